@@ -1,0 +1,1 @@
+//! Unit codes, batches, GS1 Digital Link and QR.

@@ -1,0 +1,1 @@
+//! Malachite behind an engine-neutral border.

@@ -1,0 +1,1 @@
+//! Blocks on disk, the state store, and the proofs served from them.

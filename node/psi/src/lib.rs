@@ -1,0 +1,1 @@
+//! Private set intersection engines, without any input or output of their own.

@@ -1,0 +1,1 @@
+//! The node: consensus, network, HTTP gateway and services wired together.

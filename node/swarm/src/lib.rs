@@ -1,0 +1,1 @@
+//! The member swarm: libp2p behind an allow-list from the ledger.
