@@ -47,6 +47,37 @@ pub enum CodecError {
     },
 }
 
+/// A value with exactly one byte form.
+pub trait Canonical: Sized {
+    /// Appends the bytes.
+    fn write(&self, w: &mut Writer);
+
+    /// Reads the value from the start of what is left.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes are not the canonical form.
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError>;
+
+    /// The bytes.
+    #[must_use]
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        self.write(&mut w);
+        w.into_bytes()
+    }
+
+    /// Decodes the bytes, all of them.
+    ///
+    /// # Errors
+    /// [`CodecError`] for any other bytes.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut r = Reader::new(bytes);
+        let value = Self::read(&mut r)?;
+        r.finish()?;
+        Ok(value)
+    }
+}
+
 /// Appends canonical bytes to a buffer.
 #[derive(Debug, Default, Clone)]
 pub struct Writer {
@@ -243,6 +274,22 @@ impl<'a> Reader<'a> {
             })
         } else {
             Ok(n)
+        }
+    }
+
+    /// A version byte that must be `expected`.
+    ///
+    /// # Errors
+    /// [`CodecError::Invalid`] for any other version.
+    pub fn version(&mut self, what: &'static str, expected: u8) -> Result<(), CodecError> {
+        let found = self.u8(what)?;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(CodecError::Invalid {
+                what,
+                found: found.into(),
+            })
         }
     }
 

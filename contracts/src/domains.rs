@@ -28,6 +28,14 @@ pub const SCAN_ANSWER: &[u8] = b"tally/scan-answer/v1\n";
 pub const MATCH_MESSAGE: &[u8] = b"tally/match-message/v1\n";
 /// The receipt of a match, inside CloseMatch.
 pub const MATCH_RECEIPT: &[u8] = b"tally/match-receipt/v1\n";
+/// Batch ID hash: prefix || owner || GTIN || u32 length and lot || first index.
+pub const BATCH_ID: &[u8] = b"tally/batch-id/v1\n";
+/// Seed of the random factors of a batch verification: prefix || every key, signature and message.
+pub const BATCH_VERIFY: &[u8] = b"tally/batch-verify/v1\n";
+/// Leaf of the state tree: prefix || key hash || value hash.
+pub const STATE_LEAF: &[u8] = b"tally/state-leaf/v1\n";
+/// Inner node of the state tree: prefix || left || right.
+pub const STATE_NODE: &[u8] = b"tally/state-node/v1\n";
 /// C2SP cosignature/v1 (0x04), fixed by that text.
 pub const COSIGNATURE: &[u8] = b"cosignature/v1\n";
 
@@ -46,6 +54,10 @@ pub const ALL: &[&[u8]] = &[
     SCAN_ANSWER,
     MATCH_MESSAGE,
     MATCH_RECEIPT,
+    BATCH_ID,
+    BATCH_VERIFY,
+    STATE_LEAF,
+    STATE_NODE,
     COSIGNATURE,
 ];
 

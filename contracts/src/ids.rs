@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
+use crate::domains;
+
 /// Text that is not an identifier of the expected length in lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} lower-case hex digits for a {what}, found {found} characters")]
@@ -87,3 +91,63 @@ id!(
     /// An Ed25519 signature.
     Signature, 64, "signature"
 );
+id!(
+    /// A batch: first 16 bytes of SHA-256(`tally/batch-id/v1` LF || owner || GTIN || u32 length and lot || first index).
+    BatchId, 16, "batch ID"
+);
+id!(
+    /// A match: the hash of both sides' nonces, made by the match protocol.
+    SessionId, 32, "session ID"
+);
+id!(
+    /// The salted hash of an audience's name, made by its owner; nothing else of it is public.
+    AudienceLabel, 32, "audience label"
+);
+
+/// An agreement is named by the record that proposed it.
+pub type AgreementId = RecordId;
+
+impl KeyId {
+    /// The ID of a public key.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Self {
+        let hash = Sha256::new()
+            .chain_update(domains::KEY_ID)
+            .chain_update(key.0)
+            .finalize();
+        Self(head(&hash.into()))
+    }
+}
+
+impl MemberId {
+    /// The ID of the member that was admitted under `name` with `first_admin_key`: first 16 bytes of
+    /// SHA-256(`tally/member-id/v1` LF || u32 length and name || key).
+    #[must_use]
+    pub fn derive(name: &str, first_admin_key: &PublicKey) -> Self {
+        let hash = Sha256::new()
+            .chain_update(domains::MEMBER_ID)
+            .chain_update(u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes())
+            .chain_update(name)
+            .chain_update(first_admin_key.0)
+            .finalize();
+        Self(head(&hash.into()))
+    }
+}
+
+impl From<&ed25519_dalek::VerifyingKey> for PublicKey {
+    fn from(key: &ed25519_dalek::VerifyingKey) -> Self {
+        Self(key.to_bytes())
+    }
+}
+
+impl From<&ed25519_dalek::SigningKey> for PublicKey {
+    fn from(key: &ed25519_dalek::SigningKey) -> Self {
+        Self(key.verifying_key().to_bytes())
+    }
+}
+
+/// The first `N` bytes of a hash.
+pub(crate) fn head<const N: usize>(hash: &[u8; 32]) -> [u8; N] {
+    const { assert!(N <= 32) };
+    std::array::from_fn(|i| hash.get(i).copied().unwrap_or_default())
+}

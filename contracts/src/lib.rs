@@ -6,4 +6,16 @@
 pub mod block;
 pub mod codec;
 pub mod domains;
+pub mod envelope;
+pub mod error;
+pub mod genesis;
+pub mod genesis_file;
 pub mod ids;
+pub mod records;
+pub mod signature;
+
+pub use codec::{Canonical, CodecError};
+pub use envelope::{Record, Signer, Unsigned};
+pub use error::Error;
+pub use genesis::{Genesis, MemberEntry, NetworkKind, NodeEntry, Roles, Rules};
+pub use genesis_file::{FounderSignature, GenesisFile};
