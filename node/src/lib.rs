@@ -1,1 +1,3 @@
 //! The node: consensus, network, HTTP gateway and services wired together.
+
+pub mod sealed;

@@ -1,0 +1,488 @@
+//! The append-only sealed log: segment files of frames, one frame per group append, synced before the append returns.
+//!
+//! Because every frame is durable before the next is begun, a crash can tear the last frame of the last segment only; that one is cut
+//! off when the log is opened. Anything else that does not open is damage, and is reported with its place.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::file::{create_private, sync_parent, temp_name};
+use super::frame::{
+    FRAME_HEAD_BYTES, HEADER_BYTES, HeaderFault, SEAL_BYTES, Sealer, frame_len, join, split,
+};
+use super::{SealedError, StorageKey};
+
+/// Sizes of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogOptions {
+    /// A new segment is begun when one has this many bytes.
+    pub max_segment_bytes: u64,
+    /// A group larger than this many bytes is split into several frames; no entry may be larger.
+    pub max_frame_bytes: usize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            max_segment_bytes: 64 << 20,
+            max_frame_bytes: 256 << 10,
+        }
+    }
+}
+
+/// Where one entry lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    frame: u64,
+    offset: u64,
+    segment: u32,
+    entry: u32,
+}
+
+/// A torn tail that was cut off when the log was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// The segment.
+    pub path: PathBuf,
+    /// Its length now.
+    pub offset: u64,
+    /// How many bytes were cut off.
+    pub dropped_bytes: u64,
+}
+
+/// An open log; this value is its only writer, in this process and, by a lock file, in any other.
+pub struct SealedLog {
+    reader: SealedReader,
+    options: LogOptions,
+    file: File,
+    path: PathBuf,
+    segment: u32,
+    offset: u64,
+    next_frame: u64,
+    bytes_before: u64,
+    repaired: Option<Repair>,
+    poisoned: bool,
+    _lock: File,
+}
+
+/// Reads entries of an open log by position, from any thread.
+#[derive(Clone)]
+pub struct SealedReader {
+    dir: Arc<Path>,
+    purpose: Arc<str>,
+    sealer: Sealer,
+}
+
+impl SealedLog {
+    /// Opens the log in `dir`, made if absent, and shows every entry in order to `visit`, one frame in memory at a time.
+    ///
+    /// # Errors
+    /// [`SealedError::WrongKey`], [`SealedError::Damaged`], [`SealedError::Locked`], [`SealedError::Io`], and what `visit` gives.
+    pub fn open<E: From<SealedError>>(
+        dir: &Path,
+        key: &StorageKey,
+        purpose: &str,
+        options: LogOptions,
+        mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        fs::create_dir_all(dir).map_err(SealedError::io("create", dir))?;
+        let lock = lock(dir)?;
+        let reader = SealedReader {
+            dir: dir.into(),
+            purpose: purpose.into(),
+            sealer: Sealer::new(key, purpose),
+        };
+        let segments = list_segments(dir)?;
+        let mut next_frame = 0;
+        let mut bytes_before = 0;
+        let mut end = None;
+        let mut repaired = None;
+        for (i, &segment) in segments.iter().enumerate() {
+            let last = i + 1 == segments.len();
+            let path = segment_path(dir, segment);
+            if u32::try_from(i).ok() != Some(segment) {
+                return Err(damaged(&path, 0, "an earlier segment is missing").into());
+            }
+            let replayed = replay(&reader, segment, next_frame, last, &options, &mut visit)?;
+            next_frame = replayed.next_frame;
+            if replayed.torn > 0 {
+                cut(&path, replayed.end)?;
+                repaired = Some(Repair {
+                    path: path.clone(),
+                    offset: replayed.end,
+                    dropped_bytes: replayed.torn,
+                });
+            }
+            if last {
+                end = Some((segment, path, replayed.end));
+            } else {
+                bytes_before += replayed.end;
+            }
+        }
+        let (segment, path, offset) = match end {
+            Some(end) => end,
+            None => (0, create_segment(&reader, 0, 0)?, HEADER_BYTES as u64),
+        };
+        let file = open_end(&path, offset)?;
+        Ok(Self {
+            reader,
+            options,
+            file,
+            path,
+            segment,
+            offset,
+            next_frame,
+            bytes_before,
+            repaired,
+            poisoned: false,
+            _lock: lock,
+        })
+    }
+
+    /// Appends the entries in order and syncs; returns where each lies. All of them are durable, or the call fails; after a failure
+    /// a prefix that filled whole frames may be there all the same, which only a group over `max_frame_bytes` can have.
+    ///
+    /// # Errors
+    /// [`SealedError::TooLong`] with nothing written; [`SealedError::Io`], after which the log can be used again if the end of the
+    /// file could be restored; [`SealedError::Poisoned`] if it could not.
+    pub fn append<T: AsRef<[u8]>>(&mut self, entries: &[T]) -> Result<Vec<Position>, SealedError> {
+        let max = self.options.max_frame_bytes;
+        if let Some(long) = entries.iter().find(|e| e.as_ref().len() + 4 > max) {
+            return Err(SealedError::TooLong {
+                found: long.as_ref().len(),
+                max: max.saturating_sub(4),
+            });
+        }
+        let mut positions = Vec::with_capacity(entries.len());
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fits = rest
+                .iter()
+                .take_while(|e| {
+                    size += 4 + e.as_ref().len();
+                    size <= max
+                })
+                .count();
+            let (group, later) = rest.split_at(fits);
+            self.append_frame(group, &mut positions)?;
+            rest = later;
+        }
+        Ok(positions)
+    }
+
+    fn append_frame<T: AsRef<[u8]>>(
+        &mut self,
+        group: &[T],
+        positions: &mut Vec<Position>,
+    ) -> Result<(), SealedError> {
+        if self.poisoned {
+            return Err(SealedError::Poisoned {
+                path: self.path.clone(),
+            });
+        }
+        if self.offset >= self.options.max_segment_bytes {
+            let segment = self.segment + 1;
+            let path = create_segment(&self.reader, segment, self.next_frame)?;
+            self.file = open_end(&path, HEADER_BYTES as u64)?;
+            self.bytes_before += self.offset;
+            self.path = path;
+            self.segment = segment;
+            self.offset = HEADER_BYTES as u64;
+        }
+        let plain = join(group);
+        let frame = self
+            .reader
+            .sealer
+            .frame(&plain, self.segment, self.next_frame)
+            .ok_or(SealedError::TooLong {
+                found: plain.len(),
+                max: self.options.max_frame_bytes,
+            })?;
+        if let Err(e) = self.file.write_all(&frame) {
+            // The frame was never acknowledged: take it back, so that the log goes on once there is room.
+            self.poisoned = self.restore_end().is_err();
+            return Err(SealedError::io("write", &self.path)(e));
+        }
+        if let Err(e) = self.file.sync_data() {
+            // After a failed sync the kernel may have dropped the pages: nothing is known about this file until it is read again.
+            self.poisoned = true;
+            return Err(SealedError::io("sync", &self.path)(e));
+        }
+        positions.extend((0..).take(group.len()).map(|entry| Position {
+            frame: self.next_frame,
+            offset: self.offset,
+            segment: self.segment,
+            entry,
+        }));
+        self.offset += frame.len() as u64;
+        self.next_frame += 1;
+        Ok(())
+    }
+
+    fn restore_end(&mut self) -> io::Result<()> {
+        self.file.set_len(self.offset)?;
+        self.file.seek(SeekFrom::Start(self.offset))?;
+        self.file.sync_data()
+    }
+
+    /// A reader that may be handed to other threads.
+    #[must_use]
+    pub fn reader(&self) -> SealedReader {
+        self.reader.clone()
+    }
+
+    /// Length of all segments, in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes_before + self.offset
+    }
+
+    /// The torn tail that was cut off when the log was opened, if there was one.
+    #[must_use]
+    pub const fn repaired(&self) -> Option<&Repair> {
+        self.repaired.as_ref()
+    }
+}
+
+impl SealedReader {
+    /// The entry at `position`.
+    ///
+    /// # Errors
+    /// [`SealedError::Damaged`] if it does not open, [`SealedError::Io`].
+    pub fn read(&self, position: Position) -> Result<Zeroizing<Vec<u8>>, SealedError> {
+        let path = segment_path(&self.dir, position.segment);
+        let bad = |what| damaged(&path, position.offset, what);
+        let file = File::open(&path).map_err(SealedError::io("open", &path))?;
+        let mut head = [0; FRAME_HEAD_BYTES];
+        file.read_exact_at(&mut head, position.offset)
+            .map_err(SealedError::io("read", &path))?;
+        let len = frame_len(head, position.frame).ok_or_else(|| bad("frame head"))?;
+        let mut sealed = vec![0; len as usize];
+        file.read_exact_at(&mut sealed, position.offset + FRAME_HEAD_BYTES as u64)
+            .map_err(SealedError::io("read", &path))?;
+        let plain = self
+            .sealer
+            .open_frame(&sealed, position.segment, position.frame)
+            .ok_or_else(|| bad("frame does not open"))?;
+        let entries = split(&plain).ok_or_else(|| bad("frame is no group"))?;
+        entries
+            .get(position.entry as usize)
+            .map(|e| Zeroizing::new(e.to_vec()))
+            .ok_or_else(|| bad("no such entry"))
+    }
+}
+
+struct Replayed {
+    next_frame: u64,
+    end: u64,
+    torn: u64,
+}
+
+/// Reads one segment from its start. Only in the `last` one may the tail be torn.
+fn replay<E: From<SealedError>>(
+    reader: &SealedReader,
+    segment: u32,
+    first_frame: u64,
+    last: bool,
+    options: &LogOptions,
+    visit: &mut impl FnMut(Position, &[u8]) -> Result<(), E>,
+) -> Result<Replayed, E> {
+    let path = segment_path(&reader.dir, segment);
+    let file = File::open(&path).map_err(SealedError::io("open", &path))?;
+    let len = file
+        .metadata()
+        .map_err(SealedError::io("read", &path))?
+        .len();
+    let mut input = BufReader::with_capacity(1 << 16, file);
+    let mut header = [0; HEADER_BYTES];
+    let read = |input: &mut BufReader<File>, into: &mut [u8]| {
+        input
+            .read_exact(into)
+            .map_err(SealedError::io("read", &path))
+    };
+    if len < HEADER_BYTES as u64 {
+        return Err(damaged(&path, 0, "segment header is cut").into());
+    }
+    read(&mut input, &mut header)?;
+    match reader.sealer.check_header(&header, segment, first_frame) {
+        Ok(()) => {}
+        Err(HeaderFault::WrongKey) => {
+            return Err(SealedError::WrongKey {
+                path,
+                purpose: reader.purpose.to_string(),
+            }
+            .into());
+        }
+        Err(HeaderFault::NoHeader) => return Err(damaged(&path, 0, "no segment header").into()),
+        Err(HeaderFault::OutOfOrder) => {
+            return Err(damaged(&path, 0, "frames before this segment are missing").into());
+        }
+    }
+    let mut at = HEADER_BYTES as u64;
+    let mut frame = first_frame;
+    let max_len = (options.max_frame_bytes + SEAL_BYTES) as u64;
+    loop {
+        let left = len - at;
+        let done = |torn| {
+            Ok(Replayed {
+                next_frame: frame,
+                end: at,
+                torn,
+            })
+        };
+        if left == 0 {
+            return done(0);
+        }
+        let torn = |what| {
+            if last {
+                done(left)
+            } else {
+                Err(E::from(damaged(&path, at, what)))
+            }
+        };
+        if left < FRAME_HEAD_BYTES as u64 {
+            return torn("frame head is cut");
+        }
+        let mut head = [0; FRAME_HEAD_BYTES];
+        read(&mut input, &mut head)?;
+        let after = left - FRAME_HEAD_BYTES as u64;
+        let Some(frame_len) = frame_len(head, frame).filter(|n| u64::from(*n) <= max_len) else {
+            // A file may have grown by blocks that were never written: those read as zeros.
+            return if only_zeros(&mut input).map_err(SealedError::io("read", &path))? {
+                torn("frame head is zeros")
+            } else {
+                Err(damaged(&path, at, "frame head").into())
+            };
+        };
+        if after < u64::from(frame_len) {
+            return torn("frame is cut");
+        }
+        let mut sealed = vec![0; frame_len as usize];
+        read(&mut input, &mut sealed)?;
+        let Some(plain) = reader.sealer.open_frame(&sealed, segment, frame) else {
+            let unwritten = after == u64::from(frame_len)
+                && sealed.last_chunk::<16>().is_some_and(|t| *t == [0; 16]);
+            return if unwritten {
+                torn("frame ends in zeros")
+            } else {
+                Err(damaged(&path, at, "frame does not open").into())
+            };
+        };
+        let entries = split(&plain).ok_or_else(|| damaged(&path, at, "frame is no group"))?;
+        for (entry, bytes) in (0..).zip(entries) {
+            let position = Position {
+                frame,
+                offset: at,
+                segment,
+                entry,
+            };
+            visit(position, bytes)?;
+        }
+        at += FRAME_HEAD_BYTES as u64 + u64::from(frame_len);
+        frame += 1;
+    }
+}
+
+fn only_zeros(input: &mut impl Read) -> io::Result<bool> {
+    let mut buf = [0; 4096];
+    loop {
+        let n = input.read(&mut buf)?;
+        if n == 0 {
+            return Ok(true);
+        }
+        if buf.iter().take(n).any(|b| *b != 0) {
+            return Ok(false);
+        }
+    }
+}
+
+fn damaged(path: &Path, offset: u64, what: &'static str) -> SealedError {
+    SealedError::Damaged {
+        path: path.into(),
+        offset,
+        what,
+    }
+}
+
+fn segment_path(dir: &Path, segment: u32) -> PathBuf {
+    dir.join(format!("{segment:08}.log"))
+}
+
+fn list_segments(dir: &Path) -> Result<Vec<u32>, SealedError> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir).map_err(SealedError::io("list", dir))? {
+        let entry = entry.map_err(SealedError::io("list", dir))?;
+        let name = entry.file_name();
+        if let Some(number) = name.to_str().and_then(|n| n.strip_suffix(".log"))
+            && let Ok(segment) = number.parse()
+        {
+            out.push(segment);
+        }
+    }
+    out.sort_unstable();
+    Ok(out)
+}
+
+/// A segment appears whole or not at all: its header is never torn.
+fn create_segment(
+    reader: &SealedReader,
+    segment: u32,
+    first_frame: u64,
+) -> Result<PathBuf, SealedError> {
+    let path = segment_path(&reader.dir, segment);
+    let header = reader
+        .sealer
+        .header(segment, first_frame)
+        .ok_or(SealedError::TooLong { found: 0, max: 0 })?;
+    let temp = temp_name(&path);
+    let mut file = create_private(&temp)?;
+    file.write_all(&header)
+        .map_err(SealedError::io("write", &temp))?;
+    file.sync_all().map_err(SealedError::io("sync", &temp))?;
+    fs::rename(&temp, &path).map_err(SealedError::io("rename", &temp))?;
+    sync_parent(&path)?;
+    Ok(path)
+}
+
+fn open_end(path: &Path, offset: u64) -> Result<File, SealedError> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(SealedError::io("open", path))?;
+    file.seek(SeekFrom::Start(offset))
+        .map_err(SealedError::io("seek", path))?;
+    Ok(file)
+}
+
+fn cut(path: &Path, len: u64) -> Result<(), SealedError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(SealedError::io("open", path))?;
+    file.set_len(len)
+        .map_err(SealedError::io("truncate", path))?;
+    file.sync_all().map_err(SealedError::io("sync", path))
+}
+
+fn lock(dir: &Path) -> Result<File, SealedError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(SealedError::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SealedError::Locked { path }),
+        Err(TryLockError::Error(e)) => Err(SealedError::io("lock", path)(e)),
+    }
+}
