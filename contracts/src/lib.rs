@@ -13,9 +13,13 @@ pub mod genesis_file;
 pub mod ids;
 pub mod records;
 pub mod signature;
+pub mod state;
+pub mod validators;
 
 pub use codec::{Canonical, CodecError};
 pub use envelope::{Record, Signer, Unsigned};
 pub use error::Error;
 pub use genesis::{Genesis, MemberEntry, NetworkKind, NodeEntry, Roles, Rules};
 pub use genesis_file::{FounderSignature, GenesisFile};
+pub use state::{Effects, Overlay, StateError, StateRead};
+pub use validators::{Validator, ValidatorSet};

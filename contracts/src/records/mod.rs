@@ -6,6 +6,8 @@ mod audience;
 mod matches;
 mod product;
 
+pub(crate) use product::{read_expiry, write_expiry};
+
 pub use agreement::{
     AcceptAgreement, BudgetCap, Computation, DELTA_ONE, Form, IdType, MAX_NOISE_BOUND, MAX_PARTIES,
     MAX_PURPOSE, Noise, ParseProfileError, Prehash, Profile, ProposeAgreement, RevokeAgreement,

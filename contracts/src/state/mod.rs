@@ -1,0 +1,62 @@
+//! The shared state: named keys, typed values, and reading it through an overlay of writes.
+
+pub mod keys;
+mod overlay;
+mod read;
+mod values;
+
+pub use overlay::{MemoryState, Overlay};
+pub use read::{
+    agreement, anchor, audience, batch, batch_by_range, budget, disclosed, key_state, match_state,
+    member, member_by_name, network_info, next_index, product, read, rules, validators,
+};
+pub use values::{
+    AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
+    KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo, ProductState,
+};
+
+use crate::codec::CodecError;
+
+/// Writes in ascending order of their keys, none twice; `None` removes. State keys and values are bytes.
+pub type Effects = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Reads the shared state at one height.
+pub trait StateRead {
+    /// The value under a key.
+    ///
+    /// # Errors
+    /// [`StateError::Store`] if the store cannot answer.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
+}
+
+impl<T: StateRead + ?Sized> StateRead for &T {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        (**self).get(key)
+    }
+}
+
+/// The state could not be read. Never a reason to refuse a record or a block: a node that meets this stops.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The store failed.
+    #[error("state store: {message}")]
+    Store {
+        /// What it said.
+        message: String,
+    },
+    /// A value is not what its key promises.
+    #[error("state value under {key} is damaged: {source}")]
+    Damaged {
+        /// The key, as [`keys::show`] writes it.
+        key: String,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+    /// A value that every state has is missing.
+    #[error("state value under {key} is missing")]
+    Missing {
+        /// The key, as [`keys::show`] writes it.
+        key: String,
+    },
+}

@@ -1,0 +1,91 @@
+//! Writes on top of a state, in the order of their keys.
+
+use std::collections::BTreeMap;
+
+use super::{Effects, StateError, StateRead};
+use crate::codec::Canonical;
+
+/// A state with writes that are not in it yet.
+#[derive(Clone)]
+pub struct Overlay<'a> {
+    base: &'a (dyn StateRead + 'a),
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl<'a> Overlay<'a> {
+    /// No writes yet.
+    #[must_use]
+    pub fn new(base: &'a dyn StateRead) -> Self {
+        Self {
+            base,
+            writes: BTreeMap::new(),
+        }
+    }
+
+    /// Writes a typed value.
+    pub fn put<T: Canonical>(&mut self, key: Vec<u8>, value: &T) {
+        self.set(key, Some(value.to_bytes()));
+    }
+
+    /// Writes bytes, or removes.
+    pub fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.writes.insert(key, value);
+    }
+
+    /// Takes over the effects of a record.
+    pub fn absorb(&mut self, effects: Effects) {
+        self.writes.extend(effects);
+    }
+
+    /// The writes, ascending by key.
+    #[must_use]
+    pub fn into_effects(self) -> Effects {
+        self.writes.into_iter().collect()
+    }
+}
+
+impl StateRead for Overlay<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(key),
+        }
+    }
+}
+
+/// A state in memory: for tests, tools and a verifier that holds a few values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryState {
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl MemoryState {
+    /// An empty state.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Carries out effects.
+    pub fn apply(&mut self, effects: Effects) {
+        for (key, value) in effects {
+            match value {
+                Some(value) => self.values.insert(key, value),
+                None => self.values.remove(&key),
+            };
+        }
+    }
+
+    /// Every key and value, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.values
+            .iter()
+            .map(|(k, v)| (k.as_slice(), v.as_slice()))
+    }
+}
+
+impl StateRead for MemoryState {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.values.get(key).cloned())
+    }
+}

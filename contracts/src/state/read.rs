@@ -1,0 +1,185 @@
+//! Typed reading of the state.
+
+use super::values::{
+    AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
+    NetworkInfo, ProductState,
+};
+use super::{StateError, StateRead, keys};
+use crate::codec::{Canonical, CodecError, Reader, Writer};
+use crate::genesis::{MemberEntry, Rules};
+use crate::ids::{AgreementId, AudienceLabel, BatchId, KeyId, MemberId, SessionId};
+use crate::records::Gtin;
+use crate::validators::ValidatorSet;
+
+/// The typed value under a key.
+///
+/// # Errors
+/// [`StateError`] if the store fails or the value is damaged.
+pub fn read<T: Canonical>(state: &dyn StateRead, key: &[u8]) -> Result<Option<T>, StateError> {
+    let Some(bytes) = state.get(key)? else {
+        return Ok(None);
+    };
+    T::from_bytes(&bytes)
+        .map(Some)
+        .map_err(|source| StateError::Damaged {
+            key: keys::show(key),
+            source,
+        })
+}
+
+fn required<T: Canonical>(state: &dyn StateRead, key: &[u8]) -> Result<T, StateError> {
+    read(state, key)?.ok_or_else(|| StateError::Missing {
+        key: keys::show(key),
+    })
+}
+
+macro_rules! readers {
+    ($($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),*) -> $value:ty = $key:expr;)+) => {$(
+        $(#[$meta])*
+        ///
+        /// # Errors
+        /// [`StateError`].
+        pub fn $name(state: &dyn StateRead, $($arg: $ty),*) -> Result<Option<$value>, StateError> {
+            read(state, &$key)
+        }
+    )+};
+}
+
+readers! {
+    /// A member by its ID.
+    member(id: &MemberId) -> MemberEntry = keys::member(id);
+    /// A signing key.
+    key_state(owner: &MemberId, id: &KeyId) -> KeyState = keys::signing_key(owner, id);
+    /// A product.
+    product(gtin: &Gtin) -> ProductState = keys::product(gtin);
+    /// A batch.
+    batch(id: &BatchId) -> BatchState = keys::batch(id);
+    /// The last anchor of a member's log.
+    anchor(owner: &MemberId, log_id: u16) -> AnchorState = keys::anchor(owner, log_id);
+    /// An agreement.
+    agreement(id: &AgreementId) -> AgreementState = keys::agreement(id);
+    /// A committed audience.
+    audience(owner: &MemberId, epoch: u64, label: &AudienceLabel) -> AudienceState = keys::audience(owner, epoch, label);
+    /// A match.
+    match_state(session: &SessionId) -> MatchState = keys::match_session(session);
+}
+
+/// A member by its name.
+///
+/// # Errors
+/// [`StateError`].
+pub fn member_by_name(
+    state: &dyn StateRead,
+    name: &str,
+) -> Result<Option<MemberEntry>, StateError> {
+    match read::<Id<16>>(state, &keys::member_name(name))? {
+        Some(id) => member(state, &MemberId(id.0)),
+        None => Ok(None),
+    }
+}
+
+/// The batch of an owner that starts at an index.
+///
+/// # Errors
+/// [`StateError`].
+pub fn batch_by_range(
+    state: &dyn StateRead,
+    owner: &MemberId,
+    first_index: u64,
+) -> Result<Option<BatchId>, StateError> {
+    Ok(read::<Id<16>>(state, &keys::batch_range(owner, first_index))?.map(|id| BatchId(id.0)))
+}
+
+/// The first index that an owner's next batch must have.
+///
+/// # Errors
+/// [`StateError`].
+pub fn next_index(state: &dyn StateRead, owner: &MemberId) -> Result<u64, StateError> {
+    Ok(read::<Count64>(state, &keys::batch_next(owner))?.map_or(0, |n| n.0))
+}
+
+/// What stands under one of the budget keys; nothing is zero.
+///
+/// # Errors
+/// [`StateError`].
+pub fn budget(state: &dyn StateRead, key: &[u8]) -> Result<Budget, StateError> {
+    Ok(read(state, key)?.unwrap_or_default())
+}
+
+/// Whether a list of the owner's epoch was released to the analyst.
+///
+/// # Errors
+/// [`StateError`].
+pub fn disclosed(
+    state: &dyn StateRead,
+    owner: &MemberId,
+    epoch: u64,
+    analyst: &MemberId,
+) -> Result<bool, StateError> {
+    Ok(state
+        .get(&keys::disclosed(owner, epoch, analyst))?
+        .is_some())
+}
+
+/// The network.
+///
+/// # Errors
+/// [`StateError`], also if the state has no genesis.
+pub fn network_info(state: &dyn StateRead) -> Result<NetworkInfo, StateError> {
+    required(state, &keys::network())
+}
+
+/// The rules in force.
+///
+/// # Errors
+/// [`StateError`], also if the state has no genesis.
+pub fn rules(state: &dyn StateRead) -> Result<Rules, StateError> {
+    required(state, &keys::rules())
+}
+
+/// The validators in force.
+///
+/// # Errors
+/// [`StateError`], also if the state has no genesis.
+pub fn validators(state: &dyn StateRead) -> Result<ValidatorSet, StateError> {
+    required(state, &keys::validators())
+}
+
+/// A bare u64, as under [`keys::batch_next`].
+pub(crate) struct Count64(pub(crate) u64);
+
+impl Canonical for Count64 {
+    fn write(&self, w: &mut Writer) {
+        w.u64(self.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.u64("count").map(Self)
+    }
+}
+
+/// A bare u32, as under [`keys::audience_count`].
+pub(crate) struct Count32(pub(crate) u32);
+
+impl Canonical for Count32 {
+    fn write(&self, w: &mut Writer) {
+        w.u32(self.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.u32("count").map(Self)
+    }
+}
+
+/// A bare identifier.
+pub(crate) struct Id<const N: usize>(pub(crate) [u8; N]);
+
+impl<const N: usize> Canonical for Id<N> {
+    fn write(&self, w: &mut Writer) {
+        w.raw(&self.0);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.array("identifier").map(Self)
+    }
+}
