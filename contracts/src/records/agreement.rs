@@ -524,3 +524,13 @@ macro_rules! names_agreement {
 }
 
 names_agreement!(AcceptAgreement, RevokeAgreement);
+
+impl fmt::Display for BudgetCap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} micro-rho, {} delta units",
+            self.micro_rho, self.delta
+        )
+    }
+}

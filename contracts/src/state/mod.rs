@@ -6,6 +6,7 @@ mod read;
 mod values;
 
 pub use overlay::{MemoryState, Overlay};
+pub(crate) use read::read_count32;
 pub use read::{
     agreement, anchor, audience, batch, batch_by_range, budget, disclosed, key_state, match_state,
     member, member_by_name, network_info, next_index, product, read, rules, validators,

@@ -146,7 +146,7 @@ pub fn validators(state: &dyn StateRead) -> Result<ValidatorSet, StateError> {
 }
 
 /// A bare u64, as under [`keys::batch_next`].
-pub(crate) struct Count64(pub(crate) u64);
+struct Count64(u64);
 
 impl Canonical for Count64 {
     fn write(&self, w: &mut Writer) {
@@ -158,8 +158,13 @@ impl Canonical for Count64 {
     }
 }
 
-/// A bare u32, as under [`keys::audience_count`].
-pub(crate) struct Count32(pub(crate) u32);
+/// The count under a key such as [`keys::audience_count`]; nothing is zero.
+pub(crate) fn read_count32(state: &dyn StateRead, key: &[u8]) -> Result<u32, StateError> {
+    Ok(read::<Count32>(state, key)?.map_or(0, |n| n.0))
+}
+
+/// A bare u32.
+struct Count32(u32);
 
 impl Canonical for Count32 {
     fn write(&self, w: &mut Writer) {
@@ -172,7 +177,7 @@ impl Canonical for Count32 {
 }
 
 /// A bare identifier.
-pub(crate) struct Id<const N: usize>(pub(crate) [u8; N]);
+struct Id<const N: usize>([u8; N]);
 
 impl<const N: usize> Canonical for Id<N> {
     fn write(&self, w: &mut Writer) {
