@@ -1,0 +1,106 @@
+//! What the engine asks of the ledger. No type of the engine crosses this border.
+
+use async_trait::async_trait;
+use tally_contracts::block::CommitCertificate;
+use tally_contracts::ids::{BlockHash, PublicKey};
+
+/// A voting node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Validator {
+    /// Its consensus key.
+    pub key: PublicKey,
+    /// Its voting power; a validator of power 0 is left out of the set.
+    pub power: u64,
+}
+
+/// Where a block to be checked came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckContext {
+    /// Proposed now; check it against this node's clock too.
+    Live,
+    /// Decided by others before; no clock checks.
+    Sync,
+    /// Seen before a restart; no clock checks.
+    Replay,
+}
+
+/// Why a block could not be built now. The round passes without a proposal and the next proposer tries.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AppError(pub String);
+
+/// Why nothing may follow: the engine stops, signs no more, and [`crate::EngineHandle`] reports it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+/// Why a block is not good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The block is malformed, does not follow the last one, or its records do not give its tree root. Live: vote nil.
+    /// From sync: the serving peer is to blame and another one is asked.
+    #[error("{0}")]
+    Invalid(String),
+    /// The bytes are what the header commits to, but executing them here gives something else (another state root). Live:
+    /// vote nil. If it turns out to be decided: the engine halts, because this node has left the network's rules.
+    #[error("{0}")]
+    Diverged(String),
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self::Invalid(reason)
+    }
+}
+
+/// The ledger, as the engine sees it. Calls come one at a time, in the order of the protocol.
+#[async_trait]
+pub trait Application: Send + 'static {
+    /// The height after the last committed block; 1 on an empty ledger.
+    async fn next_height(&mut self) -> u64;
+
+    /// The validators that decide `height`, which is at most one above the last committed block. An answer without any power
+    /// halts the engine. Order does not matter; equal answers on all nodes do.
+    async fn validators(&mut self, height: u64) -> Vec<Validator>;
+
+    /// Resolves when there are records to order or the heartbeat has expired since the last block. Must be cancel-safe: it
+    /// is dropped and called again at any time. Only called between heights; a height once started gets a block, so
+    /// [`Self::build_block`] must be able to build one without records (a peer may have started the height).
+    async fn wait_for_work(&mut self);
+
+    /// Canonical bytes of a block for `height`, at most `MAX_BLOCK_BYTES`.
+    ///
+    /// # Errors
+    /// [`AppError`] if none can be built now.
+    async fn build_block(&mut self, height: u64, round: u32) -> Result<Vec<u8>, AppError>;
+
+    /// Checks a block fully, as if it were executed, and gives its hash. `height` is always that of
+    /// [`Self::next_height`].
+    ///
+    /// # Errors
+    /// [`Refusal`], with the reason for the log.
+    async fn check_block(
+        &mut self,
+        height: u64,
+        round: u32,
+        block: &[u8],
+        context: CheckContext,
+    ) -> Result<BlockHash, Refusal>;
+
+    /// Commits a decided block; durable when it returns. It may be called again with the last block after a crash between
+    /// commit and answer only if [`Self::next_height`] still names that height.
+    ///
+    /// # Errors
+    /// [`Fatal`] stops the engine.
+    async fn commit_block(
+        &mut self,
+        block: Vec<u8>,
+        certificate: CommitCertificate,
+    ) -> Result<(), Fatal>;
+
+    /// A committed block and its certificate, for nodes that lag behind. `None` if it is not there (any more).
+    async fn block_at(&mut self, height: u64) -> Option<(Vec<u8>, CommitCertificate)>;
+
+    /// The lowest height that [`Self::block_at`] can give; 1 if nothing was dropped.
+    async fn first_height(&mut self) -> u64;
+}

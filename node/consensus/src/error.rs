@@ -1,0 +1,54 @@
+//! The crate's error.
+
+use crate::application::Fatal;
+
+/// Why the engine did not start, or why it stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of the configuration cannot be used.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of the consensus folder cannot be read or written.
+    #[error("{path}: {reason}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The engine did not start, or ended by itself.
+    #[error("consensus engine: {reason}")]
+    Engine {
+        /// What the engine said.
+        reason: String,
+    },
+    /// The application cannot go on from a decided block; nothing was signed after this.
+    #[error("halted at height {height}: {reason}")]
+    Halted {
+        /// The height that could not be committed.
+        height: u64,
+        /// The application's reason.
+        reason: Fatal,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::Io {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }
+    }
+
+    pub(crate) fn engine(reason: impl ToString) -> Self {
+        Self::Engine {
+            reason: reason.to_string(),
+        }
+    }
+}

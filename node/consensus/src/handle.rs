@@ -1,0 +1,214 @@
+//! Starting the engine, watching it, stopping it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use malachitebft_app_channel::app::metrics;
+use tally_contracts::ids::PublicKey;
+use tokio::sync::watch;
+
+use crate::application::{Application, Validator};
+use crate::config::{EngineConfig, MAX_ROUND_TIMEOUT, RoundTimeouts};
+use crate::error::Error;
+use crate::malachite::driver::Driver;
+use crate::malachite::signing::Keys;
+use crate::malachite::spawn;
+use crate::malachite::store::ProposalStore;
+
+/// The last verified vote of a validator that reached this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The validator.
+    pub validator: PublicKey,
+    /// Height of its vote.
+    pub height: u64,
+    /// Round of its vote.
+    pub round: u32,
+}
+
+/// Where the engine stands. Validators of [`Self::validators`] that are missing from [`Self::heard`], or far behind in it, are
+/// those that a stalled height waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The height being decided: one above the last committed block.
+    pub height: u64,
+    /// Its round; 0 also before it starts.
+    pub round: u32,
+    /// Whose turn it is to propose.
+    pub proposer: Option<PublicKey>,
+    /// True while there is nothing to order: the height has not been started.
+    pub waiting: bool,
+    /// Validators of the height, ascending by key.
+    pub validators: Vec<Validator>,
+    /// What was last heard from each other validator since the start.
+    pub heard: Vec<Heard>,
+    /// Peer IDs of connected nodes, ascending.
+    pub peers: Vec<String>,
+    /// False once the engine has stopped.
+    pub running: bool,
+}
+
+/// A running engine. Dropping it lets the engine run on; [`Self::stop`] ends it.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    status: watch::Receiver<Status>,
+    ended: watch::Receiver<Option<Result<(), Error>>>,
+    stop: watch::Sender<bool>,
+}
+
+impl EngineHandle {
+    /// Where the engine stands now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// A receiver that sees every change of the status.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Waits until the engine has ended.
+    ///
+    /// # Errors
+    /// Why, if it was not [`Self::stop`]. [`Error::Halted`] must not be answered by a restart without an operator.
+    pub async fn ended(&mut self) -> Result<(), Error> {
+        match self.ended.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(Error::engine("its task is gone")),
+        }
+    }
+
+    /// Stops the engine, finishing the call to the application that is under way. Its port and files are free when this
+    /// returns.
+    ///
+    /// # Errors
+    /// Why it had ended before, if it had.
+    pub async fn stop(&mut self) -> Result<(), Error> {
+        self.stop.send_replace(true);
+        self.ended().await
+    }
+}
+
+/// The engine's metrics in Prometheus text form, all engines of this process together (label `moniker`).
+#[must_use]
+pub fn metrics_text() -> String {
+    let mut text = String::new();
+    metrics::export(&mut text);
+    text
+}
+
+/// Starts the engine: listens, connects to the peers, replays its log, and decides heights from
+/// [`Application::next_height`] on.
+///
+/// # Errors
+/// [`Error`] for a configuration that cannot be used, a folder that cannot be written or is in use, or an engine that does
+/// not start.
+pub async fn start(
+    config: EngineConfig,
+    application: impl Application,
+) -> Result<EngineHandle, Error> {
+    check_timeouts(&config.timeouts)?;
+    let lock = lock_dir(&config.dir)?;
+    let store = ProposalStore::open(config.dir.join("proposals"))?;
+    let keys = Keys::new(&config.consensus_key, config.network);
+    let (channels, engine) = spawn::spawn(&config, &keys).await?;
+
+    let (status_tx, status) = watch::channel(Status {
+        running: true,
+        ..Status::default()
+    });
+    let (stop, stopped) = watch::channel(false);
+    let (ended_tx, ended) = watch::channel(None);
+    let peers = tokio::spawn(watch_peers(
+        channels.net_requests.clone(),
+        status_tx.clone(),
+    ));
+    let driver = Driver::new(
+        application,
+        keys,
+        store,
+        channels,
+        status_tx.clone(),
+        config.timeouts,
+    );
+    tokio::spawn(async move {
+        let result = driver.run(stopped).await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "consensus has ended");
+        }
+        peers.abort();
+        engine
+            .stop(result.as_ref().map_or("failed", |()| "asked to stop"))
+            .await;
+        drop(lock);
+        status_tx.send_modify(|status| status.running = false);
+        ended_tx.send_replace(Some(result));
+    });
+    Ok(EngineHandle {
+        status,
+        ended,
+        stop,
+    })
+}
+
+fn check_timeouts(timeouts: &RoundTimeouts) -> Result<(), Error> {
+    let bad = |reason: &str| {
+        Err(Error::Config {
+            field: "timeouts",
+            reason: reason.to_owned(),
+        })
+    };
+    if timeouts.max > MAX_ROUND_TIMEOUT {
+        return bad("the maximum is over 5 s");
+    }
+    if [timeouts.propose, timeouts.prevote, timeouts.precommit]
+        .iter()
+        .any(|t| t.is_zero() || *t > timeouts.max)
+    {
+        return bad("each step needs more than zero and at most the maximum");
+    }
+    Ok(())
+}
+
+/// Two engines on one folder would vote twice: the lock is held as long as the engine runs.
+fn lock_dir(dir: &Path) -> Result<File, Error> {
+    fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| Error::io(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Io {
+            path: path.display().to_string(),
+            reason: "in use by another engine".to_owned(),
+        }),
+        Err(TryLockError::Error(e)) => Err(Error::io(&path, &e)),
+    }
+}
+
+async fn watch_peers(
+    requests: tokio::sync::mpsc::Sender<malachitebft_app_channel::NetworkRequest>,
+    status: watch::Sender<Status>,
+) {
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
+    loop {
+        tick.tick().await;
+        let Ok(Some(dump)) = malachitebft_app_channel::NetworkRequest::dump_state(&requests).await
+        else {
+            continue;
+        };
+        let mut peers: Vec<String> = dump.peers.keys().map(ToString::to_string).collect();
+        peers.sort_unstable();
+        status.send_if_modified(|status| {
+            let changed = status.peers != peers;
+            status.peers = peers;
+            changed
+        });
+    }
+}

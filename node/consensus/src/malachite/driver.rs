@@ -1,0 +1,716 @@
+//! The loop that answers the engine.
+//!
+//! Two orders are kept throughout: a block is on disk before the engine hears of it, and a decided block is committed before
+//! the engine is told to go on. While there is nothing to order, the answer to `Finalized` is held back, so no height starts;
+//! a verified vote or part of a peer for the next height ends that at once, so that nobody waits for this node.
+
+use std::collections::BTreeMap;
+
+use malachitebft_app_channel::app::consensus::VoteExtensionError;
+use malachitebft_app_channel::app::engine::host::{HeightParams, Next, SyncedValueOutcome};
+use malachitebft_app_channel::app::engine::util::events::Event;
+use malachitebft_app_channel::app::engine::util::streaming::StreamContent;
+use malachitebft_app_channel::app::events::RxEvent;
+use malachitebft_app_channel::app::types::core::{
+    CommitCertificate as EngineCertificate, Context as _, LinearTimeouts, Round, SignedVote,
+    Validator as _, Validity, ValueOrigin,
+};
+use malachitebft_app_channel::app::types::streaming::{StreamId, StreamMessage};
+use malachitebft_app_channel::app::types::sync::RawDecidedValue;
+use malachitebft_app_channel::app::types::{
+    LocallyProposedValue, MisbehaviorEvidence, ProposedValue, SignedConsensusMsg,
+};
+use malachitebft_app_channel::{AppMsg, Channels, NetworkMsg, Reply};
+use tally_contracts::block::MAX_BLOCK_BYTES;
+use tally_contracts::ids::{BlockHash, PublicKey};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::assembler::{Assembled, Assembler, Outcome};
+use super::context::{Address, Height, TallyContext, ValidatorSet, Value};
+use super::convert;
+use super::parts::{self, Part};
+use super::signing::{Keys, vote_bytes};
+use super::store::{ProposalStore, Proposed};
+use crate::application::{Application, CheckContext, Fatal, Refusal};
+use crate::config::RoundTimeouts;
+use crate::error::Error;
+use crate::handle::{Heard, Status};
+use crate::verify::verify_signature;
+
+type Message = AppMsg<TallyContext>;
+type Params = HeightParams<TallyContext>;
+
+/// The most blocks read for one sync request, whatever the peer asks for.
+const MAX_SYNC_BLOCKS: usize = 16;
+/// The most bytes of blocks in one sync answer, below the engine's 10 MiB.
+const MAX_SYNC_BYTES: usize = 9 * 1024 * 1024;
+/// Whole blocks for the height after the next one that wait for their turn.
+const MAX_PENDING: usize = 8;
+
+/// What woke the loop.
+enum Wake {
+    Stop,
+    Message(Option<Box<Message>>),
+    Event(Result<Box<Event<TallyContext>>, RecvError>),
+    Work,
+}
+
+/// Answers the engine from the application.
+pub(crate) struct Driver<A> {
+    app: A,
+    keys: Keys,
+    store: ProposalStore,
+    assembler: Assembler,
+    channels: Channels<TallyContext>,
+    status: watch::Sender<Status>,
+    timeouts: RoundTimeouts,
+    /// The height after the last committed block.
+    next: u64,
+    /// Validators of `next`.
+    set: Option<ValidatorSet>,
+    /// The answer to `Finalized` that is held back.
+    held: Option<Reply<Next<TallyContext>>>,
+    /// The height decided last came from sync: this node lags, holding would only slow it down.
+    synced: bool,
+    /// Stored proposals have not been given to the engine since the start.
+    recovering: bool,
+    pending: Vec<Assembled>,
+    heard: BTreeMap<PublicKey, (u64, u32)>,
+}
+
+impl<A: Application> Driver<A> {
+    pub(crate) fn new(
+        app: A,
+        keys: Keys,
+        store: ProposalStore,
+        channels: Channels<TallyContext>,
+        status: watch::Sender<Status>,
+        timeouts: RoundTimeouts,
+    ) -> Self {
+        Self {
+            app,
+            assembler: Assembler::new(*keys.network()),
+            keys,
+            store,
+            channels,
+            status,
+            timeouts,
+            next: 0,
+            set: None,
+            held: None,
+            synced: false,
+            recovering: true,
+            pending: Vec::new(),
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until told to stop, or until something fails that nothing may follow.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut events = self.channels.events.subscribe();
+        loop {
+            match self.wait(&mut stop, &mut events).await {
+                Wake::Stop => return Ok(()),
+                Wake::Message(Some(message)) => self.on_message(*message).await?,
+                Wake::Message(None) => {
+                    return Err(Error::engine("it stopped by itself; its log says why"));
+                }
+                Wake::Event(Ok(event)) => self.on_event(*event).await?,
+                Wake::Event(Err(RecvError::Lagged(_))) => self.release("peers are busy").await?,
+                Wake::Event(Err(RecvError::Closed)) => {
+                    return Err(Error::engine("its events ended"));
+                }
+                Wake::Work => self.release("there is work").await?,
+            }
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        events: &mut RxEvent<TallyContext>,
+    ) -> Wake {
+        let holding = self.held.is_some();
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => Wake::Stop,
+            message = self.channels.consensus.recv() => Wake::Message(message.map(Box::new)),
+            event = events.recv() => Wake::Event(event.map(Box::new)),
+            () = self.app.wait_for_work(), if holding => Wake::Work,
+        }
+    }
+
+    fn halted(&self, reason: Fatal) -> Error {
+        Error::Halted {
+            height: self.next,
+            reason,
+        }
+    }
+
+    async fn on_message(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            AppMsg::ConsensusReady { reply } => {
+                let params = self.prepare_height().await?;
+                self.store
+                    .forget_through(self.next.saturating_sub(1))
+                    .await?;
+                info!(height = self.next, "consensus is ready");
+                answer(reply, (Height(self.next), params));
+            }
+            AppMsg::StartedRound {
+                height,
+                round,
+                proposer,
+                reply_value,
+                ..
+            } => {
+                let values = self.on_started_round(height, round, proposer).await?;
+                answer(reply_value, values);
+            }
+            AppMsg::GetValue {
+                height,
+                round,
+                reply,
+                ..
+            } => self.on_get_value(height, round, reply).await?,
+            AppMsg::ReceivedProposalPart {
+                from, part, reply, ..
+            } => {
+                let (value, wakes) = match part.content {
+                    StreamContent::Data(part) => {
+                        debug!(%from, sequence = part.index, "block part");
+                        self.on_part(part).await?
+                    }
+                    StreamContent::Fin => (None, false),
+                };
+                answer(reply, value);
+                if wakes {
+                    self.release("a peer proposes").await?;
+                }
+            }
+            AppMsg::RestreamProposal {
+                height,
+                round,
+                valid_round,
+                value_id,
+                ..
+            } => {
+                if let Some(body) = self.store.body(height.0, &value_id.0).await? {
+                    self.publish(height, round, valid_round, value_id, &body)
+                        .await?;
+                } else {
+                    warn!(%height, %round, block = %value_id, "asked to send a block again that is not here");
+                }
+            }
+            AppMsg::Decided {
+                certificate, reply, ..
+            } => {
+                self.on_decided(&certificate).await?;
+                answer(reply, ());
+            }
+            AppMsg::Finalized {
+                evidence, reply, ..
+            } => {
+                report(&evidence);
+                self.held = Some(reply);
+                let votes = self
+                    .set
+                    .as_ref()
+                    .is_some_and(|set| set.contains(&self.keys.public()));
+                if self.synced || !votes {
+                    self.release("this node follows").await?;
+                } else {
+                    self.status.send_modify(|status| status.waiting = true);
+                }
+            }
+            AppMsg::ProcessSyncedValue {
+                height,
+                round,
+                proposer,
+                value_bytes,
+                reply,
+            } => {
+                let outcome = self
+                    .on_synced(height, round, proposer, &value_bytes)
+                    .await?;
+                answer(reply, outcome);
+            }
+            AppMsg::GetDecidedValues { range, reply } => {
+                let values = self.decided_values(range.start().0, range.end().0).await;
+                answer(reply, values);
+            }
+            AppMsg::GetHistoryMinHeight { reply } => {
+                answer(reply, Height(self.app.first_height().await));
+            }
+            AppMsg::ExtendVote { reply, .. } => answer(reply, None),
+            AppMsg::VerifyVoteExtensions {
+                extensions, reply, ..
+            } => answer(
+                reply,
+                extensions
+                    .into_iter()
+                    .map(|(address, ())| (address, Err(VoteExtensionError::InvalidVoteExtension)))
+                    .collect(),
+            ),
+        }
+        Ok(())
+    }
+
+    async fn on_event(&mut self, event: Event<TallyContext>) -> Result<(), Error> {
+        match event {
+            Event::Received(SignedConsensusMsg::Vote(vote)) => {
+                if self.hear(&vote) && vote.message.height.0 >= self.next {
+                    self.release("a peer votes").await?;
+                }
+            }
+            // The engine gives this only after the certificate was found to be for this very block.
+            Event::ReceivedProposedValue(value, ValueOrigin::Sync)
+                if value.validity == Validity::Invalid && value.height.0 == self.next =>
+            {
+                return Err(self.halted(Fatal(format!(
+                    "the network decided block {}, which this node refuses",
+                    value.value
+                ))));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Notes a vote if it is new, of a validator, and signed.
+    fn hear(&mut self, vote: &SignedVote<TallyContext>) -> bool {
+        let Address(key) = vote.message.address;
+        let at = (
+            vote.message.height.0,
+            vote.message.round.as_u32().unwrap_or(0),
+        );
+        let is_new = self.heard.get(&key).is_none_or(|last| *last < at);
+        if !is_new || !self.set.as_ref().is_some_and(|set| set.contains(&key)) {
+            return false;
+        }
+        let bytes = vote_bytes(self.keys.network(), &vote.message);
+        if !verify_signature(&key, &bytes, &vote.signature.0) {
+            return false;
+        }
+        self.heard.insert(key, at);
+        let heard = self
+            .heard
+            .iter()
+            .map(|(validator, (height, round))| Heard {
+                validator: *validator,
+                height: *height,
+                round: *round,
+            })
+            .collect();
+        self.status.send_modify(|status| status.heard = heard);
+        true
+    }
+
+    /// Asks the application for the next height and who decides it.
+    async fn prepare_height(&mut self) -> Result<Params, Error> {
+        self.next = self.app.next_height().await;
+        let validators = self.app.validators(self.next).await;
+        let set = ValidatorSet::new(&validators).map_err(|e| self.halted(Fatal(e)))?;
+        self.set = Some(set.clone());
+        let mut listed = validators;
+        listed.retain(|v| v.power > 0);
+        listed.sort_unstable();
+        let height = self.next;
+        self.status.send_modify(|status| {
+            status.height = height;
+            status.round = 0;
+            status.proposer = None;
+            status.validators = listed;
+        });
+        let t = &self.timeouts;
+        let timeouts = LinearTimeouts {
+            propose: t.propose,
+            propose_delta: t.delta,
+            prevote: t.prevote,
+            prevote_delta: t.delta,
+            precommit: t.precommit,
+            precommit_delta: t.delta,
+            rebroadcast: t.propose + t.prevote + t.precommit,
+            max_timeout: t.max,
+        };
+        Ok(HeightParams::new(set, timeouts, None))
+    }
+
+    /// Lets the next height start, if that is being held back.
+    async fn release(&mut self, why: &str) -> Result<(), Error> {
+        let Some(reply) = self.held.take() else {
+            return Ok(());
+        };
+        debug!(height = self.next, why, "starting the height");
+        self.synced = false;
+        let params = self.prepare_height().await?;
+        self.status.send_modify(|status| status.waiting = false);
+        answer(reply, Next::Start(Height(self.next), params));
+        Ok(())
+    }
+
+    async fn on_started_round(
+        &mut self,
+        height: Height,
+        round: Round,
+        proposer: Address,
+    ) -> Result<Vec<ProposedValue<TallyContext>>, Error> {
+        self.status.send_modify(|status| {
+            status.height = height.0;
+            status.round = round.as_u32().unwrap_or(0);
+            status.proposer = Some(proposer.0);
+        });
+        if height.0 != self.next {
+            return Ok(Vec::new());
+        }
+        let mut values = Vec::new();
+        if std::mem::take(&mut self.recovering) {
+            let stored: Vec<Proposed> = self.store.at(height.0).cloned().collect();
+            for proposed in stored {
+                let Some(body) = self.store.body(height.0, &proposed.block).await? else {
+                    continue;
+                };
+                let checked = self
+                    .app
+                    .check_block(height.0, proposed.round, &body, CheckContext::Replay)
+                    .await;
+                match checked {
+                    Ok(hash) if hash == proposed.block => {
+                        info!(%height, round = proposed.round, block = %hash, "proposal found on disk");
+                        values.push(self.value(&proposed, Validity::Valid));
+                    }
+                    Ok(_) => warn!(block = %proposed.block, "stored proposal has another hash"),
+                    Err(reason) => {
+                        warn!(block = %proposed.block, %reason, "stored proposal is refused");
+                    }
+                }
+            }
+        }
+        let (now, later): (Vec<_>, Vec<_>) =
+            self.pending.drain(..).partition(|p| p.height <= height.0);
+        self.pending = later;
+        for assembled in now {
+            values.extend(self.judge(assembled).await?);
+        }
+        Ok(values)
+    }
+
+    fn proposer_at(&self, height: u64, round: u32) -> Option<Address> {
+        let set = self.set.as_ref()?;
+        let member = TallyContext.select_proposer(set, Height(height), Round::new(round));
+        Some(*member.address())
+    }
+
+    fn value(&self, proposed: &Proposed, validity: Validity) -> ProposedValue<TallyContext> {
+        ProposedValue {
+            height: Height(proposed.height),
+            round: Round::new(proposed.round),
+            valid_round: proposed.pol_round.into(),
+            proposer: self
+                .proposer_at(proposed.height, proposed.round)
+                .unwrap_or(Address(proposed.sender)),
+            value: Value(proposed.block),
+            validity,
+        }
+    }
+
+    /// Our turn. No answer is an answer too: the round then passes.
+    async fn on_get_value(
+        &mut self,
+        height: Height,
+        round: Round,
+        reply: Reply<LocallyProposedValue<TallyContext>>,
+    ) -> Result<(), Error> {
+        let Some(number) = round.as_u32().filter(|_| height.0 == self.next) else {
+            warn!(%height, %round, next = self.next, "asked for a block of another height");
+            return Ok(());
+        };
+        let me = self.keys.public();
+        // After a restart: what was proposed once in a round is proposed again, never something else.
+        let before = self
+            .store
+            .at(height.0)
+            .find(|p| p.round == number && p.sender == me)
+            .map(|p| p.block);
+        let (block, body) = match before {
+            Some(block) => match self.store.body(height.0, &block).await? {
+                Some(body) => (block, body),
+                None => return Ok(()),
+            },
+            None => match self.build(height.0, number).await? {
+                Some(built) => built,
+                None => return Ok(()),
+            },
+        };
+        let value = Value(block);
+        answer(reply, LocallyProposedValue::new(height, round, value));
+        self.publish(height, round, Round::Nil, value, &body).await
+    }
+
+    async fn build(
+        &mut self,
+        height: u64,
+        round: u32,
+    ) -> Result<Option<(BlockHash, Vec<u8>)>, Error> {
+        let body = match self.app.build_block(height, round).await {
+            Ok(body) => body,
+            Err(reason) => {
+                warn!(height, round, %reason, "no block could be built");
+                return Ok(None);
+            }
+        };
+        if body.len() > MAX_BLOCK_BYTES {
+            warn!(
+                height,
+                bytes = body.len(),
+                max = MAX_BLOCK_BYTES,
+                "the block built is too large"
+            );
+            return Ok(None);
+        }
+        let block = match convert::block_hash(&body) {
+            Ok(block) => block,
+            Err(error) => {
+                warn!(height, %error, "the block built does not decode");
+                return Ok(None);
+            }
+        };
+        let proposed = Proposed {
+            height,
+            round,
+            pol_round: None,
+            block,
+            sender: self.keys.public(),
+        };
+        self.store.put(proposed, body.clone()).await?;
+        Ok(Some((block, body)))
+    }
+
+    async fn publish(
+        &mut self,
+        height: Height,
+        round: Round,
+        pol_round: Round,
+        value: Value,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let number = round.as_u32().unwrap_or(0);
+        let Some(parts) = parts::cut(&self.keys, height.0, number, pol_round, value.0, body) else {
+            warn!(%height, bytes = body.len(), "a block of this size cannot be sent");
+            return Ok(());
+        };
+        for part in parts {
+            let stream = StreamId::new(part.header.body_id().to_vec().into());
+            let sequence = part.index.into();
+            let message = StreamMessage::new(stream, sequence, StreamContent::Data(part));
+            self.channels
+                .network
+                .send(NetworkMsg::PublishProposalPart(message))
+                .await
+                .map_err(|_| Error::engine("its network is gone"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a part; says whether it is of a height that peers have started and this node has not.
+    async fn on_part(
+        &mut self,
+        part: Part,
+    ) -> Result<(Option<ProposedValue<TallyContext>>, bool), Error> {
+        let header = &part.header;
+        let (height, block) = (header.height, header.block);
+        let in_reach = height == self.next || height == self.next.saturating_add(1);
+        if !in_reach || self.store.find(height, &block).is_some() {
+            return Ok((None, false));
+        }
+        let Some(set) = &self.set else {
+            return Ok((None, false));
+        };
+        let assembled = match self.assembler.insert(part, |key| set.contains(key)) {
+            Outcome::Complete(assembled) => assembled,
+            Outcome::Incomplete => return Ok((None, true)),
+            Outcome::Known => return Ok((None, false)),
+            Outcome::Refused(reason) => {
+                warn!(height, %block, reason, "block part refused");
+                return Ok((None, false));
+            }
+        };
+        if height != self.next {
+            // It cannot be executed yet; it is given to the engine when its height starts.
+            if self.pending.len() >= MAX_PENDING {
+                self.pending.remove(0);
+            }
+            self.pending.push(assembled);
+            return Ok((None, true));
+        }
+        Ok((self.judge(assembled).await?, true))
+    }
+
+    /// Checks a whole block, stores it if it is good, and gives the engine its value.
+    async fn judge(
+        &mut self,
+        assembled: Assembled,
+    ) -> Result<Option<ProposedValue<TallyContext>>, Error> {
+        let Assembled {
+            height,
+            round,
+            pol_round,
+            block,
+            sender,
+            body,
+        } = assembled;
+        let proposed = Proposed {
+            height,
+            round,
+            pol_round,
+            block,
+            sender,
+        };
+        let checked = self
+            .app
+            .check_block(height, round, &body, CheckContext::Live)
+            .await
+            .and_then(|hash| {
+                if hash == block {
+                    Ok(())
+                } else {
+                    Err(Refusal::Invalid(format!("the block's hash is {hash}")))
+                }
+            });
+        match checked {
+            Ok(()) => {
+                self.store.put(proposed.clone(), body).await?;
+                Ok(Some(self.value(&proposed, Validity::Valid)))
+            }
+            Err(reason) => {
+                warn!(height, round, %block, %sender, %reason, "proposed block refused");
+                // Only the proposer itself can spoil its block: another validator could send rubbish under its hash.
+                let is_proposer = self.proposer_at(height, round) == Some(Address(sender));
+                Ok(is_proposer.then(|| self.value(&proposed, Validity::Invalid)))
+            }
+        }
+    }
+
+    async fn on_synced(
+        &mut self,
+        height: Height,
+        round: Round,
+        proposer: Address,
+        body: &[u8],
+    ) -> Result<SyncedValueOutcome<TallyContext>, Error> {
+        if height.0 != self.next || body.len() > MAX_BLOCK_BYTES {
+            return Ok(SyncedValueOutcome::PeerFault);
+        }
+        let number = round.as_u32().unwrap_or(0);
+        let checked = self
+            .app
+            .check_block(height.0, number, body, CheckContext::Sync)
+            .await;
+        let (block, validity) = match checked {
+            Ok(block) => (block, Validity::Valid),
+            Err(Refusal::Invalid(reason)) => {
+                warn!(%height, reason, "synced block refused");
+                return Ok(SyncedValueOutcome::PeerFault);
+            }
+            Err(Refusal::Diverged(reason)) => match convert::block_hash(body) {
+                // Whether this is the decided block only the engine knows; it reports that as an event.
+                Ok(block) => {
+                    warn!(%height, %block, reason, "synced block gives another state here");
+                    (block, Validity::Invalid)
+                }
+                Err(_) => return Ok(SyncedValueOutcome::PeerFault),
+            },
+        };
+        let proposed = Proposed {
+            height: height.0,
+            round: number,
+            pol_round: None,
+            block,
+            sender: proposer.0,
+        };
+        if validity == Validity::Valid {
+            self.store.put(proposed.clone(), body.to_vec()).await?;
+            self.synced = true;
+        }
+        let mut value = self.value(&proposed, validity);
+        value.proposer = proposer;
+        Ok(SyncedValueOutcome::Verdict(value))
+    }
+
+    async fn on_decided(
+        &mut self,
+        certificate: &EngineCertificate<TallyContext>,
+    ) -> Result<(), Error> {
+        let certificate = convert::certificate(certificate);
+        let height = certificate.height;
+        if height.checked_add(1) == Some(self.next) {
+            return Ok(());
+        }
+        if height != self.next {
+            return Err(self.halted(Fatal(format!("height {height} was decided out of turn"))));
+        }
+        let Some(body) = self.store.body(height, &certificate.block).await? else {
+            return Err(self.halted(Fatal(format!(
+                "decided block {} is not on disk",
+                certificate.block
+            ))));
+        };
+        self.app
+            .commit_block(body, certificate)
+            .await
+            .map_err(|reason| self.halted(reason))?;
+        let next = self.app.next_height().await;
+        if Some(next) != height.checked_add(1) {
+            return Err(self.halted(Fatal(format!(
+                "after committing height {height} the next height is {next}"
+            ))));
+        }
+        self.prepare_height().await?;
+        self.store.forget_through(height).await?;
+        self.assembler.forget_through(height);
+        self.pending.retain(|p| p.height > height);
+        Ok(())
+    }
+
+    async fn decided_values(
+        &mut self,
+        first: u64,
+        last: u64,
+    ) -> Vec<RawDecidedValue<TallyContext>> {
+        let mut values = Vec::new();
+        let mut bytes = 0usize;
+        for height in (first..=last).take(MAX_SYNC_BLOCKS) {
+            let Some((body, certificate)) = self.app.block_at(height).await else {
+                break;
+            };
+            bytes += body.len();
+            if bytes > MAX_SYNC_BYTES {
+                break;
+            }
+            values.push(RawDecidedValue::new(
+                body.into(),
+                convert::sync_certificate(&certificate),
+            ));
+        }
+        values
+    }
+}
+
+/// The engine no longer waits for an answer only when it is being stopped.
+fn answer<T>(reply: Reply<T>, value: T) {
+    if reply.send(value).is_err() {
+        debug!("the engine no longer waits for this answer");
+    }
+}
+
+/// Equivocation is a validator's proof of its own fault; it is logged with the validator's key.
+fn report(evidence: &MisbehaviorEvidence<TallyContext>) {
+    for (validator, pairs) in &evidence.proposals {
+        warn!(%validator, count = pairs.len(), "validator signed two proposals for one round");
+    }
+    for (validator, pairs) in &evidence.votes {
+        warn!(%validator, count = pairs.len(), "validator signed two votes for one round");
+    }
+}

@@ -1,0 +1,381 @@
+//! A small ledger on disk, and networks of in-process nodes over loopback TCP.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::collections::VecDeque;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ed25519_dalek::SigningKey;
+use tally_consensus::{
+    AppError, Application, CheckContext, EngineConfig, EngineHandle, Error, Fatal, Refusal, Secret,
+    Validator, address_with_peer_id, start, verify_certificate,
+};
+use tally_contracts::block::{Block, CommitCertificate, Header};
+use tally_contracts::ids::{BlockHash, MemberId, NetworkId, PublicKey};
+use tally_merkle::Hash;
+use tokio::sync::Notify;
+
+pub const NETWORK: NetworkId = NetworkId([0xab; 32]);
+
+/// What a test and its node's ledger share.
+#[derive(Default)]
+pub struct Shared {
+    pool: Mutex<VecDeque<Vec<u8>>>,
+    work: Notify,
+    pub height: AtomicU64,
+    pub fail_commit: AtomicBool,
+    pub diverge: AtomicBool,
+    pub times: Mutex<Vec<Instant>>,
+}
+
+impl Shared {
+    pub fn submit(&self, record: &[u8]) {
+        self.pool.lock().unwrap().push_back(record.to_vec());
+        self.work.notify_one();
+    }
+}
+
+pub struct Ledger {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    validators: Vec<Validator>,
+    blocks: Vec<(Vec<u8>, CommitCertificate)>,
+    last: (BlockHash, u64),
+    heartbeat: Duration,
+    last_commit: Instant,
+    max_records: usize,
+}
+
+impl Ledger {
+    pub fn open(
+        dir: &Path,
+        shared: Arc<Shared>,
+        validators: Vec<Validator>,
+        heartbeat: Duration,
+        max_records: usize,
+    ) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        let mut ledger = Self {
+            dir: dir.to_owned(),
+            shared,
+            validators,
+            blocks: Vec::new(),
+            last: (BlockHash([0; 32]), 0),
+            heartbeat,
+            last_commit: Instant::now(),
+            max_records,
+        };
+        while let Ok(block) = fs::read(ledger.path(ledger.blocks.len() as u64 + 1, "block")) {
+            let certificate =
+                fs::read(ledger.path(ledger.blocks.len() as u64 + 1, "cert")).unwrap();
+            ledger.keep(block, CommitCertificate::from_bytes(&certificate).unwrap());
+        }
+        ledger
+    }
+
+    fn path(&self, height: u64, what: &str) -> PathBuf {
+        self.dir.join(format!("{height:08}.{what}"))
+    }
+
+    fn keep(&mut self, block: Vec<u8>, certificate: CommitCertificate) {
+        let header = Block::from_bytes(&block).unwrap().header;
+        self.last = (header.hash(), header.time_ms);
+        self.blocks.push((block, certificate));
+        self.last_commit = Instant::now();
+        self.shared
+            .height
+            .store(self.blocks.len() as u64, Ordering::SeqCst);
+    }
+}
+
+fn root(records: &[Vec<u8>], salt: &[u8]) -> Hash {
+    let mut leaves = salt.to_vec();
+    for record in records {
+        leaves.extend_from_slice(tally_merkle::leaf_hash(record).as_bytes());
+    }
+    tally_merkle::leaf_hash(&leaves)
+}
+
+#[async_trait]
+impl Application for Ledger {
+    async fn next_height(&mut self) -> u64 {
+        self.blocks.len() as u64 + 1
+    }
+
+    async fn validators(&mut self, _height: u64) -> Vec<Validator> {
+        self.validators.clone()
+    }
+
+    async fn wait_for_work(&mut self) {
+        loop {
+            if !self.shared.pool.lock().unwrap().is_empty() {
+                return;
+            }
+            let left = self.heartbeat.saturating_sub(self.last_commit.elapsed());
+            tokio::select! {
+                () = self.shared.work.notified() => {}
+                () = tokio::time::sleep(left) => return,
+            }
+        }
+    }
+
+    async fn build_block(&mut self, height: u64, _round: u32) -> Result<Vec<u8>, AppError> {
+        let pool = self.shared.pool.lock().unwrap();
+        let records: Vec<Vec<u8>> = pool.iter().take(self.max_records).cloned().collect();
+        let header = Header {
+            rules_version: 1,
+            network: NETWORK,
+            height,
+            previous: self.last.0,
+            time_ms: self.last.1 + 1,
+            record_count: records.len() as u32,
+            tree_size: height,
+            tree_root: root(&records, b"tree"),
+            state_root: root(&records, b"state"),
+            proposer: MemberId([1; 16]),
+        };
+        Ok(Block { header, records }.to_bytes())
+    }
+
+    async fn check_block(
+        &mut self,
+        height: u64,
+        _round: u32,
+        block: &[u8],
+        _context: CheckContext,
+    ) -> Result<BlockHash, Refusal> {
+        let block = Block::from_bytes(block).map_err(|e| e.to_string())?;
+        let header = &block.header;
+        if height != self.blocks.len() as u64 + 1
+            || header.height != height
+            || header.previous != self.last.0
+            || header.time_ms <= self.last.1
+            || header.tree_root != root(&block.records, b"tree")
+        {
+            return Err(Refusal::Invalid("does not follow".to_owned()));
+        }
+        if header.state_root != root(&block.records, b"state")
+            || self.shared.diverge.load(Ordering::SeqCst)
+        {
+            return Err(Refusal::Diverged("state root differs".to_owned()));
+        }
+        Ok(header.hash())
+    }
+
+    async fn commit_block(
+        &mut self,
+        block: Vec<u8>,
+        certificate: CommitCertificate,
+    ) -> Result<(), Fatal> {
+        if self.shared.fail_commit.load(Ordering::SeqCst) {
+            return Err(Fatal("the disk is full".to_owned()));
+        }
+        let decoded = Block::from_bytes(&block).unwrap();
+        assert_eq!(certificate.block, decoded.header.hash());
+        verify_certificate(&NETWORK, &self.validators, &certificate).unwrap();
+        let height = self.blocks.len() as u64 + 1;
+        fs::write(self.path(height, "cert"), certificate.to_bytes()).unwrap();
+        fs::write(self.path(height, "block"), &block).unwrap();
+        self.shared
+            .pool
+            .lock()
+            .unwrap()
+            .retain(|r| !decoded.records.contains(r));
+        self.shared.times.lock().unwrap().push(Instant::now());
+        self.keep(block, certificate);
+        Ok(())
+    }
+
+    async fn block_at(&mut self, height: u64) -> Option<(Vec<u8>, CommitCertificate)> {
+        let index = usize::try_from(height.checked_sub(1)?).ok()?;
+        self.blocks.get(index).cloned()
+    }
+
+    async fn first_height(&mut self) -> u64 {
+        1
+    }
+}
+
+pub struct Node {
+    pub seed: u8,
+    pub port: u16,
+    pub dir: PathBuf,
+    pub shared: Arc<Shared>,
+    pub engine: Option<EngineHandle>,
+}
+
+pub struct TestNetwork {
+    pub nodes: Vec<Node>,
+    pub validators: Vec<Validator>,
+    pub heartbeat: Duration,
+    pub max_records: usize,
+    _dir: tempfile::TempDir,
+}
+
+pub fn public(seed: [u8; 32]) -> PublicKey {
+    PublicKey(SigningKey::from_bytes(&seed).verifying_key().to_bytes())
+}
+
+fn free_ports(n: usize) -> Vec<u16> {
+    let open: Vec<TcpListener> = (0..n)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    open.iter()
+        .map(|l| l.local_addr().unwrap().port())
+        .collect()
+}
+
+impl TestNetwork {
+    /// `powers` of the nodes; 0 follows without a vote. Idle networks make no block unless `heartbeat` passes.
+    pub fn new(powers: &[u64], heartbeat: Duration) -> Self {
+        if std::env::var_os("TALLY_TEST_LOG").is_some() {
+            let _ = tracing_subscriber::fmt()
+                .with_env_filter(tracing_subscriber::EnvFilter::from_env("TALLY_TEST_LOG"))
+                .try_init();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let ports = free_ports(powers.len());
+        let nodes: Vec<Node> = (1u8..)
+            .zip(&ports)
+            .map(|(seed, port)| Node {
+                seed,
+                port: *port,
+                dir: dir.path().join(format!("node{seed}")),
+                shared: Arc::default(),
+                engine: None,
+            })
+            .collect();
+        let validators = nodes
+            .iter()
+            .zip(powers)
+            .map(|(node, power)| Validator {
+                key: public([node.seed; 32]),
+                power: *power,
+            })
+            .collect();
+        Self {
+            nodes,
+            validators,
+            heartbeat,
+            max_records: 100,
+            _dir: dir,
+        }
+    }
+
+    pub fn config(&self, index: usize) -> EngineConfig {
+        let node = &self.nodes[index];
+        let mut config = EngineConfig::new(
+            NETWORK,
+            Secret::new([node.seed; 32]),
+            Secret::new([node.seed + 100; 32]),
+            format!("/ip4/127.0.0.1/tcp/{}", node.port),
+            node.dir.join("consensus"),
+        );
+        config.peers = self
+            .nodes
+            .iter()
+            .filter(|other| other.seed != node.seed)
+            .map(|other| {
+                let address = format!("/ip4/127.0.0.1/tcp/{}", other.port);
+                address_with_peer_id(&address, &public([other.seed + 100; 32])).unwrap()
+            })
+            .collect();
+        config.moniker = Some(format!("n{}-{}", node.seed, node.port));
+        config
+    }
+
+    pub fn ledger(&self, index: usize) -> Ledger {
+        let node = &self.nodes[index];
+        Ledger::open(
+            &node.dir.join("ledger"),
+            Arc::clone(&node.shared),
+            self.validators.clone(),
+            self.heartbeat,
+            self.max_records,
+        )
+    }
+
+    pub async fn start(&mut self, index: usize) {
+        self.try_start(index).await.unwrap();
+    }
+
+    pub async fn try_start(&mut self, index: usize) -> Result<(), Error> {
+        let engine = start(self.config(index), self.ledger(index)).await?;
+        self.nodes[index].engine = Some(engine);
+        Ok(())
+    }
+
+    pub async fn start_all(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.start(index).await;
+        }
+    }
+
+    pub async fn stop(&mut self, index: usize) {
+        if let Some(mut engine) = self.nodes[index].engine.take() {
+            engine.stop().await.unwrap();
+        }
+    }
+
+    pub fn submit(&self, record: &[u8]) {
+        for node in &self.nodes {
+            node.shared.submit(record);
+        }
+    }
+
+    pub fn height(&self, index: usize) -> u64 {
+        self.nodes[index].shared.height.load(Ordering::SeqCst)
+    }
+
+    /// Waits until every node named has committed `height`.
+    pub async fn reach(&self, nodes: &[usize], height: u64, within: Duration) {
+        let end = Instant::now() + within;
+        while nodes.iter().any(|n| self.height(*n) < height) {
+            let at: Vec<u64> = (0..self.nodes.len()).map(|n| self.height(n)).collect();
+            assert!(
+                Instant::now() < end,
+                "height {height} not reached in {within:?}: {at:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Submits one record after the other until the nodes named have committed `height`.
+    pub async fn drive(&self, nodes: &[usize], height: u64, within: Duration) {
+        let end = Instant::now() + within;
+        let mut at = self.height(nodes[0]);
+        while at < height {
+            self.submit(format!("record {at} {:?}", Instant::now()).as_bytes());
+            let left = end.saturating_duration_since(Instant::now());
+            self.reach(&nodes[..1], at + 1, left).await;
+            at = self.height(nodes[0]);
+        }
+        self.reach(nodes, height, end.saturating_duration_since(Instant::now()))
+            .await;
+    }
+
+    /// The blocks committed by all the nodes named are the same up to `height`.
+    pub fn assert_equal(&self, nodes: &[usize], height: u64) {
+        for h in 1..=height {
+            let block = |n: usize| {
+                fs::read(
+                    self.nodes[n]
+                        .dir
+                        .join("ledger")
+                        .join(format!("{h:08}.block")),
+                )
+                .unwrap()
+            };
+            let first = block(nodes[0]);
+            assert!(
+                nodes.iter().all(|n| block(*n) == first),
+                "height {h} differs"
+            );
+        }
+    }
+}

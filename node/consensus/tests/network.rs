@@ -1,0 +1,218 @@
+//! Scenarios over real engines on loopback TCP. Each is bounded well under 20 s.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use common::TestNetwork;
+use tally_consensus::Error;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const ALL: &[usize] = &[0, 1, 2, 3];
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_decide_the_same_twenty_heights_and_then_rest() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
+    net.start_all().await;
+    net.reach(ALL, 1, secs(10)).await;
+    let begin = Instant::now();
+    net.drive(ALL, 20, secs(15)).await;
+    println!("19 heights, one record at a time: {:?}", begin.elapsed());
+    net.assert_equal(ALL, 20);
+
+    let status = net.nodes[0].engine.as_ref().unwrap().status();
+    assert_eq!(status.validators.len(), 4);
+    assert!(status.running);
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let before: Vec<u64> = ALL.iter().map(|n| net.height(*n)).collect();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let after: Vec<u64> = ALL.iter().map(|n| net.height(*n)).collect();
+    assert_eq!(before, after, "an idle network makes no blocks");
+    let status = net.nodes[0].engine.as_ref().unwrap().status();
+    assert!(status.waiting);
+    assert_eq!(status.peers.len(), 3);
+    assert_eq!(status.heard.len(), 3);
+    assert_eq!(status.height, after[0] + 1);
+
+    // Woken again by a record that only one node knows: the others join it.
+    net.nodes[2].shared.submit(b"known to one");
+    net.reach(ALL, after[0] + 1, secs(10)).await;
+    for n in ALL {
+        net.stop(*n).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stops_the_others_go_on_and_it_catches_up() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
+    net.start_all().await;
+    net.drive(ALL, 3, secs(10)).await;
+    net.stop(1).await;
+    let left = &[0, 2, 3];
+    let target = net.height(0) + 6;
+    net.drive(left, target, secs(18)).await;
+    assert!(net.height(1) < target);
+    let begin = Instant::now();
+    net.start(1).await;
+    net.reach(ALL, target, secs(10)).await;
+    println!("caught up in {:?}", begin.elapsed());
+    let more = net.height(0) + 3;
+    net.drive(ALL, more, secs(10)).await;
+    net.assert_equal(ALL, more);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_of_one_validator_works_and_restarts() {
+    let mut net = TestNetwork::new(&[5], HOUR);
+    net.start(0).await;
+    net.drive(&[0], 10, secs(10)).await;
+    net.stop(0).await;
+    net.start(0).await;
+    net.drive(&[0], 15, secs(10)).await;
+    net.stop(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_stop_and_go_on() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
+    net.start_all().await;
+    net.drive(ALL, 5, secs(10)).await;
+    for n in ALL {
+        net.stop(*n).await;
+    }
+    let target = net.height(0) + 5;
+    net.start_all().await;
+    net.drive(ALL, target, secs(15)).await;
+    net.assert_equal(ALL, target);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_power_follows() {
+    let mut net = TestNetwork::new(&[1, 0], Duration::from_millis(200));
+    net.start_all().await;
+    net.reach(&[0, 1], 8, secs(15)).await;
+    net.assert_equal(&[0, 1], 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_quorum_stops_and_comes_back() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
+    net.start_all().await;
+    net.drive(ALL, 2, secs(10)).await;
+    net.stop(2).await;
+    net.stop(3).await;
+    let at = net.height(0);
+    net.submit(b"while there is no quorum");
+    tokio::time::sleep(secs(3)).await;
+    assert!(net.height(0) <= at + 1, "two of four decide nothing new");
+    net.start(2).await;
+    let begin = Instant::now();
+    net.reach(&[0, 1, 2], at + 1, secs(12)).await;
+    println!("decided {:?} after the third came back", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_commit_stops_the_engine_and_says_why() {
+    let mut net = TestNetwork::new(&[1], HOUR);
+    net.start(0).await;
+    net.drive(&[0], 2, secs(10)).await;
+    let at = net.height(0);
+    net.nodes[0]
+        .shared
+        .fail_commit
+        .store(true, Ordering::SeqCst);
+    net.submit(b"cannot be committed");
+    let mut engine = net.nodes[0].engine.take().unwrap();
+    let error = tokio::time::timeout(secs(10), engine.ended())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::Halted { height, .. } if *height == at + 1),
+        "{error}"
+    );
+    assert!(!engine.status().running);
+    assert_eq!(net.height(0), at);
+    // The decided block is still there: it is committed at the next start.
+    net.nodes[0]
+        .shared
+        .fail_commit
+        .store(false, Ordering::SeqCst);
+    net.start(0).await;
+    net.reach(&[0], at + 1, secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_diverges_halts_instead_of_following() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
+    net.nodes[3].shared.diverge.store(true, Ordering::SeqCst);
+    net.start_all().await;
+    net.drive(&[0, 1, 2], 3, secs(15)).await;
+    let mut engine = net.nodes[3].engine.take().unwrap();
+    let error = tokio::time::timeout(secs(10), engine.ended())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(matches!(&error, Error::Halted { height: 1, .. }), "{error}");
+    assert_eq!(net.height(3), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_engines_never_share_a_folder() {
+    let mut net = TestNetwork::new(&[1], HOUR);
+    net.start(0).await;
+    let first = net.nodes[0].engine.take();
+    let error = net.try_start(0).await.unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    drop(first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_configurations_are_refused() {
+    let net = TestNetwork::new(&[1], HOUR);
+    let mut bad = Vec::new();
+    let mut config = net.config(0);
+    config.listen = "127.0.0.1:1".to_owned();
+    bad.push(config);
+    let mut config = net.config(0);
+    config.listen = "/ip4/127.0.0.1/udp/1".to_owned();
+    bad.push(config);
+    let mut config = net.config(0);
+    config.peers = vec!["nobody".to_owned()];
+    bad.push(config);
+    let mut config = net.config(0);
+    config.timeouts.max = secs(60);
+    bad.push(config);
+    for config in bad {
+        let error = tally_consensus::start(config, net.ledger(0))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{error}");
+    }
+}
+
+/// Not a benchmark, a figure for the record: blocks of 100 records of 250 bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throughput_of_four_nodes_in_one_process() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
+    net.max_records = 1000;
+    net.start_all().await;
+    net.drive(ALL, 2, secs(10)).await;
+    let records = 20_000u32;
+    let from = net.height(0);
+    for n in 0..records {
+        let mut record = vec![0; 250];
+        record[..4].copy_from_slice(&n.to_be_bytes());
+        net.submit(&record);
+    }
+    let begin = Instant::now();
+    net.reach(ALL, from + 20, secs(18)).await;
+    let took = begin.elapsed();
+    println!("20 blocks of 1,000 records of 250 bytes: {took:?}");
+    net.assert_equal(ALL, from + 20);
+}
