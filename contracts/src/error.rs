@@ -116,4 +116,10 @@ pub enum Error {
         /// What it shows.
         found: &'static str,
     },
+    /// Something that cannot happen did; a fault in this program.
+    #[error("internal fault: {what}")]
+    Internal {
+        /// What.
+        what: &'static str,
+    },
 }

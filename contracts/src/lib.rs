@@ -17,6 +17,7 @@ pub mod records;
 pub mod refusal;
 pub mod signature;
 pub mod state;
+pub mod tree;
 pub mod validators;
 
 pub use apply::{
@@ -30,4 +31,5 @@ pub use genesis::{Genesis, MemberEntry, NetworkKind, NodeEntry, Roles, Rules};
 pub use genesis_file::{FounderSignature, GenesisFile};
 pub use refusal::{ApplyError, Refusal, RefusalNotice};
 pub use state::{Effects, Overlay, StateError, StateRead};
+pub use tree::{StateProof, StateTree};
 pub use validators::{Validator, ValidatorSet};
