@@ -8,6 +8,8 @@ pub const RECORD: &[u8] = b"tally/record/v1\n";
 pub const RECORD_ID: &[u8] = b"tally/record-id/v1\n";
 /// A founder's signature over a genesis: prefix || network ID.
 pub const GENESIS: &[u8] = b"tally/genesis/v1\n";
+/// A founder's signature over the entry on its own member card: prefix || entry bytes.
+pub const MEMBER_CARD: &[u8] = b"tally/member-card/v1\n";
 /// Key ID hash: prefix || public key.
 pub const KEY_ID: &[u8] = b"tally/key-id/v1\n";
 /// Member ID hash.
@@ -44,6 +46,7 @@ pub const ALL: &[&[u8]] = &[
     RECORD,
     RECORD_ID,
     GENESIS,
+    MEMBER_CARD,
     KEY_ID,
     MEMBER_ID,
     BLOCK,

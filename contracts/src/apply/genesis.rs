@@ -1,8 +1,12 @@
 //! The state that a genesis gives.
 
+use tally_merkle::Hash;
+
+use crate::error::Error;
 use crate::genesis::Genesis;
 use crate::ids::KeyId;
 use crate::state::{Effects, KeyState, KeyUse, MemoryState, NetworkInfo, Overlay, keys};
+use crate::tree::StateTree;
 use crate::validators::ValidatorSet;
 
 /// The writes of entry 0: network, rules, validators, members and their signing keys.
@@ -34,4 +38,12 @@ pub fn genesis_effects(genesis: &Genesis) -> Effects {
         }
     }
     state.into_effects()
+}
+
+/// The state root after entry 0.
+///
+/// # Errors
+/// [`Error::Internal`] never in practice.
+pub fn genesis_root(genesis: &Genesis) -> Result<Hash, Error> {
+    StateTree::new().commit(&genesis_effects(genesis))
 }

@@ -9,7 +9,7 @@ mod product;
 mod verify;
 
 pub use block::{BlockOutcome, execute_block};
-pub use genesis::genesis_effects;
+pub use genesis::{genesis_effects, genesis_root};
 pub use verify::{Verified, verify_record, verify_records};
 
 use crate::envelope::{Record, Signer};
