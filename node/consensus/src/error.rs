@@ -46,6 +46,7 @@ impl Error {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value)] // it is given as the argument of map_err
     pub(crate) fn engine(reason: impl ToString) -> Self {
         Self::Engine {
             reason: reason.to_string(),

@@ -2,18 +2,24 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
+use malachitebft_app_channel::NetworkRequest;
+use malachitebft_app_channel::app::engine::network::PersistentPeerError;
 use malachitebft_app_channel::app::metrics;
 use tally_contracts::ids::PublicKey;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::application::{Application, Validator};
 use crate::config::{EngineConfig, MAX_ROUND_TIMEOUT, RoundTimeouts};
 use crate::error::Error;
+use crate::identity::parse_address;
 use crate::malachite::driver::Driver;
 use crate::malachite::signing::Keys;
 use crate::malachite::spawn;
 use crate::malachite::store::ProposalStore;
+
+const PEERS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The last verified vote of a validator that reached this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +54,10 @@ pub struct Status {
     pub running: bool,
 }
 
-/// A running engine. Dropping it lets the engine run on; [`Self::stop`] ends it.
+/// A running engine. When the last handle is dropped the engine stops too, in the background.
 #[derive(Debug, Clone)]
 pub struct EngineHandle {
+    network: mpsc::Sender<NetworkRequest>,
     status: watch::Receiver<Status>,
     ended: watch::Receiver<Option<Result<(), Error>>>,
     stop: watch::Sender<bool>,
@@ -67,6 +74,32 @@ impl EngineHandle {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// Lets in and connects to one more node, by its multiaddr with `/p2p/`. Nothing happens if it is known.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an address that cannot be used, [`Error::Engine`] if the engine has ended.
+    pub async fn add_peer(&self, address: &str) -> Result<(), Error> {
+        let address = parse_address("peers", address)?;
+        match NetworkRequest::add_persistent_peer(&self.network, address).await {
+            Ok(Ok(()) | Err(PersistentPeerError::AlreadyExists)) => Ok(()),
+            Ok(Err(e)) => Err(Error::engine(e)),
+            Err(e) => Err(Error::engine(e)),
+        }
+    }
+
+    /// Cuts off a node, by the same text with which it was added. Nothing happens if it is not known.
+    ///
+    /// # Errors
+    /// As [`Self::add_peer`].
+    pub async fn remove_peer(&self, address: &str) -> Result<(), Error> {
+        let address = parse_address("peers", address)?;
+        match NetworkRequest::remove_persistent_peer(&self.network, address).await {
+            Ok(Ok(()) | Err(PersistentPeerError::NotFound)) => Ok(()),
+            Ok(Err(e)) => Err(Error::engine(e)),
+            Err(e) => Err(Error::engine(e)),
+        }
     }
 
     /// Waits until the engine has ended.
@@ -121,10 +154,8 @@ pub async fn start(
     });
     let (stop, stopped) = watch::channel(false);
     let (ended_tx, ended) = watch::channel(None);
-    let peers = tokio::spawn(watch_peers(
-        channels.net_requests.clone(),
-        status_tx.clone(),
-    ));
+    let network = channels.net_requests.clone();
+    let peers = tokio::spawn(watch_peers(network.clone(), status_tx.clone()));
     let driver = Driver::new(
         application,
         keys,
@@ -133,8 +164,10 @@ pub async fn start(
         status_tx.clone(),
         config.timeouts,
     );
+    let running = tokio::spawn(driver.run(stopped));
     tokio::spawn(async move {
-        let result = driver.run(stopped).await;
+        // A panic of the application ends the engine like any other failure.
+        let result = running.await.unwrap_or_else(|e| Err(Error::engine(e)));
         if let Err(error) = &result {
             tracing::error!(%error, "consensus has ended");
         }
@@ -147,6 +180,7 @@ pub async fn start(
         ended_tx.send_replace(Some(result));
     });
     Ok(EngineHandle {
+        network,
         status,
         ended,
         stop,
@@ -192,15 +226,11 @@ fn lock_dir(dir: &Path) -> Result<File, Error> {
     }
 }
 
-async fn watch_peers(
-    requests: tokio::sync::mpsc::Sender<malachitebft_app_channel::NetworkRequest>,
-    status: watch::Sender<Status>,
-) {
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
+async fn watch_peers(requests: mpsc::Sender<NetworkRequest>, status: watch::Sender<Status>) {
+    let mut tick = tokio::time::interval(PEERS_INTERVAL);
     loop {
         tick.tick().await;
-        let Ok(Some(dump)) = malachitebft_app_channel::NetworkRequest::dump_state(&requests).await
-        else {
+        let Ok(Some(dump)) = NetworkRequest::dump_state(&requests).await else {
             continue;
         };
         let mut peers: Vec<String> = dump.peers.keys().map(ToString::to_string).collect();

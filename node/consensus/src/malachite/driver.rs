@@ -5,6 +5,7 @@
 //! a verified vote or part of a peer for the next height ends that at once, so that nobody waits for this node.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use malachitebft_app_channel::app::consensus::VoteExtensionError;
 use malachitebft_app_channel::app::engine::host::{HeightParams, Next, SyncedValueOutcome};
@@ -48,6 +49,9 @@ const MAX_SYNC_BLOCKS: usize = 16;
 const MAX_SYNC_BYTES: usize = 9 * 1024 * 1024;
 /// Whole blocks for the height after the next one that wait for their turn.
 const MAX_PENDING: usize = 8;
+
+/// When votes are sent again in a round that does not end; this is how a validator that comes back learns what it missed.
+const REBROADCAST: Duration = Duration::from_secs(1);
 
 /// What woke the loop.
 enum Wake {
@@ -219,8 +223,8 @@ impl<A: Application> Driver<A> {
                     .set
                     .as_ref()
                     .is_some_and(|set| set.contains(&self.keys.public()));
-                if self.synced || !votes {
-                    self.release("this node follows").await?;
+                if self.synced || !votes || self.peers_are_ahead() {
+                    self.release("others are at this height").await?;
                 } else {
                     self.status.send_modify(|status| status.waiting = true);
                 }
@@ -261,7 +265,9 @@ impl<A: Application> Driver<A> {
     async fn on_event(&mut self, event: Event<TallyContext>) -> Result<(), Error> {
         match event {
             Event::Received(SignedConsensusMsg::Vote(vote)) => {
-                if self.hear(&vote) && vote.message.height.0 >= self.next {
+                let is_ahead = vote.message.height.0 >= self.next;
+                let is_news = self.hear(&vote);
+                if is_ahead && is_news {
                     self.release("a peer votes").await?;
                 }
             }
@@ -277,6 +283,11 @@ impl<A: Application> Driver<A> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a peer has voted or proposed at the next height already.
+    fn peers_are_ahead(&self) -> bool {
+        self.heard.values().any(|(height, _)| *height >= self.next) || !self.pending.is_empty()
     }
 
     /// Notes a vote if it is new, of a validator, and signed.
@@ -332,7 +343,7 @@ impl<A: Application> Driver<A> {
             prevote_delta: t.delta,
             precommit: t.precommit,
             precommit_delta: t.delta,
-            rebroadcast: t.propose + t.prevote + t.precommit,
+            rebroadcast: REBROADCAST.min(t.max),
             max_timeout: t.max,
         };
         Ok(HeightParams::new(set, timeouts, None))

@@ -1,6 +1,8 @@
 //! Starts and stops the engine.
 
-use std::time::Duration;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
 use malachitebft_app_channel::app::config::{
@@ -25,6 +27,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The engine under way.
 pub(crate) struct Engine {
     task: EngineTask,
+    wal: PathBuf,
 }
 
 struct Settings {
@@ -132,10 +135,11 @@ pub(crate) async fn spawn(
         keys.address().to_string(),
         proof,
     );
+    let wal = config.dir.join("wal").join("consensus.wal");
     let (channels, task) = start_engine(
         TallyContext,
         settings,
-        WalContext::new(config.dir.join("wal").join("consensus.wal"), WireCodec),
+        WalContext::new(wal.clone(), WireCodec),
         NetworkContext::new(identity, WireCodec),
         ConsensusContext::new_validator(
             keys.address(),
@@ -147,7 +151,7 @@ pub(crate) async fn spawn(
     )
     .await
     .map_err(|e| Error::engine(format!("{e:#}")))?;
-    Ok((channels, Engine { task }))
+    Ok((channels, Engine { task, wal }))
 }
 
 impl Engine {
@@ -164,5 +168,18 @@ impl Engine {
         {
             tracing::warn!("the consensus engine did not stop in time");
         }
+        wait_until_unlocked(&self.wal).await;
     }
+}
+
+/// The log is written by a thread that ends a little after its actor; until then it holds the file's lock.
+async fn wait_until_unlocked(path: &Path) {
+    let end = Instant::now() + STOP_TIMEOUT;
+    while Instant::now() < end {
+        match File::open(path).map(|file| file.try_lock()) {
+            Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Ok(Ok(())) | Err(_) => return,
+        }
+    }
+    tracing::warn!("the consensus log is still in use");
 }

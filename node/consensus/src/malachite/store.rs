@@ -39,9 +39,11 @@ impl Proposed {
         w.u8(VERSION)
             .u64(self.height)
             .u32(self.round)
-            .bool(self.pol_round.is_some())
-            .u32(self.pol_round.unwrap_or(0))
-            .raw(&self.block.0)
+            .bool(self.pol_round.is_some());
+        if let Some(round) = self.pol_round {
+            w.u32(round);
+        }
+        w.raw(&self.block.0)
             .raw(&self.sender.0)
             .raw(&Sha256::digest(body))
             .bytes(body);
@@ -59,12 +61,15 @@ impl Proposed {
         }
         let height = r.u64("height")?;
         let round = r.u32("round")?;
-        let locked = r.bool("lock flag")?;
-        let pol_round = r.u32("lock round")?;
+        let pol_round = if r.bool("lock flag")? {
+            Some(r.u32("lock round")?)
+        } else {
+            None
+        };
         let proposed = Self {
             height,
             round,
-            pol_round: locked.then_some(pol_round),
+            pol_round,
             block: BlockHash(r.array("block hash")?),
             sender: PublicKey(r.array("sender")?),
         };

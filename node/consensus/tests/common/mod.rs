@@ -30,7 +30,6 @@ pub struct Shared {
     pub height: AtomicU64,
     pub fail_commit: AtomicBool,
     pub diverge: AtomicBool,
-    pub times: Mutex<Vec<Instant>>,
 }
 
 impl Shared {
@@ -133,7 +132,7 @@ impl Application for Ledger {
             height,
             previous: self.last.0,
             time_ms: self.last.1 + 1,
-            record_count: records.len() as u32,
+            record_count: u32::try_from(records.len()).unwrap(),
             tree_size: height,
             tree_root: root(&records, b"tree"),
             state_root: root(&records, b"state"),
@@ -186,7 +185,6 @@ impl Application for Ledger {
             .lock()
             .unwrap()
             .retain(|r| !decoded.records.contains(r));
-        self.shared.times.lock().unwrap().push(Instant::now());
         self.keep(block, certificate);
         Ok(())
     }
@@ -298,6 +296,13 @@ impl TestNetwork {
             self.heartbeat,
             self.max_records,
         )
+    }
+
+    /// An empty ledger of this network's folder, with the validators of another network.
+    pub fn ledger_of(&self, other: &Self) -> Ledger {
+        let mut ledger = self.ledger(0);
+        ledger.validators.clone_from(&other.validators);
+        ledger
     }
 
     pub async fn start(&mut self, index: usize) {
