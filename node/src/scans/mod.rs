@@ -1,0 +1,43 @@
+//! The scan log of a member: every scan is durable before it is answered, has a verdict decided in one order, a signed receipt,
+//! and a place in a tree whose root is anchored in the ledger.
+//!
+//! In scope: the log and its index, verdicts, receipts, forwarding to the issuer and its signed answer, anchoring. Out of scope:
+//! HTTP (`gateway`), whether a code is genuine (`issuer`), the network between members; those come in through the traits here.
+
+mod anchor;
+mod answer;
+mod codes;
+mod error;
+mod index;
+mod keys;
+mod log;
+mod place;
+mod receipt;
+mod record;
+mod service;
+mod tasks;
+#[cfg(test)]
+pub(crate) mod testkit;
+#[cfg(test)]
+mod tests;
+mod traits;
+mod writer;
+
+pub use anchor::{AnchorRecord, AnchorState};
+pub(crate) use answer::MAX_CLAIM;
+pub use answer::{ForwardRequest, MAX_FORWARD_BYTES, ScanAnswer, SignedAnswer};
+pub use codes::{CodeHash, MAX_SERIAL, ScanId, ScannedCode};
+pub use error::ScanError;
+pub use index::Seen;
+pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
+pub use place::Place;
+pub use receipt::{Receipt, SignedReceipt, verify_receipt};
+pub use record::{
+    Channel, ClaimCheck, First, LaterVerdict, ScanRecord, UnitRef, Verdict, scan_leaf,
+};
+pub use service::{Knowledge, ScanOutcome, ScanRequest, ScanService, ServiceConfig};
+pub use tasks::{TaskConfig, run_anchoring, run_retries};
+pub use traits::{
+    AnchorError, Anchored, Anchorer, Clock, CodeBook, ForwardError, Forwarder, Issuer, Product,
+    RecordKeys, Signer, SystemClock, UnitFinding,
+};

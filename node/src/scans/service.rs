@@ -1,0 +1,563 @@
+//! Takes scans: asks whoever can verify the code, writes, answers with a receipt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::OsRng;
+use tally_contracts::codec::Canonical;
+use tally_contracts::ids::{MemberId, NetworkId};
+use zeroize::Zeroizing;
+
+use super::keys::KeyUse;
+use super::log::Pending;
+use super::writer::{Appended, Draft, Finding, LaterDraft};
+use super::{
+    AnchorRecord, Channel, ClaimCheck, Clock, CodeBook, First, ForwardRequest, Forwarder, Issuer,
+    MAX_FORWARD_BYTES, Place, Product, Receipt, RecordKeys, ScanAnswer, ScanError, ScanId, ScanLog,
+    ScannedCode, SignedAnswer, SignedReceipt, Signer, StoredScan, UnitFinding, Verdict,
+};
+
+/// Who the service works for, and how long it waits.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// The network.
+    pub network: NetworkId,
+    /// This node's member.
+    pub member: MemberId,
+    /// How long a scan waits for another member's answer before it is `cannot_verify_now`.
+    pub forward_deadline: Duration,
+}
+
+/// A scan that someone makes.
+pub struct ScanRequest {
+    /// The code.
+    pub code: ScannedCode,
+    /// The claim code as typed, secret; at most 32 bytes.
+    pub claim: Option<Zeroizing<String>>,
+    /// Where, if it was said.
+    pub place: Option<Place>,
+    /// How it came.
+    pub channel: Channel,
+    /// Pseudonym of who scans; see [`ScanLog::pseudonym`].
+    pub source: [u8; 16],
+    /// Names the request, so that a repetition gets the answer of the first.
+    pub idempotency_key: Option<String>,
+}
+
+/// A scan that is in the log, with everything that is known of it now.
+#[derive(Debug, Clone)]
+pub struct ScanOutcome {
+    /// The scan.
+    pub scan: StoredScan,
+    /// The product, if it is registered.
+    pub product: Option<Product>,
+    /// The node's receipt.
+    pub receipt: SignedReceipt,
+    /// The anchor that covers it, if there is one yet.
+    pub anchor: Option<AnchorRecord>,
+    /// Whether this request was answered before.
+    pub repeated: bool,
+}
+
+/// What is known of a code without scanning it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knowledge {
+    /// The product, if it is registered.
+    pub product: Option<Product>,
+    /// The verdict that a scan would get now.
+    pub verdict: Verdict,
+    /// Counted scans so far.
+    pub count: u64,
+    /// The first of them.
+    pub first: Option<First>,
+}
+
+/// The scan service of a node; cheap to share behind an `Arc`.
+pub struct ScanService {
+    config: ServiceConfig,
+    log: ScanLog,
+    code_book: Arc<dyn CodeBook>,
+    issuer: Arc<dyn Issuer>,
+    keys: Arc<dyn RecordKeys>,
+    forwarder: Arc<dyn Forwarder>,
+    signer: Arc<dyn Signer>,
+    clock: Arc<dyn Clock>,
+}
+
+struct Found {
+    finding: Finding,
+    claim: ClaimCheck,
+    evidence: Vec<u8>,
+}
+
+impl Found {
+    const fn other(verdict: Verdict) -> Self {
+        Self {
+            finding: Finding::Other(verdict),
+            claim: ClaimCheck::Absent,
+            evidence: Vec::new(),
+        }
+    }
+}
+
+impl ScanService {
+    /// Puts the parts together.
+    #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one for each thing that the node wires in"
+    )]
+    pub fn new(
+        config: ServiceConfig,
+        log: ScanLog,
+        code_book: Arc<dyn CodeBook>,
+        issuer: Arc<dyn Issuer>,
+        keys: Arc<dyn RecordKeys>,
+        forwarder: Arc<dyn Forwarder>,
+        signer: Arc<dyn Signer>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            config,
+            log,
+            code_book,
+            issuer,
+            keys,
+            forwarder,
+            signer,
+            clock,
+        }
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &ScanLog {
+        &self.log
+    }
+
+    /// The node's clock.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Takes a scan: it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`ScanError::KeyReused`], [`ScanError::ReadOnly`], [`ScanError::Busy`], [`ScanError::Closed`].
+    pub async fn scan(self: &Arc<Self>, request: ScanRequest) -> Result<ScanOutcome, ScanError> {
+        let key = request.idempotency_key.as_ref().map(|key| KeyUse {
+            key: self.log.pseudonym(&[b"key", key.as_bytes()]),
+            request: self.request_hash(&request),
+        });
+        if let Some(used) = &key
+            && let Some(index) = self.log.answered(used)?
+        {
+            return self.repeat(index).await;
+        }
+        self.log.check_writable()?;
+        let product = self.code_book.product(request.code.gtin());
+        let id = ScanId::random(&mut OsRng);
+        let found = self
+            .find(
+                product.as_ref(),
+                id,
+                &request.code,
+                request.claim,
+                request.place.as_ref(),
+                false,
+            )
+            .await;
+        let appended = self
+            .log
+            .append(Draft {
+                id,
+                time_ms: self.clock.now_ms(),
+                code: request.code,
+                finding: found.finding,
+                source: request.source,
+                place: request.place,
+                channel: request.channel,
+                issuer: product.as_ref().map(|p| p.owner),
+                claim: found.claim,
+                key,
+                evidence: found.evidence,
+            })
+            .await?;
+        match appended {
+            Appended::New {
+                record,
+                index,
+                leaf,
+            } => Ok(self.outcome(
+                StoredScan {
+                    record: *record,
+                    index,
+                    leaf,
+                    later: None,
+                },
+                product,
+                false,
+            )),
+            Appended::Before { index } => self.repeat(index).await,
+            Appended::Later => Err(ScanError::Internal {
+                what: "a scan was written as a later verdict",
+            }),
+        }
+    }
+
+    fn request_hash(&self, request: &ScanRequest) -> [u8; 16] {
+        let place = request.place.as_ref().map(Canonical::to_bytes);
+        self.log.pseudonym(&[
+            b"request",
+            &request.code.to_bytes(),
+            place.as_deref().unwrap_or_default(),
+            request.claim.as_ref().map_or(b"", |c| c.as_bytes()),
+        ])
+    }
+
+    async fn repeat(self: &Arc<Self>, index: u64) -> Result<ScanOutcome, ScanError> {
+        let scan = self.blocking(move |s| s.log.scan_at(index)).await?;
+        Ok(self.known(scan, true))
+    }
+
+    /// A scan by its ID.
+    ///
+    /// # Errors
+    /// [`ScanError::NotFound`], [`ScanError::Sealed`].
+    pub async fn get(self: &Arc<Self>, id: ScanId) -> Result<ScanOutcome, ScanError> {
+        let scan = self.blocking(move |s| s.log.scan(&id)).await?;
+        Ok(self.known(scan, true))
+    }
+
+    /// The proof of a scan under an anchored root, and the receipt whose leaf it proves.
+    ///
+    /// # Errors
+    /// [`ScanError::NotFound`], [`ScanError::NotAnchored`], [`ScanError::Sealed`].
+    pub async fn proof(
+        self: &Arc<Self>,
+        id: ScanId,
+    ) -> Result<(super::ScanProof, SignedReceipt), ScanError> {
+        self.blocking(move |s| {
+            let proof = s.log.proof(&id)?;
+            let scan = s.log.scan(&id)?;
+            Ok((proof, s.receipt(&scan)))
+        })
+        .await
+    }
+
+    fn known(&self, scan: StoredScan, repeated: bool) -> ScanOutcome {
+        let product = self.code_book.product(scan.record.code.gtin());
+        self.outcome(scan, product, repeated)
+    }
+
+    fn outcome(&self, scan: StoredScan, product: Option<Product>, repeated: bool) -> ScanOutcome {
+        ScanOutcome {
+            receipt: self.receipt(&scan),
+            anchor: self.log.anchor_of(scan.index),
+            product,
+            repeated,
+            scan,
+        }
+    }
+
+    fn receipt(&self, scan: &StoredScan) -> SignedReceipt {
+        Receipt {
+            network: self.config.network,
+            member: self.config.member,
+            log_id: self.log.log_id(),
+            scan: scan.record.id,
+            time_ms: scan.record.time_ms,
+            code: scan.record.code_hash(),
+            verdict: scan.record.verdict,
+            count: scan.record.count,
+            log_index: scan.index,
+            log_size: scan.index.saturating_add(1),
+            leaf: scan.leaf,
+        }
+        .sign(self.signer.as_ref())
+    }
+
+    /// What is known of a code; nothing is counted or stored.
+    ///
+    /// # Errors
+    /// [`ScanError::Internal`].
+    pub async fn look(self: &Arc<Self>, code: &ScannedCode) -> Result<Knowledge, ScanError> {
+        let product = self.code_book.product(code.gtin());
+        let id = ScanId::random(&mut OsRng);
+        let found = self
+            .find(product.as_ref(), id, code, None, None, true)
+            .await;
+        let (verdict, count, first) = self.view(code, found.finding)?;
+        Ok(Knowledge {
+            product,
+            verdict,
+            count,
+            first,
+        })
+    }
+
+    /// The verdict that the finding would get now.
+    fn view(
+        &self,
+        code: &ScannedCode,
+        finding: Finding,
+    ) -> Result<(Verdict, u64, Option<First>), ScanError> {
+        if let Finding::Answered {
+            verdict,
+            count,
+            first,
+        } = finding
+        {
+            return Ok((verdict, count, first));
+        }
+        let seen = self.log.seen(&code.hash())?;
+        let count = seen.as_ref().map_or(0, |s| s.count);
+        let verdict = match finding {
+            Finding::Counted(_) if seen.is_none() => Verdict::GenuineFirst,
+            Finding::Counted(_) => Verdict::GenuineRepeat,
+            Finding::Held(_, verdict) | Finding::Other(verdict) => verdict,
+            Finding::Answered { .. } => Verdict::CannotVerifyNow,
+        };
+        Ok((verdict, count, seen.map(|s| s.first)))
+    }
+
+    /// Verifies here, or asks the issuer.
+    async fn find(
+        self: &Arc<Self>,
+        product: Option<&Product>,
+        scan: ScanId,
+        code: &ScannedCode,
+        claim: Option<Zeroizing<String>>,
+        place: Option<&Place>,
+        look: bool,
+    ) -> Found {
+        match product {
+            None => Found::other(Verdict::Unknown),
+            Some(product) if product.own => self.verify_own(code.clone(), claim).await,
+            Some(product) => {
+                let request = ForwardRequest {
+                    network: self.config.network,
+                    asker: self.config.member,
+                    scan,
+                    code: code.clone(),
+                    place: place.cloned(),
+                    look,
+                    claim,
+                };
+                match self.ask(&request, product.owner).await {
+                    Ok(found) => found,
+                    Err(reason) => {
+                        tracing::debug!(issuer = %product.owner, reason, "a scan cannot be verified now");
+                        Found::other(Verdict::CannotVerifyNow)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn verify_own(
+        self: &Arc<Self>,
+        code: ScannedCode,
+        claim: Option<Zeroizing<String>>,
+    ) -> Found {
+        let checked = self
+            .blocking(move |s| Ok(s.issuer.verify(&code, claim.as_ref().map(|c| c.as_str()))))
+            .await;
+        let Ok((finding, claim)) = checked else {
+            return Found::other(Verdict::CannotVerifyNow);
+        };
+        let finding = match finding {
+            UnitFinding::Released(unit) => Finding::Counted(unit),
+            UnitFinding::NotReleased(unit) => Finding::Held(unit, Verdict::NotReleased),
+            UnitFinding::Recalled(unit) => Finding::Held(unit, Verdict::Recalled),
+            UnitFinding::Unknown => Finding::Other(Verdict::Unknown),
+            UnitFinding::Unavailable => Finding::Other(Verdict::CannotVerifyNow),
+        };
+        Found {
+            finding,
+            claim,
+            evidence: Vec::new(),
+        }
+    }
+
+    async fn ask(&self, request: &ForwardRequest, issuer: MemberId) -> Result<Found, String> {
+        let asked = self.forwarder.ask(issuer, request.to_bytes());
+        let bytes = tokio::time::timeout(self.config.forward_deadline, asked)
+            .await
+            .map_err(|_| "no answer before the deadline".to_owned())?
+            .map_err(|e| e.to_string())?;
+        if bytes.len() > MAX_FORWARD_BYTES {
+            return Err(format!("an answer of {} bytes", bytes.len()));
+        }
+        let signed = SignedAnswer::from_bytes(&bytes).map_err(|e| e.to_string())?;
+        signed
+            .verify_for(request, &issuer, &self.keys.record_keys(&issuer))
+            .map_err(|e| e.to_string())?;
+        let answer = signed.answer;
+        if answer.verdict == Verdict::CannotVerifyNow {
+            return Err("the issuer cannot verify now".to_owned());
+        }
+        Ok(Found {
+            finding: Finding::Answered {
+                verdict: answer.verdict,
+                count: answer.count,
+                first: answer.first,
+            },
+            claim: answer.claim,
+            evidence: bytes,
+        })
+    }
+
+    /// Answers another member's [`ForwardRequest`], as the issuer. `from` is the member at the other end of the stream.
+    ///
+    /// # Errors
+    /// [`ScanError::Codec`], [`ScanError::Mismatch`], [`ScanError::NotIssuer`], and those of [`Self::scan`]. The caller ends the
+    /// stream then; the asker counts that as no answer.
+    pub async fn answer_forwarded(
+        self: &Arc<Self>,
+        from: MemberId,
+        request: &[u8],
+    ) -> Result<Vec<u8>, ScanError> {
+        if request.len() > MAX_FORWARD_BYTES {
+            return Err(ScanError::Input {
+                what: "forwarded scan",
+                expected: "at most 1,024 bytes",
+            });
+        }
+        let request = ForwardRequest::from_bytes(request)?;
+        for (what, same) in [
+            ("network", request.network == self.config.network),
+            ("asker", request.asker == from),
+        ] {
+            if !same {
+                return Err(ScanError::Mismatch { what });
+            }
+        }
+        let product = self.code_book.product(request.code.gtin());
+        let Some(product) = product.filter(|p| p.own) else {
+            return Err(ScanError::NotIssuer {
+                gtin: request.code.gtin().to_string(),
+            });
+        };
+        let (asker, scan, look) = (request.asker, request.scan, request.look);
+        let code = request.code.hash();
+        let (verdict, count, first, claim) = if look {
+            let found = self.verify_own(request.code.clone(), request.claim).await;
+            let (verdict, count, first) = self.view(&request.code, found.finding)?;
+            (verdict, count, first, found.claim)
+        } else {
+            let record = self.count_forwarded(request, &product).await?;
+            (record.verdict, record.count, record.first, record.claim)
+        };
+        let answer = ScanAnswer {
+            network: self.config.network,
+            issuer: self.config.member,
+            asker,
+            scan,
+            code,
+            look,
+            verdict,
+            count,
+            first,
+            claim,
+            time_ms: self.clock.now_ms(),
+        };
+        Ok(answer.sign(self.signer.as_ref()).to_bytes())
+    }
+
+    async fn count_forwarded(
+        self: &Arc<Self>,
+        request: ForwardRequest,
+        product: &Product,
+    ) -> Result<super::ScanRecord, ScanError> {
+        // The asker may ask again without the claim code, which it does not store: the scan is the same.
+        let key = KeyUse {
+            key: self
+                .log
+                .pseudonym(&[b"forward", request.asker.as_bytes(), &request.scan.0]),
+            request: self.log.pseudonym(&[b"request", &request.code.to_bytes()]),
+        };
+        if let Some(index) = self.log.answered(&key)? {
+            return Ok(self.repeat(index).await?.scan.record);
+        }
+        self.log.check_writable()?;
+        let found = self.verify_own(request.code.clone(), request.claim).await;
+        if matches!(found.finding, Finding::Other(Verdict::CannotVerifyNow)) {
+            // Not stored here: the asker keeps it and asks again.
+            return Err(ScanError::ReadOnly {
+                reason: "codes cannot be verified now".to_owned(),
+            });
+        }
+        let appended = self
+            .log
+            .append(Draft {
+                id: ScanId::random(&mut OsRng),
+                time_ms: self.clock.now_ms(),
+                code: request.code,
+                finding: found.finding,
+                source: self.log.pseudonym(&[b"member", request.asker.as_bytes()]),
+                place: request.place,
+                channel: Channel::Forward,
+                issuer: Some(product.owner),
+                claim: found.claim,
+                key: Some(key),
+                evidence: Vec::new(),
+            })
+            .await?;
+        match appended {
+            Appended::New { record, .. } => Ok(*record),
+            Appended::Before { index } => Ok(self.repeat(index).await?.scan.record),
+            Appended::Later => Err(ScanError::Internal {
+                what: "a scan was written as a later verdict",
+            }),
+        }
+    }
+
+    /// Asks again about one scan that could not be verified; `false` if the answer is still out.
+    pub(super) async fn retry(
+        self: &Arc<Self>,
+        index: u64,
+        pending: Pending,
+    ) -> Result<bool, ScanError> {
+        let product = self.code_book.product(pending.code.gtin());
+        let found = match &product {
+            // The product was there when it was scanned; the ledger's state is behind.
+            None => return Ok(false),
+            Some(_) => {
+                self.find(
+                    product.as_ref(),
+                    pending.id,
+                    &pending.code,
+                    None,
+                    pending.place.as_ref(),
+                    false,
+                )
+                .await
+            }
+        };
+        if matches!(found.finding, Finding::Other(Verdict::CannotVerifyNow)) {
+            return Ok(false);
+        }
+        self.log
+            .append_later(LaterDraft {
+                index,
+                time_ms: self.clock.now_ms(),
+                finding: found.finding,
+                evidence: found.evidence,
+            })
+            .await?;
+        Ok(true)
+    }
+
+    /// Runs on a thread that may compute and read the disk.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&Self) -> Result<T, ScanError> + Send + 'static,
+    ) -> Result<T, ScanError> {
+        let this = Arc::clone(self);
+        tokio::task::spawn_blocking(move || f(&this))
+            .await
+            .map_err(|_| ScanError::Closed)?
+    }
+}
