@@ -1,5 +1,7 @@
 //! The crate's error, for everything but the refusal of a record (see [`crate::Refusal`]).
 
+use std::collections::BTreeSet;
+
 use tally_merkle::Hash;
 
 use crate::codec::CodecError;
@@ -122,4 +124,32 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
+}
+
+/// An [`Error::Field`].
+pub(crate) fn field(what: &'static str, found: String, expected: &'static str) -> Error {
+    Error::Field {
+        what,
+        found,
+        expected,
+    }
+}
+
+/// Refuses a value that was seen before.
+///
+/// # Errors
+/// [`Error::Duplicate`].
+pub(crate) fn once<T: Ord + ToString>(
+    seen: &mut BTreeSet<T>,
+    what: &'static str,
+    value: T,
+) -> Result<(), Error> {
+    if seen.contains(&value) {
+        return Err(Error::Duplicate {
+            what,
+            found: value.to_string(),
+        });
+    }
+    seen.insert(value);
+    Ok(())
 }

@@ -211,3 +211,22 @@ fn certificates() {
         assert!(other.verify(&set, &network).is_err());
     }
 }
+
+#[test]
+#[ignore = "a measurement: cargo test --release -p tally-contracts --test blocks -- --ignored --nocapture"]
+fn block_speed() {
+    let net = Net::new(NetworkKind::Test);
+    let records = records(&net, 8_000);
+    let start = std::time::Instant::now();
+    let outcome = execute_block(&net.state, &records, &|_| None, &net.ctx).unwrap();
+    println!("8,000 records with signatures: {:?}", start.elapsed());
+    assert!(outcome.first_refusal().is_none());
+    let tokens: std::collections::BTreeMap<_, _> = records
+        .iter()
+        .map(|r| (r.leaf(), verify_record(&net.state, r).unwrap()))
+        .collect();
+    let cache = |r: &Record| tokens.get(&r.leaf()).cloned();
+    let start = std::time::Instant::now();
+    execute_block(&net.state, &records, &cache, &net.ctx).unwrap();
+    println!("8,000 records verified before: {:?}", start.elapsed());
+}

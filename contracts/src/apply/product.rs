@@ -1,6 +1,6 @@
 //! Products, batches and anchors.
 
-use tally_merkle::Hash;
+use tally_merkle::{Hash, verify_consistency};
 
 use super::Call;
 use crate::genesis::Roles;
@@ -117,13 +117,14 @@ impl Call<'_> {
         let extends = if last_size == 0 {
             body.consistency.is_empty()
         } else {
-            crate::consistency::extends(
+            verify_consistency(
                 last_size,
                 body.size,
                 &last_root,
                 &body.root,
                 &body.consistency,
             )
+            .is_ok()
         };
         if !extends {
             return Err(Refusal::AnchorProof {
