@@ -1,0 +1,192 @@
+//! Checkpoints: which tree heads this node has signed, and the cosignatures that have come for them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use tally_contracts::ValidatorSet;
+use tally_contracts::ids::NetworkId;
+use tally_merkle::{Checkpoint, Note, NoteSignature, Vkey, note};
+
+use crate::error::{Error, IoContext};
+use crate::files::write_whole;
+use crate::ledger::Ledger;
+
+/// Tree heads whose cosignatures are collected at one time; older ones without a quorum are given up.
+const KEPT: usize = 64;
+
+/// The origin line of a network's checkpoints, which is also the name of every node's 0x01 key.
+#[must_use]
+pub fn origin(network: &NetworkId) -> String {
+    format!("tally/{network}")
+}
+
+/// The name of a member's 0x04 key.
+#[must_use]
+pub fn cosigner_name(network: &NetworkId, member: &str) -> String {
+    format!("tally/{network}/{member}")
+}
+
+/// The keys a node signs checkpoints with.
+pub struct CheckpointKeys {
+    /// Name of the own member.
+    pub member: String,
+    /// The 0x01 key.
+    pub checkpoint: SigningKey,
+    /// The 0x04 key; `None` on a node that does not vote.
+    pub cosignature: Option<SigningKey>,
+}
+
+/// Checkpoints of one ledger, and the newest that has a quorum.
+pub struct Checkpoints {
+    network: NetworkId,
+    keys: CheckpointKeys,
+    path: PathBuf,
+    heads: BTreeMap<u64, Note>,
+    best: Option<(u64, Note)>,
+}
+
+impl Checkpoints {
+    /// Opens the store; the newest checkpoint with a quorum is kept in the file `checkpoint` below `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. A file that is not a note of this network is taken as absent: a newer one replaces it.
+    pub fn open(dir: &Path, network: NetworkId, keys: CheckpointKeys) -> Result<Self, Error> {
+        let path = dir.join("checkpoint");
+        let best = if path.exists() {
+            let text = std::fs::read_to_string(&path).on("read", &path)?;
+            Note::parse(&text).ok().and_then(|note| {
+                let checkpoint: Checkpoint = note.text().parse().ok()?;
+                (checkpoint.origin == origin(&network)).then_some((checkpoint.size, note))
+            })
+        } else {
+            None
+        };
+        Ok(Self {
+            network,
+            keys,
+            path,
+            heads: BTreeMap::new(),
+            best,
+        })
+    }
+
+    /// Signs, and if this node votes cosigns, the ledger's head; gives the cosignature to hand to the others. Only decided
+    /// blocks may be behind it, which the ledger's head always is.
+    ///
+    /// # Errors
+    /// [`Error::Merkle`].
+    pub fn sign_head(
+        &mut self,
+        ledger: &Ledger,
+        time_s: u64,
+    ) -> Result<Option<(u64, NoteSignature)>, Error> {
+        let head = ledger.head();
+        let text = Checkpoint {
+            origin: origin(&self.network),
+            size: head.tree_size,
+            root: head.tree_root,
+        }
+        .to_string();
+        if !self.heads.contains_key(&head.tree_size) {
+            let mut note = Note::unsigned(text.clone())?;
+            note.signatures.push(note::sign(
+                &text,
+                &origin(&self.network),
+                &self.keys.checkpoint,
+            )?);
+            self.heads.insert(head.tree_size, note);
+            while self.heads.len() > KEPT {
+                self.heads.pop_first();
+            }
+        }
+        let Some(key) = &self.keys.cosignature else {
+            return Ok(None);
+        };
+        let name = cosigner_name(&self.network, &self.keys.member);
+        Ok(Some((
+            head.tree_size,
+            note::cosign(&text, &name, key, time_s)?,
+        )))
+    }
+
+    /// Takes a cosignature for the tree head of `size`, if it is a validator's and right. A later one of the same key replaces
+    /// the earlier. Says whether this made a newer checkpoint with a quorum.
+    ///
+    /// # Errors
+    /// [`Error::Merkle`] for a wrong or unknown signature; [`Error::OutOfRange`] for a size that is not being collected.
+    pub fn add(
+        &mut self,
+        size: u64,
+        signature: NoteSignature,
+        validators: &ValidatorSet,
+    ) -> Result<bool, Error> {
+        let have = self.heads.keys().next_back().copied().unwrap_or_default();
+        let note = self.heads.get_mut(&size).ok_or(Error::OutOfRange {
+            what: "checkpoint size",
+            asked: size,
+            have,
+        })?;
+        let vkeys = cosignature_vkeys(&self.network, validators)?;
+        let (key, _) = vkeys
+            .iter()
+            .find(|(k, _)| k.name() == signature.name && k.id() == signature.key_id)
+            .ok_or_else(|| tally_merkle::Error::Signature {
+                name: signature.name.clone(),
+            })?;
+        signature.verify(note.text(), key)?;
+        match note
+            .signatures
+            .iter_mut()
+            .find(|s| s.key_id == signature.key_id && s.name == signature.name)
+        {
+            Some(old) if old.time_s() < signature.time_s() => *old = signature,
+            Some(_) => {}
+            None => note.signatures.push(signature),
+        }
+        let power = vkeys
+            .iter()
+            .filter(|(k, _)| {
+                note.signatures
+                    .iter()
+                    .any(|s| s.key_id == k.id() && s.name == k.name())
+            })
+            .map(|(_, power)| power)
+            .sum();
+        let newer = self
+            .best
+            .as_ref()
+            .is_none_or(|(best, old)| *best < size || (*best == size && old != note));
+        if !validators.is_quorum(power) || !newer {
+            return Ok(false);
+        }
+        let note = note.clone();
+        write_whole(&self.path, note.to_string().as_bytes())?;
+        self.heads = self.heads.split_off(&size);
+        self.best = Some((size, note));
+        Ok(true)
+    }
+
+    /// The newest checkpoint with a quorum, and its size.
+    #[must_use]
+    pub fn best(&self) -> Option<(u64, &Note)> {
+        self.best.as_ref().map(|(size, note)| (*size, note))
+    }
+}
+
+/// Every validator's 0x04 key with its power.
+fn cosignature_vkeys(
+    network: &NetworkId,
+    validators: &ValidatorSet,
+) -> Result<Vec<(Vkey, u64)>, Error> {
+    validators
+        .validators()
+        .iter()
+        .map(|v| {
+            Ok((
+                Vkey::cosignature(&cosigner_name(network, &v.member_name), v.cosignature.0)?,
+                v.power,
+            ))
+        })
+        .collect()
+}

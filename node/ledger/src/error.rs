@@ -1,0 +1,120 @@
+//! Everything that can go wrong in the ledger's files and rules.
+
+use std::path::PathBuf;
+
+use tally_contracts::CodecError;
+use tally_contracts::state::StateError;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder cannot be read or written; after a failed write the ledger is read-only until it is opened again.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// An earlier write failed, so nothing more is written.
+    #[error(
+        "the ledger is read-only since a write failed: {reason}; free disk space or replace the disk, then start the node again"
+    )]
+    ReadOnly {
+        /// The first failure.
+        reason: String,
+    },
+    /// A block file is damaged before its end: what was acknowledged is missing.
+    #[error(
+        "block file {path} is damaged at offset {offset}: {reason}; restore it from a backup, or empty the ledger folder and let the node fetch the blocks again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the bad frame starts.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The state store failed.
+    #[error("state store: {0}")]
+    Store(#[from] sled::Error),
+    /// A value in the state store cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Bytes that are not the canonical form of what they should be.
+    #[error("{what}: {source}")]
+    Codec {
+        /// What was being decoded.
+        what: &'static str,
+        /// Why it failed.
+        source: CodecError,
+    },
+    /// The genesis document given is not the one that the folder was made for.
+    #[error("this folder belongs to network {found}, not to {expected}")]
+    OtherNetwork {
+        /// The network asked for.
+        expected: String,
+        /// The network found.
+        found: String,
+    },
+    /// The genesis document is not valid.
+    #[error("genesis: {0}")]
+    Genesis(#[from] tally_contracts::Error),
+    /// A block that this ledger must not take.
+    #[error("block at height {height} refused: {reason}")]
+    Refused {
+        /// Its height.
+        height: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A block is what its header says in bytes, but executing it here gives another result. A node must not go on.
+    #[error(
+        "block at height {height} gives another {what} here ({own}) than in its header ({header}): this node has left the network's rules"
+    )]
+    Diverged {
+        /// Its height.
+        height: u64,
+        /// Which value.
+        what: &'static str,
+        /// What this node computes.
+        own: String,
+        /// What the header says.
+        header: String,
+    },
+    /// Nothing has this index, height or size.
+    #[error("{what} {asked} is not there; the ledger has {have}")]
+    OutOfRange {
+        /// What was asked for.
+        what: &'static str,
+        /// Which one.
+        asked: u64,
+        /// How far the ledger goes.
+        have: u64,
+    },
+    /// A proof or note could not be made or checked.
+    #[error(transparent)]
+    Merkle(#[from] tally_merkle::Error),
+    /// A state that cannot arise; a defect of this program.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// Attaches what was tried to an input or output error.
+pub(crate) trait IoContext<T> {
+    fn on(self, action: &'static str, path: &std::path::Path) -> Result<T, Error>;
+}
+
+impl<T> IoContext<T> for std::io::Result<T> {
+    fn on(self, action: &'static str, path: &std::path::Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        })
+    }
+}

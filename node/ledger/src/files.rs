@@ -1,0 +1,39 @@
+//! Small file helpers: whole files appear at once or not at all.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Error, IoContext};
+
+/// Makes a folder and those above it.
+pub(crate) fn make_dir(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).on("create folder", path)
+}
+
+/// Makes a folder's entries durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|d| d.sync_all())
+        .on("sync folder", path)
+}
+
+/// Writes a whole file: temporary name, sync, rename, sync of the folder.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let dir = path
+        .parent()
+        .ok_or(Error::Internal("a file without a folder"))?;
+    make_dir(dir)?;
+    let mut name = path
+        .file_name()
+        .ok_or(Error::Internal("a file without a name"))?
+        .to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let mut file = File::create(&temporary).on("create", &temporary)?;
+    file.write_all(bytes).on("write", &temporary)?;
+    file.sync_all().on("sync", &temporary)?;
+    drop(file);
+    fs::rename(&temporary, path).on("rename", &temporary)?;
+    sync_dir(dir)
+}
