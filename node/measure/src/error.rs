@@ -1,0 +1,69 @@
+//! What makes an import fail as a whole; a bad row never does.
+
+/// Why an import or a set is refused. No message ever holds what stood in a file: a file without a header row has a person's
+/// ID where names are expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The source cannot be read.
+    #[error("cannot read the input")]
+    Read(#[from] std::io::Error),
+    /// The input has no rows at all, not even a header.
+    #[error("the input is empty; expected a header row with a column named {expected}")]
+    Empty {
+        /// The column that was asked for.
+        expected: String,
+    },
+    /// The header row is not a CSV row.
+    #[error("the header row is not readable as CSV ({why})")]
+    Header {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No column has the name.
+    #[error("none of the {columns} columns is named {expected}; is the first row a header?")]
+    NoColumn {
+        /// The column that was asked for.
+        expected: String,
+        /// How many columns the header row has.
+        columns: usize,
+    },
+    /// Several columns have the name.
+    #[error("{found} columns are named {expected}")]
+    AmbiguousColumn {
+        /// The column that was asked for.
+        expected: String,
+        /// How many columns have that name.
+        found: usize,
+    },
+    /// Text that names no region.
+    #[error("expected a region as two letters, such as CN or US")]
+    Region,
+    /// A value that cannot be an identifier.
+    #[error("expected an identifier of 1 to {max} bytes, found {found}")]
+    IdentifierLength {
+        /// Its length in bytes.
+        found: usize,
+        /// The largest length.
+        max: usize,
+    },
+    /// More people than a set may hold.
+    #[error("set of {found} is over the limit of {max}")]
+    SetSize {
+        /// How many.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A stored set that is not in the order, or has not the root, that it was committed with.
+    #[error("the set's content does not give the root that it was committed under")]
+    SetRoot,
+    /// Bytes of another length than an opening's.
+    #[error("expected an opening of {expected} bytes, found {found}")]
+    Opening {
+        /// The length of an opening.
+        expected: usize,
+        /// How many bytes came.
+        found: usize,
+    },
+}
