@@ -1,0 +1,237 @@
+//! Every key of `tally.toml` in one table: the generated file, the documentation and the tests read it.
+
+use std::fmt::Write as _;
+
+use tally_contracts::Roles;
+
+use super::Config;
+
+/// One section of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct SectionDoc {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// Its keys, in order.
+    pub keys: &'static [KeyDoc],
+}
+
+/// One key of a section.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyDoc {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means, with its unit.
+    pub about: &'static str,
+    /// Whether there is no default.
+    pub required: bool,
+}
+
+const fn key(name: &'static str, about: &'static str) -> KeyDoc {
+    KeyDoc {
+        name,
+        about,
+        required: false,
+    }
+}
+
+const fn required(name: &'static str, about: &'static str) -> KeyDoc {
+    KeyDoc {
+        name,
+        about,
+        required: true,
+    }
+}
+
+const SECTIONS: &[SectionDoc] = &[
+    SectionDoc {
+        name: "member",
+        about: "Who runs this node.",
+        keys: &[
+            required(
+                "name",
+                "The member's name in the network: 1 to 32 of a-z, 0-9 and -.",
+            ),
+            required(
+                "roles",
+                "What the member does: some of \"brand\", \"platform\", \"media\", \"auditor\".",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "node",
+        about: "Files, and the node's vote.",
+        keys: &[
+            key("data_dir", "Data directory, relative to this file."),
+            key(
+                "passphrase_file",
+                "File whose first line opens the keys, relative to this file. Empty: the systemd credential tally-passphrase, the \
+                 file named by TALLY_PASSPHRASE_FILE, or a question at the terminal.",
+            ),
+            key(
+                "power",
+                "Voting power that the member card asks for; 0 does not vote. Read by `tally init` only.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "consensus",
+        about: "The port on which the nodes agree on blocks.",
+        keys: &[
+            key("listen", "Address to listen on, /ip4/ADDRESS/tcp/PORT."),
+            key(
+                "advertise",
+                "Address in the ledger under which members reach it, /dns4/HOST/tcp/PORT. Empty: the listening address. Read by \
+                 `tally init` only.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "swarm",
+        about: "The port for records, forwarded scans and matches between members.",
+        keys: &[
+            key("listen", "Address to listen on, /ip4/ADDRESS/tcp/PORT."),
+            key(
+                "advertise",
+                "Address in the ledger under which members reach it, /dns4/HOST/tcp/PORT. Empty: the listening address. Read by \
+                 `tally init` only.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "http",
+        about: "The gateway for consumers, shops and operators.",
+        keys: &[
+            key("listen", "Address to listen on, ADDRESS:PORT."),
+            key(
+                "base_url",
+                "URL printed into codes and written into the ledger, without a final slash.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "scans",
+        about: "How often the scan log is anchored in the ledger: whichever comes first.",
+        keys: &[
+            key("anchor_every", "After this many scans."),
+            key(
+                "anchor_interval_ms",
+                "After this many milliseconds, if there are new scans.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "match",
+        about: "Requests of other members for a match.",
+        keys: &[
+            key(
+                "auto_accept",
+                "\"never\": an operator decides on each; \"agreed\": what an accepted agreement allows is accepted.",
+            ),
+            key(
+                "idle_timeout_ms",
+                "A match without progress for this many milliseconds is aborted.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "log",
+        about: "What the process writes to standard error.",
+        keys: &[
+            key(
+                "level",
+                "Filter: error, warn, info, debug or trace, also by module, as in \"warn,tally_node=debug\".",
+            ),
+            key(
+                "format",
+                "\"text\" for people, \"json\" for machines, one object a line.",
+            ),
+        ],
+    },
+    SectionDoc {
+        name: "limits",
+        about: "How much memory and disk others may make this node use.",
+        keys: &[
+            key(
+                "http_body_bytes",
+                "Longest body of an HTTP request, in bytes.",
+            ),
+            key("http_concurrent", "HTTP requests being answered at a time."),
+            key("pool_records", "Records waiting for a block."),
+            key("pool_bytes", "Bytes of records waiting for a block."),
+            key("state_cache_bytes", "Cache of the state store, in bytes."),
+            key(
+                "swarm_streams_per_peer",
+                "Streams that one peer may have open, 8 to 120.",
+            ),
+            key(
+                "disk_reserve_bytes",
+                "With less free disk than this many bytes, the node takes no more scans and records.",
+            ),
+        ],
+    },
+];
+
+/// Every section and key, in the order of the generated file.
+#[must_use]
+pub fn documentation() -> &'static [SectionDoc] {
+    SECTIONS
+}
+
+const WIDTH: usize = 120;
+
+fn comment(out: &mut String, text: &str) {
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.len() + 1 + word.len() > WIDTH {
+            out.push_str(&line);
+            out.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    out.push_str(&line);
+    out.push('\n');
+}
+
+pub(super) fn render(config: &Config) -> String {
+    // A configuration has nothing that TOML cannot hold.
+    let table = |c: &Config| toml::Table::try_from(c).unwrap_or_default();
+    let (values, defaults) = (table(config), table(&Config::new("name", Roles::BRAND)));
+    let value = |table: &toml::Table, section: &str, key: &str| {
+        table
+            .get(section)
+            .and_then(|s| s.get(key))
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    };
+    let mut out = String::new();
+    comment(
+        &mut out,
+        "The configuration of one tally node. Every key is here; one that is left out has its default; one that is not known \
+         is an error. `tally config check` prints what is in force.",
+    );
+    for section in SECTIONS {
+        out.push('\n');
+        comment(&mut out, section.about);
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "[{}]", section.name);
+        for key in section.keys {
+            let default = if key.required {
+                "(required)".to_owned()
+            } else {
+                format!("Default: {}", value(&defaults, section.name, key.name))
+            };
+            comment(&mut out, &format!("{} {default}", key.about));
+            let _ = writeln!(
+                out,
+                "{} = {}",
+                key.name,
+                value(&values, section.name, key.name)
+            );
+        }
+    }
+    out
+}
