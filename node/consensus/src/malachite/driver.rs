@@ -14,14 +14,14 @@ use malachitebft_app_channel::app::engine::util::streaming::StreamContent;
 use malachitebft_app_channel::app::events::RxEvent;
 use malachitebft_app_channel::app::types::core::{
     CommitCertificate as EngineCertificate, Context as _, LinearTimeouts, Round, SignedVote,
-    Validator as _, Validity, ValueOrigin,
+    Validator as _, ValidatorSet as _, Validity, ValueOrigin,
 };
 use malachitebft_app_channel::app::types::streaming::{StreamId, StreamMessage};
 use malachitebft_app_channel::app::types::sync::RawDecidedValue;
 use malachitebft_app_channel::app::types::{
     LocallyProposedValue, MisbehaviorEvidence, ProposedValue, SignedConsensusMsg,
 };
-use malachitebft_app_channel::{AppMsg, Channels, NetworkMsg, Reply};
+use malachitebft_app_channel::{AppMsg, Channels, NetworkMsg, NetworkRequest, Reply};
 use tally_contracts::block::MAX_BLOCK_BYTES;
 use tally_contracts::ids::{BlockHash, PublicKey};
 use tokio::sync::broadcast::error::RecvError;
@@ -52,6 +52,11 @@ const MAX_PENDING: usize = 8;
 
 /// When votes are sent again in a round that does not end; this is how a validator that comes back learns what it missed.
 const REBROADCAST: Duration = Duration::from_secs(1);
+
+/// How long a node that starts waits for a quorum of peers, so that its first round is not lost.
+const START_GRACE: Duration = Duration::from_secs(1);
+/// From a connection to the exchange of topics.
+const TOPICS_GRACE: Duration = Duration::from_millis(100);
 
 /// What woke the loop.
 enum Wake {
@@ -160,6 +165,7 @@ impl<A: Application> Driver<A> {
                 self.store
                     .forget_through(self.next.saturating_sub(1))
                     .await?;
+                self.wait_for_quorum().await;
                 info!(height = self.next, "consensus is ready");
                 answer(reply, (Height(self.next), params));
             }
@@ -347,6 +353,30 @@ impl<A: Application> Driver<A> {
             max_timeout: t.max,
         };
         Ok(HeightParams::new(set, timeouts, None))
+    }
+
+    /// Waits a little for as many peers as a quorum needs.
+    async fn wait_for_quorum(&mut self) {
+        let validators = match &self.set {
+            Some(set) => set.count(),
+            None => 1,
+        };
+        let needed = validators * 2 / 3;
+        let connected = async {
+            loop {
+                match NetworkRequest::dump_state(&self.channels.net_requests).await {
+                    Ok(Some(dump)) if dump.peers.len() >= needed => break,
+                    Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Err(_) => break,
+                }
+            }
+            if needed > 0 {
+                tokio::time::sleep(TOPICS_GRACE).await;
+            }
+        };
+        if tokio::time::timeout(START_GRACE, connected).await.is_err() {
+            info!(needed, "starting without a quorum of peers");
+        }
     }
 
     /// Lets the next height start, if that is being held back.
