@@ -1,0 +1,213 @@
+//! The own side's IDs: kept in blocks that are wiped, without any way to print them.
+
+use rayon::prelude::*;
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// Longest value of an item, in bytes.
+pub const MAX_VALUE_BYTES: usize = 512;
+/// Bytes a block holds; blocks are never grown, since growing leaves an unwiped copy behind.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// The number of an ID type (phone, email, ...), fixed by the agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdType(pub u8);
+
+/// The number of a normalisation profile, fixed by the agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile(pub u8);
+
+#[derive(Clone, Copy)]
+struct Place {
+    block: u32,
+    offset: u32,
+    row: u32,
+}
+
+/// Collects item values of one ID type and profile.
+pub struct ItemSetBuilder {
+    id_type: IdType,
+    profile: Profile,
+    blocks: Vec<Zeroizing<Vec<u8>>>,
+    places: Vec<Place>,
+}
+
+impl ItemSetBuilder {
+    /// Nothing collected yet.
+    #[must_use]
+    pub const fn new(id_type: IdType, profile: Profile) -> Self {
+        Self {
+            id_type,
+            profile,
+            blocks: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Adds a normalised value; its row is the number of values pushed before.
+    ///
+    /// # Errors
+    /// [`Error::Item`] unless it has 1 to [`MAX_VALUE_BYTES`] bytes; [`Error::TooLong`] past 2^32 - 1 values.
+    pub fn push(&mut self, value: &[u8]) -> Result<(), Error> {
+        if value.is_empty() || value.len() > MAX_VALUE_BYTES {
+            return Err(Error::Item {
+                found: value.len(),
+                max: MAX_VALUE_BYTES,
+            });
+        }
+        let full = Error::TooLong {
+            what: "item set",
+            found: self.places.len() as u64,
+            max: u64::from(u32::MAX),
+        };
+        let needed = value.len() + 2;
+        if self
+            .blocks
+            .last()
+            .is_none_or(|b| b.len() + needed > BLOCK_BYTES)
+        {
+            self.blocks
+                .push(Zeroizing::new(Vec::with_capacity(BLOCK_BYTES)));
+        }
+        let (Ok(block), Ok(row), Ok(len)) = (
+            u32::try_from(self.blocks.len() - 1),
+            u32::try_from(self.places.len()),
+            u16::try_from(value.len()),
+        ) else {
+            return Err(full);
+        };
+        let Some(bytes) = self.blocks.last_mut() else {
+            return Err(Error::Internal { what: "no block" });
+        };
+        let offset = u32::try_from(bytes.len()).map_err(|_| full)?;
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(value);
+        self.places.push(Place { block, offset, row });
+        Ok(())
+    }
+
+    /// The set: repeated values keep their first row, the order of the rest stays. O(n log n) on all cores.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] alone.
+    pub fn finish(self) -> Result<ItemSet, Error> {
+        let Self {
+            id_type,
+            profile,
+            blocks,
+            mut places,
+        } = self;
+        let pushed = places.len();
+        places.par_sort_unstable_by(|a, b| {
+            slice(&blocks, *a)
+                .cmp(&slice(&blocks, *b))
+                .then(a.row.cmp(&b.row))
+        });
+        places.dedup_by(|later, kept| slice(&blocks, *later) == slice(&blocks, *kept));
+        places.par_sort_unstable_by_key(|p| p.row);
+        places.shrink_to_fit();
+        Ok(ItemSet {
+            duplicates: (pushed - places.len()) as u64,
+            id_type,
+            profile,
+            blocks,
+            places,
+        })
+    }
+}
+
+/// Distinct items of one ID type and profile. Secret: no `Debug`, no `Display`, wiped when dropped.
+pub struct ItemSet {
+    id_type: IdType,
+    profile: Profile,
+    blocks: Vec<Zeroizing<Vec<u8>>>,
+    places: Vec<Place>,
+    duplicates: u64,
+}
+
+impl ItemSet {
+    /// How many distinct items.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// How many pushed values were repeated and left out.
+    #[must_use]
+    pub const fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// The row under which item `index` was first pushed.
+    pub(crate) fn row(&self, index: usize) -> Option<u64> {
+        self.places.get(index).map(|p| p.row.into())
+    }
+
+    /// The message that is hashed for item `index`, in three parts: 0x00 || ID type || profile, then length || value.
+    pub(crate) fn message(&self, index: usize) -> Option<([u8; 3], &[u8])> {
+        let place = *self.places.get(index)?;
+        Some((
+            [0, self.id_type.0, self.profile.0],
+            slice(&self.blocks, place)?,
+        ))
+    }
+}
+
+/// Length and value at a place.
+fn slice(blocks: &[Zeroizing<Vec<u8>>], place: Place) -> Option<&[u8]> {
+    let bytes = blocks
+        .get(place.block as usize)?
+        .get(place.offset as usize..)?;
+    let (len, _) = bytes.split_first_chunk::<2>()?;
+    bytes.get(..2 + usize::from(u16::from_be_bytes(*len)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(values: &[&[u8]]) -> ItemSet {
+        let mut b = ItemSetBuilder::new(IdType(3), Profile(4));
+        for v in values {
+            b.push(v).unwrap();
+        }
+        b.finish().unwrap()
+    }
+
+    #[test]
+    fn messages_are_framed_and_repeats_keep_the_first_row() {
+        let s = set(&[b"zz", b"a", b"zz", b"b", b"a"]);
+        assert_eq!((s.len(), s.duplicates()), (3, 2));
+        assert_eq!(
+            (0..3).map(|i| s.row(i).unwrap()).collect::<Vec<_>>(),
+            [0, 1, 3]
+        );
+        assert_eq!(s.message(0), Some(([0, 3, 4], &b"\x00\x02zz"[..])));
+        assert_eq!(s.message(2), Some(([0, 3, 4], &b"\x00\x01b"[..])));
+        assert_eq!(s.message(3), None);
+    }
+
+    #[test]
+    fn lengths_are_bounded_and_blocks_roll_over() {
+        let mut b = ItemSetBuilder::new(IdType(1), Profile(1));
+        assert!(matches!(b.push(b""), Err(Error::Item { found: 0, .. })));
+        assert!(b.push(&[1; MAX_VALUE_BYTES + 1]).is_err());
+        for i in 0..5000_u32 {
+            let mut v = [7; MAX_VALUE_BYTES];
+            v[..4].copy_from_slice(&i.to_be_bytes());
+            b.push(&v).unwrap();
+        }
+        let s = b.finish().unwrap();
+        assert_eq!(s.len(), 5000);
+        assert!(s.blocks.len() > 1 && s.blocks.iter().all(|b| b.capacity() == BLOCK_BYTES));
+        let (_, m) = s.message(4999).unwrap();
+        assert_eq!(m[2..6], 4999_u32.to_be_bytes());
+    }
+}

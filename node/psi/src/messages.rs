@@ -1,0 +1,589 @@
+//! The frames of a run, in the order they are sent. A frame is a type byte, a 32-bit length and that many bytes; numbers are
+//! big-endian. Both sides send `Hello` (the initiator first); the initiator `Points` and `End`; the responder, once released,
+//! `Points`, `Tags` and `End`; the initiator `Result`; the responder `Ack`. `Abort` may come at any time.
+
+use crate::context::{Computation, Suite, VERSION};
+use crate::group::MAX_TAG_BYTES;
+use crate::noise::NoiseParams;
+use crate::params::Noise;
+use crate::sorter::Row;
+use crate::{Error, MAX_COUNT};
+
+/// Bytes before the payload.
+pub const HEADER_BYTES: usize = 5;
+/// Longest payload.
+pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// Longest seal: a signature or two with their key names.
+pub const MAX_SEAL_BYTES: usize = 1024;
+/// Longest reason of an abort.
+pub const MAX_REASON_BYTES: usize = 256;
+/// Elements or tags that this side puts into one frame; a peer may send any number that fits.
+pub const ROWS_PER_FRAME: usize = 8192;
+
+/// Which side sends a hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Asks, counts.
+    Initiator,
+    /// Answers.
+    Responder,
+}
+
+/// The parameters that both sides must hold alike, and the sender's count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The suite.
+    pub suite: Suite,
+    /// The computation.
+    pub computation: Computation,
+    /// The sender's role.
+    pub role: Role,
+    /// How many elements the sender will bring, dummies and fillers included, at most [`MAX_COUNT`].
+    pub count: u64,
+    /// The noise.
+    pub noise: Noise,
+    /// Digest of the context.
+    pub context: [u8; 32],
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Opens the run.
+    Hello(Hello),
+    /// Blinded points, 32 bytes each, at least one.
+    Points(Vec<Row>),
+    /// Tags of twice-blinded points, end to end; their length follows from both counts.
+    Tags(Vec<u8>),
+    /// Ends a direction's stream.
+    End {
+        /// Points sent.
+        points: u64,
+        /// Tags sent.
+        tags: u64,
+        /// SHA-256 over all its point and tag frames, headers included.
+        digest: [u8; 32],
+        /// The host's signature over the statement.
+        seal: Vec<u8>,
+    },
+    /// What the initiator makes known.
+    Result {
+        /// The published count, or `None` for a list, which stays with the initiator.
+        published: Option<i64>,
+        /// The host's signature over the statement.
+        seal: Vec<u8>,
+    },
+    /// The responder holds the result.
+    Ack {
+        /// The host's signature over the statement.
+        seal: Vec<u8>,
+    },
+    /// The run is over, without a result.
+    Abort {
+        /// See [`Error::code`].
+        code: u16,
+        /// Plain text, at most [`MAX_REASON_BYTES`].
+        reason: String,
+    },
+}
+
+impl Message {
+    /// Its name, for errors.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Points(_) => "points",
+            Self::Tags(_) => "tags",
+            Self::End { .. } => "end",
+            Self::Result { .. } => "result",
+            Self::Ack { .. } => "ack",
+            Self::Abort { .. } => "abort",
+        }
+    }
+
+    /// The whole frame.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] for a field over its bound.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let mut out = vec![0; HEADER_BYTES];
+        let kind = match self {
+            Self::Hello(h) => {
+                out.extend_from_slice(&[
+                    VERSION,
+                    h.suite.number(),
+                    h.computation.number(),
+                    match h.role {
+                        Role::Initiator => 1,
+                        Role::Responder => 2,
+                    },
+                ]);
+                out.extend_from_slice(&h.count.to_be_bytes());
+                let (kind, fields) = match h.noise {
+                    Noise::NoneInTestNetwork => (0, [0; 3]),
+                    Noise::Laplace(p) => (1, [p.epsilon_micro, p.sensitivity, p.bound]),
+                };
+                out.push(kind);
+                for field in fields {
+                    out.extend_from_slice(&field.to_be_bytes());
+                }
+                out.extend_from_slice(&h.context);
+                1
+            }
+            Self::Points(rows) => {
+                out.extend_from_slice(rows.as_flattened());
+                2
+            }
+            Self::Tags(bytes) => {
+                out.extend_from_slice(bytes);
+                3
+            }
+            Self::End {
+                points,
+                tags,
+                digest,
+                seal,
+            } => {
+                out.extend_from_slice(&points.to_be_bytes());
+                out.extend_from_slice(&tags.to_be_bytes());
+                out.extend_from_slice(digest);
+                put_bytes(&mut out, "seal", seal, MAX_SEAL_BYTES)?;
+                4
+            }
+            Self::Result { published, seal } => {
+                out.push(u8::from(published.is_some()));
+                out.extend_from_slice(&published.unwrap_or(0).to_be_bytes());
+                put_bytes(&mut out, "seal", seal, MAX_SEAL_BYTES)?;
+                5
+            }
+            Self::Ack { seal } => {
+                put_bytes(&mut out, "seal", seal, MAX_SEAL_BYTES)?;
+                6
+            }
+            Self::Abort { code, reason } => {
+                out.extend_from_slice(&code.to_be_bytes());
+                put_bytes(&mut out, "reason", reason.as_bytes(), MAX_REASON_BYTES)?;
+                7
+            }
+        };
+        let len = out.len() - HEADER_BYTES;
+        if len > MAX_PAYLOAD_BYTES {
+            return Err(too_long("frame", len, MAX_PAYLOAD_BYTES));
+        }
+        let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+        if let Some((header, _)) = out.split_first_chunk_mut::<HEADER_BYTES>() {
+            *header = [kind, len[0], len[1], len[2], len[3]];
+        }
+        Ok(out)
+    }
+
+    /// A frame of exactly these bytes.
+    ///
+    /// # Errors
+    /// Any of the codec's errors; never a panic, and no more memory than the frame's own length.
+    pub fn decode(frame: &[u8]) -> Result<Self, Error> {
+        let Some((header, payload)) = frame.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(Error::Truncated {
+                what: "frame header",
+                needed: HEADER_BYTES,
+                left: frame.len(),
+            });
+        };
+        let len = payload_len(header)?;
+        if payload.len() < len {
+            return Err(Error::Truncated {
+                what: "frame",
+                needed: len,
+                left: payload.len(),
+            });
+        }
+        if payload.len() > len {
+            return Err(Error::Trailing {
+                what: "frame",
+                left: payload.len() - len,
+            });
+        }
+        let mut r = Reader(payload);
+        let message = match header[0] {
+            1 => Self::Hello(decode_hello(&mut r)?),
+            2 => {
+                let (rows, rest) = r.0.as_chunks::<32>();
+                if rows.is_empty() || !rest.is_empty() {
+                    return Err(Error::Invalid {
+                        what: "length of points",
+                        found: payload.len() as u64,
+                    });
+                }
+                return Ok(Self::Points(rows.to_vec()));
+            }
+            3 => {
+                if payload.is_empty() {
+                    return Err(Error::Invalid {
+                        what: "length of tags",
+                        found: 0,
+                    });
+                }
+                return Ok(Self::Tags(payload.to_vec()));
+            }
+            4 => Self::End {
+                points: r.u64("points")?,
+                tags: r.u64("tags")?,
+                digest: r.array("digest")?,
+                seal: r.bytes("seal", MAX_SEAL_BYTES)?.to_vec(),
+            },
+            5 => {
+                let kind = r.u8("result kind")?;
+                let value = i64::from_be_bytes(r.array("result")?);
+                let published = match (kind, value) {
+                    (0, 0) => None,
+                    (1, v) => Some(v),
+                    _ => {
+                        return Err(Error::Invalid {
+                            what: "result kind",
+                            found: kind.into(),
+                        });
+                    }
+                };
+                Self::Result {
+                    published,
+                    seal: r.bytes("seal", MAX_SEAL_BYTES)?.to_vec(),
+                }
+            }
+            6 => Self::Ack {
+                seal: r.bytes("seal", MAX_SEAL_BYTES)?.to_vec(),
+            },
+            7 => Self::Abort {
+                code: u16::from_be_bytes(r.array("code")?),
+                reason: text("reason", r.bytes("reason", MAX_REASON_BYTES)?)?,
+            },
+            found => {
+                return Err(Error::Invalid {
+                    what: "frame type",
+                    found: found.into(),
+                });
+            }
+        };
+        match r.0.len() {
+            0 => Ok(message),
+            left => Err(Error::Trailing {
+                what: message.name(),
+                left,
+            }),
+        }
+    }
+}
+
+/// The abort frame that tells the peer of `error`.
+#[must_use]
+pub fn abort_frame(error: &Error) -> Vec<u8> {
+    let mut reason = error.peer_reason();
+    reason.retain(|c| !c.is_control());
+    while reason.len() > MAX_REASON_BYTES {
+        reason.pop();
+    }
+    // Cannot fail: the reason has been cut to its bound.
+    Message::Abort {
+        code: error.code(),
+        reason,
+    }
+    .encode()
+    .unwrap_or_default()
+}
+
+/// How many bytes follow a frame's header: to be asked before any memory is set aside for them.
+///
+/// # Errors
+/// [`Error::Invalid`] for an unknown type, [`Error::TooLong`] for more than the type allows.
+pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
+    let [kind, len @ ..] = *header;
+    let max = match kind {
+        1 => 57,
+        2 | 3 => MAX_PAYLOAD_BYTES,
+        4 => 50 + MAX_SEAL_BYTES,
+        5 => 11 + MAX_SEAL_BYTES,
+        6 => 2 + MAX_SEAL_BYTES,
+        7 => 4 + MAX_REASON_BYTES,
+        found => {
+            return Err(Error::Invalid {
+                what: "frame type",
+                found: found.into(),
+            });
+        }
+    };
+    let len = u32::from_be_bytes(len) as usize;
+    if len > max {
+        Err(too_long("frame", len, max))
+    } else {
+        Ok(len)
+    }
+}
+
+/// Tags of `len` bytes each, as rows with zeros behind.
+pub(crate) fn tag_rows(bytes: &[u8], len: usize) -> Result<Vec<Row>, Error> {
+    if len == 0 || len > MAX_TAG_BYTES || !bytes.len().is_multiple_of(len) {
+        return Err(Error::Invalid {
+            what: "length of tags",
+            found: bytes.len() as u64,
+        });
+    }
+    Ok(bytes
+        .chunks_exact(len)
+        .map(|tag| {
+            let mut row = [0; 32];
+            for (r, t) in row.iter_mut().zip(tag) {
+                *r = *t;
+            }
+            row
+        })
+        .collect())
+}
+
+fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, Error> {
+    let version = r.u8("version")?;
+    if version != VERSION {
+        return Err(Error::Invalid {
+            what: "version",
+            found: version.into(),
+        });
+    }
+    let suite = Suite::from_number(r.u8("suite")?)?;
+    let computation = Computation::from_number(r.u8("computation")?)?;
+    let role = match r.u8("role")? {
+        1 => Role::Initiator,
+        2 => Role::Responder,
+        found => {
+            return Err(Error::Invalid {
+                what: "role",
+                found: found.into(),
+            });
+        }
+    };
+    let count = r.u64("count")?;
+    if count > MAX_COUNT {
+        return Err(Error::TooLong {
+            what: "claimed elements",
+            found: count,
+            max: MAX_COUNT,
+        });
+    }
+    let kind = r.u8("noise kind")?;
+    let params = NoiseParams {
+        epsilon_micro: r.u32("epsilon")?,
+        sensitivity: r.u32("sensitivity")?,
+        bound: r.u32("bound")?,
+    };
+    let noise = match (
+        kind,
+        params.epsilon_micro | params.sensitivity | params.bound,
+    ) {
+        (0, 0) => Noise::NoneInTestNetwork,
+        (1, _) => {
+            params.verify()?;
+            Noise::Laplace(params)
+        }
+        _ => {
+            return Err(Error::Invalid {
+                what: "noise kind",
+                found: kind.into(),
+            });
+        }
+    };
+    Ok(Hello {
+        suite,
+        computation,
+        role,
+        count,
+        noise,
+        context: r.array("context digest")?,
+    })
+}
+
+fn put_bytes(out: &mut Vec<u8>, what: &'static str, bytes: &[u8], max: usize) -> Result<(), Error> {
+    let len = u16::try_from(bytes.len())
+        .ok()
+        .filter(|_| bytes.len() <= max)
+        .ok_or_else(|| too_long(what, bytes.len(), max))?;
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+const fn too_long(what: &'static str, found: usize, max: usize) -> Error {
+    Error::TooLong {
+        what,
+        found: found as u64,
+        max: max as u64,
+    }
+}
+
+fn text(what: &'static str, bytes: &[u8]) -> Result<String, Error> {
+    std::str::from_utf8(bytes)
+        .ok()
+        .filter(|t| !t.chars().any(char::is_control))
+        .map(str::to_owned)
+        .ok_or(Error::Text { what })
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn raw(&mut self, what: &'static str, needed: usize) -> Result<&'a [u8], Error> {
+        let Some((head, tail)) = self.0.split_at_checked(needed) else {
+            return Err(Error::Truncated {
+                what,
+                needed,
+                left: self.0.len(),
+            });
+        };
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.raw(what, N)?);
+        Ok(out)
+    }
+
+    fn u8(&mut self, what: &'static str) -> Result<u8, Error> {
+        Ok(u8::from_be_bytes(self.array(what)?))
+    }
+
+    fn u32(&mut self, what: &'static str) -> Result<u32, Error> {
+        Ok(u32::from_be_bytes(self.array(what)?))
+    }
+
+    fn u64(&mut self, what: &'static str) -> Result<u64, Error> {
+        Ok(u64::from_be_bytes(self.array(what)?))
+    }
+
+    fn bytes(&mut self, what: &'static str, max: usize) -> Result<&'a [u8], Error> {
+        let len = usize::from(u16::from_be_bytes(self.array(what)?));
+        if len > max {
+            return Err(too_long(what, len, max));
+        }
+        self.raw(what, len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all() -> Vec<Message> {
+        let hello = Hello {
+            suite: Suite::DhRistrettoV1,
+            computation: Computation::Cardinality,
+            role: Role::Initiator,
+            count: 7,
+            noise: Noise::Laplace(NoiseParams {
+                epsilon_micro: 500_000,
+                sensitivity: 1,
+                bound: 25,
+            }),
+            context: [9; 32],
+        };
+        vec![
+            Message::Hello(hello.clone()),
+            Message::Hello(Hello {
+                noise: Noise::NoneInTestNetwork,
+                ..hello
+            }),
+            Message::Points(vec![[1; 32], [2; 32]]),
+            Message::Tags(vec![1, 2, 3]),
+            Message::End {
+                points: 2,
+                tags: 3,
+                digest: [4; 32],
+                seal: vec![5; MAX_SEAL_BYTES],
+            },
+            Message::Result {
+                published: Some(-3),
+                seal: vec![1],
+            },
+            Message::Result {
+                published: None,
+                seal: vec![],
+            },
+            Message::Ack { seal: vec![8] },
+            Message::Abort {
+                code: 4,
+                reason: "grün".into(),
+            },
+        ]
+    }
+
+    #[test]
+    fn the_hello_is_golden() {
+        assert_eq!(
+            hex::encode(all()[0].encode().unwrap()),
+            format!(
+                "0100000039{}{}{}{}",
+                "01010201",
+                "0000000000000007",
+                "010007a1200000000100000019",
+                "09".repeat(32)
+            )
+        );
+    }
+
+    #[test]
+    fn round_trips_and_every_cut_or_extension_is_refused() {
+        for m in all() {
+            let bytes = m.encode().unwrap();
+            assert_eq!(Message::decode(&bytes).unwrap(), m);
+            for cut in 0..bytes.len() {
+                assert!(Message::decode(&bytes[..cut]).is_err());
+            }
+            let mut longer = bytes.clone();
+            longer.push(0);
+            assert!(matches!(
+                Message::decode(&longer),
+                Err(Error::Trailing { .. })
+            ));
+            // A longer payload with the length to match.
+            longer[4] = longer[4].wrapping_add(1);
+            if longer[4] != 0 && !matches!(m, Message::Tags(_)) {
+                assert!(Message::decode(&longer).is_err(), "{}", m.name());
+            }
+        }
+    }
+
+    #[test]
+    fn oversize_claims_are_refused_by_the_header_alone() {
+        for kind in 0..=255 {
+            assert!(payload_len(&[kind, 0xff, 0xff, 0xff, 0xff]).is_err());
+        }
+        assert_eq!(payload_len(&[2, 0, 0x10, 0, 0]).unwrap(), 1 << 20);
+        assert!(payload_len(&[2, 0, 0x10, 0, 1]).is_err());
+        assert!(Message::Points(vec![[0; 32]; 32769]).encode().is_err());
+        assert!(Message::Points(vec![[0; 32]; 32768]).encode().is_ok());
+    }
+
+    #[test]
+    fn an_abort_frame_always_fits() {
+        let frame = abort_frame(&Error::PeerAborted {
+            code: 1,
+            reason: "é\n".repeat(300),
+        });
+        assert!(matches!(
+            Message::decode(&frame).unwrap(),
+            Message::Abort { code: 9, .. }
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail(kind in 0_u8..10, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut frame = vec![kind, 0, 0, 0, u8::try_from(body.len()).unwrap()];
+            frame.extend_from_slice(&body);
+            if let Ok(m) = Message::decode(&frame) {
+                prop_assert_eq!(m.encode().unwrap(), frame);
+            }
+            let _ = Message::decode(&body);
+        }
+    }
+}

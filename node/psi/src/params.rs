@@ -1,0 +1,106 @@
+//! What a run is set up with, and what the peer's hello must agree with.
+
+use crate::context::{Computation, Context};
+use crate::noise::NoiseParams;
+use crate::{Error, ItemSet};
+
+/// Most elements of one side, dummies and fillers included.
+pub const MAX_COUNT: u64 = 1 << 32;
+
+/// The noise on a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noise {
+    /// None: the exact count. The caller may allow this in networks whose genesis says `test`, and nowhere else; `list`, which
+    /// has no count, runs with it too.
+    NoneInTestNetwork,
+    /// Two truncated discrete Laplace noises, one of each side.
+    Laplace(NoiseParams),
+}
+
+impl Noise {
+    /// K, the elements that noise adds to each side's list.
+    pub(crate) const fn pool(&self) -> u32 {
+        match self {
+            Self::NoneInTestNetwork => 0,
+            Self::Laplace(p) => p.pool(),
+        }
+    }
+}
+
+/// What is known of the peer's set before the run; without the dummies and fillers, which are added by rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerCount {
+    /// The count of its signed message: exactly that is accepted.
+    Exactly(u64),
+    /// The agreement's cap: the hello's claim is accepted up to that, then enforced exactly.
+    AtMost(u64),
+}
+
+/// The parameters of a run, equal on both sides but for `peer`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Params {
+    /// What the session is bound to.
+    pub context: Context,
+    /// The noise on a count; [`Noise::NoneInTestNetwork`] for `list`.
+    pub noise: Noise,
+    /// What the peer may bring.
+    pub peer: PeerCount,
+}
+
+impl Params {
+    /// The own padded count, once the parameters and the set fit each other.
+    pub(crate) fn own_count(&self, set: &ItemSet) -> Result<u64, Error> {
+        match (self.context.computation, &self.noise) {
+            (Computation::List, Noise::Laplace(_)) => {
+                // Its receiver learns which rows matched, so it could take dummies out by name.
+                return Err(Error::Noise {
+                    reason: "a list carries no noise",
+                });
+            }
+            (_, Noise::Laplace(p)) => p.verify()?,
+            (_, Noise::NoneInTestNetwork) => {}
+        }
+        let count = set.len() as u64 + u64::from(self.noise.pool());
+        if count > MAX_COUNT {
+            return Err(Error::TooLong {
+                what: "own count",
+                found: count,
+                max: MAX_COUNT,
+            });
+        }
+        Ok(count)
+    }
+
+    /// Accepts the peer's claimed padded count.
+    pub(crate) fn verify_claim(&self, claimed: u64) -> Result<(), Error> {
+        let pool = u64::from(self.noise.pool());
+        match self.peer {
+            PeerCount::Exactly(n) if claimed == n.saturating_add(pool) && claimed <= MAX_COUNT => {
+                Ok(())
+            }
+            PeerCount::Exactly(n) => Err(Error::Count {
+                what: "claimed elements",
+                expected: n.saturating_add(pool),
+                found: claimed,
+            }),
+            PeerCount::AtMost(cap) => {
+                let max = cap.saturating_add(pool).min(MAX_COUNT);
+                if claimed > max {
+                    Err(Error::TooLong {
+                        what: "claimed elements",
+                        found: claimed,
+                        max,
+                    })
+                } else if claimed < pool {
+                    Err(Error::Count {
+                        what: "claimed elements",
+                        expected: pool,
+                        found: claimed,
+                    })
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The side that answers. Nothing that depends on its key leaves before the initiator's stream is complete, its seal accepted
+//! and the release committed.
+
+use crate::Error;
+use crate::context::Computation;
+use crate::item::ItemSet;
+use crate::link::{Link, verify_ascending};
+use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::messages::{Message, ROWS_PER_FRAME, Role};
+use crate::noise::sample_truncated_laplace;
+use crate::params::{Noise, Params};
+use crate::seeds::Seeds;
+use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
+
+/// The responder of a run.
+pub struct Responder {
+    link: Link,
+    state: State,
+}
+
+/// What grows while the initiator's stream comes in.
+struct Work {
+    /// The own elements blinded so far.
+    next: u64,
+    /// They, to be sent ascending in either computation: their order would tell of the set's.
+    own: Box<dyn Sorter>,
+    /// Tags for the initiator: by their bytes for a count, behind their index for a list.
+    replies: Box<dyn Sorter>,
+    /// List: the initiator's points, to find repeated ones; in a count their order shows them.
+    seen: Option<Box<dyn Sorter>>,
+    last: Option<Row>,
+}
+
+/// What waits behind the gate.
+struct Ready {
+    own: Box<dyn SortedRows>,
+    replies: Box<dyn SortedRows>,
+}
+
+enum State {
+    AwaitHello,
+    Receive(Work),
+    CheckEnd {
+        work: Work,
+        seal: Vec<u8>,
+    },
+    Blind(Work),
+    Gate(Ready),
+    SendPoints {
+        ready: Ready,
+        last: Option<Row>,
+        sent: u64,
+    },
+    SendTags {
+        replies: Box<dyn SortedRows>,
+    },
+    SealEnd,
+    AwaitResult,
+    CheckResult {
+        published: Option<i64>,
+        seal: Vec<u8>,
+    },
+    SealAck {
+        published: Option<i64>,
+        seal: Vec<u8>,
+    },
+    Done(Box<Report>),
+    Spent,
+}
+
+impl Responder {
+    /// A responder that will match `set`.
+    ///
+    /// # Errors
+    /// [`Error::Noise`] and [`Error::TooLong`] for parameters that do not fit each other.
+    pub fn new(
+        params: Params,
+        set: ItemSet,
+        seeds: Seeds,
+        sorters: Box<dyn SorterFactory>,
+    ) -> Result<Self, Error> {
+        let mut link = Link::new(params, Role::Responder, set, seeds, sorters)?;
+        if let Noise::Laplace(p) = &link.params.noise {
+            let mut rng = link.seeds().noise(b"responder")?;
+            let drawn = i64::from(p.bound) + sample_truncated_laplace(p, &mut rng)?;
+            let drawn = u32::try_from(drawn).map_err(|_| Error::Internal { what: "noise" })?;
+            link.set_dummies(drawn);
+        }
+        Ok(Self {
+            link,
+            state: State::AwaitHello,
+        })
+    }
+
+    /// Places in a reply row of the tag: first for a count, behind the index for a list.
+    const fn tag_offset(&self) -> usize {
+        match self.link.params.context.computation {
+            Computation::Cardinality => 0,
+            Computation::List => 8,
+        }
+    }
+
+    fn blind_some(&mut self, work: &mut Work) -> Result<(), Error> {
+        let rows = self.link.blind(work.next)?;
+        if !rows.is_empty() {
+            work.own.push(&rows)?;
+            work.next += rows.len() as u64;
+            self.link
+                .progress(Phase::Blind, work.next, self.link.own_count);
+        }
+        Ok(())
+    }
+
+    fn take_points(&mut self, work: &mut Work, points: &[Row]) -> Result<(), Error> {
+        let done = self.link.received_points();
+        let first = done - points.len() as u64;
+        match &mut work.seen {
+            Some(seen) => seen.push(points)?,
+            None => verify_ascending(&mut work.last, points, first)?,
+        }
+        let mut replies = self.link.raise_to_tags(points, first)?;
+        if self.tag_offset() != 0 {
+            for (reply, index) in replies.iter_mut().zip(first..) {
+                *reply = behind_index(reply, index);
+            }
+        }
+        work.replies.push(&replies)?;
+        self.link
+            .progress(Phase::Receive, done, self.link.peer_count);
+        // The own side's share, so that neither waits for the other at the end.
+        self.blind_some(work)
+    }
+
+    fn work(&mut self, state: State) -> Result<State, Error> {
+        Ok(match state {
+            State::Blind(mut work) if work.next < self.link.own_count => {
+                self.blind_some(&mut work)?;
+                State::Blind(work)
+            }
+            State::Blind(work) => {
+                if let Some(seen) = work.seen {
+                    let mut rows = Cursor::new(seen.finish()?);
+                    let (mut last, mut index) = (None, 0);
+                    while let Some(row) = rows.peek()? {
+                        verify_ascending(&mut last, &[row], index)?;
+                        index += 1;
+                        rows.advance();
+                    }
+                }
+                State::Gate(Ready {
+                    own: work.own.finish()?,
+                    replies: work.replies.finish()?,
+                })
+            }
+            State::SendPoints {
+                mut ready,
+                mut last,
+                mut sent,
+            } => {
+                let mut page = Vec::new();
+                ready.own.next_rows(ROWS_PER_FRAME, &mut page)?;
+                verify_ascending(&mut last, &page, sent).map_err(|_| Error::Internal {
+                    what: "own points repeat",
+                })?;
+                sent += page.len() as u64;
+                if page.is_empty() {
+                    State::SendTags {
+                        replies: ready.replies,
+                    }
+                } else {
+                    self.link.send(&Message::Points(page))?;
+                    self.link.progress(Phase::Send, sent, self.link.own_count);
+                    State::SendPoints { ready, last, sent }
+                }
+            }
+            State::SendTags { mut replies } => {
+                let mut page = Vec::new();
+                replies.next_rows(ROWS_PER_FRAME, &mut page)?;
+                if page.is_empty() {
+                    self.link.close_own()?;
+                    State::SealEnd
+                } else {
+                    self.link
+                        .send_tags(&page, self.tag_offset(), self.link.tag_len())?;
+                    State::SendTags { replies }
+                }
+            }
+            other => other,
+        })
+    }
+
+    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+        Ok(match (state, message) {
+            (State::AwaitHello, Message::Hello(hello)) => {
+                self.link.accept_hello(&hello)?;
+                self.link.send_hello()?;
+                let (own, peer) = (self.link.own_count, self.link.peer_count);
+                let sorters = &mut self.link.sorters;
+                State::Receive(Work {
+                    next: 0,
+                    own: sorters.sorter(own)?,
+                    replies: sorters.sorter(peer)?,
+                    seen: match self.link.params.context.computation {
+                        Computation::List => Some(sorters.sorter(peer)?),
+                        Computation::Cardinality => None,
+                    },
+                    last: None,
+                })
+            }
+            (State::Receive(mut work), Message::Points(points)) => {
+                self.take_points(&mut work, &points)?;
+                State::Receive(work)
+            }
+            (
+                State::Receive(work),
+                Message::End {
+                    points,
+                    tags,
+                    digest,
+                    seal,
+                },
+            ) => {
+                self.link.close_peer(points, tags, &digest)?;
+                State::CheckEnd { work, seal }
+            }
+            (State::AwaitResult, Message::Result { published, seal }) => {
+                let due = self.link.params.context.computation == Computation::Cardinality;
+                if published.is_some() != due {
+                    return Err(Error::Invalid {
+                        what: "result kind",
+                        found: u64::from(published.is_some()),
+                    });
+                }
+                State::CheckResult { published, seal }
+            }
+            _ => {
+                return Err(Error::Internal {
+                    what: "message passed a state that does not take it",
+                });
+            }
+        })
+    }
+
+    fn expected(&self) -> &'static str {
+        match &self.state {
+            State::AwaitHello => "hello",
+            State::Receive(_) => "points or end",
+            State::AwaitResult => "result",
+            _ => "nothing",
+        }
+    }
+
+    fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
+        Err(Error::State {
+            call,
+            state: match &self.state {
+                State::AwaitHello => "opening",
+                State::Receive(_) => "receiving",
+                State::CheckEnd { .. } | State::CheckResult { .. } => "a seal is to be checked",
+                State::Blind(_) => "blinding",
+                State::Gate(_) => "the release is due",
+                State::SendPoints { .. } | State::SendTags { .. } => "sending",
+                State::SealEnd | State::SealAck { .. } => "a seal is due",
+                State::AwaitResult => "waiting for the result",
+                State::Done(_) => "done",
+                State::Spent => "spent",
+            },
+        })
+    }
+}
+
+/// Index, then the tag's 16 bytes, then zeros.
+fn behind_index(tag: &Row, index: u64) -> Row {
+    let mut row = [0; 32];
+    let bytes = index.to_be_bytes();
+    for (r, b) in row.iter_mut().zip(bytes.iter().chain(tag.iter().take(16))) {
+        *r = *b;
+    }
+    row
+}
+
+impl Machine for Responder {
+    fn poll(&mut self) -> Result<Output, Error> {
+        loop {
+            if let Some(output) = self.link.next_output() {
+                return Ok(output);
+            }
+            match &self.state {
+                State::AwaitHello | State::Receive(_) | State::AwaitResult => {
+                    return Ok(Output::NeedFrame);
+                }
+                State::CheckEnd { seal, .. } => {
+                    return Ok(Output::CheckSeal {
+                        statement: self.link.statement(Stage::InitiatorEnd, None),
+                        seal: seal.clone(),
+                    });
+                }
+                State::Gate(_) => {
+                    return Ok(Output::NeedRelease(
+                        self.link.statement(Stage::InitiatorEnd, None),
+                    ));
+                }
+                State::SealEnd => {
+                    return Ok(Output::NeedSeal(
+                        self.link.statement(Stage::ResponderEnd, None),
+                    ));
+                }
+                State::CheckResult { published, seal } => {
+                    return Ok(Output::CheckSeal {
+                        statement: self.link.statement(Stage::Result, *published),
+                        seal: seal.clone(),
+                    });
+                }
+                State::SealAck { published, .. } => {
+                    return Ok(Output::NeedSeal(
+                        self.link.statement(Stage::Ack, *published),
+                    ));
+                }
+                State::Done(report) => return Ok(Output::Done(report.clone())),
+                State::Spent => return self.misuse("poll"),
+                State::Blind(_) | State::SendPoints { .. } | State::SendTags { .. } => {
+                    let state = std::mem::replace(&mut self.state, State::Spent);
+                    self.state = self.work(state)?;
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let expected = self.expected();
+        let state = std::mem::replace(&mut self.state, State::Spent);
+        let message = self.link.receive(frame, expected)?;
+        self.state = self.take(message, state)?;
+        Ok(())
+    }
+
+    fn input_end(&self) -> Error {
+        Error::EarlyEnd {
+            expected: self.expected(),
+        }
+    }
+
+    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
+        match std::mem::replace(&mut self.state, State::Spent) {
+            State::SealEnd => {
+                self.link.send_end(seal)?;
+                self.state = State::AwaitResult;
+            }
+            State::SealAck {
+                published,
+                seal: peer_seal,
+            } => {
+                self.link.send(&Message::Ack { seal })?;
+                self.state = State::Done(Box::new(Report {
+                    outcome: published
+                        .map_or(Outcome::Served, |value| Outcome::Published { value }),
+                    statement: self.link.statement(Stage::Ack, published),
+                    peer_seal,
+                }));
+            }
+            other => {
+                self.state = other;
+                return self.misuse("seal");
+            }
+        }
+        Ok(())
+    }
+
+    fn accept_seal(&mut self) -> Result<(), Error> {
+        self.state = match std::mem::replace(&mut self.state, State::Spent) {
+            State::CheckEnd { work, .. } => State::Blind(work),
+            State::CheckResult { published, seal } => State::SealAck { published, seal },
+            other => {
+                self.state = other;
+                return self.misuse("accept_seal");
+            }
+        };
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.state, State::Spent) {
+            State::Gate(ready) => {
+                self.state = State::SendPoints {
+                    ready,
+                    last: None,
+                    sent: 0,
+                };
+                Ok(())
+            }
+            other => {
+                self.state = other;
+                self.misuse("release")
+            }
+        }
+    }
+}
