@@ -1,0 +1,349 @@
+//! From a signed record to a committed one: the pool, its gossip, the blocks made of it, and the checkpoints after them.
+
+mod application;
+mod cosign;
+mod gossip;
+mod pool;
+mod submit;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tally_contracts::apply::{Context, Verified, apply, verify_record};
+use tally_contracts::ids::{KeyId, MemberId, RecordId};
+use tally_contracts::refusal::{ApplyError, Refusal, RefusalNotice};
+use tally_contracts::state::{self, StateRead};
+use tally_contracts::Record;
+use tally_ledger::{Checkpoints, Head, Ledger, RecordPlace};
+use tally_merkle::Hash;
+use tokio::sync::{Notify, oneshot, watch};
+
+pub use application::ChainApplication;
+pub use cosign::{announce_head, run_cosigning};
+pub use gossip::{run_announcing, run_gossip};
+pub use pool::{PoolError, PoolLimits};
+pub use submit::{Lease, Submitter};
+
+/// Tokens of verified records that are remembered, so that a record is verified once a node.
+const VERIFIED_KEPT: usize = 65_536;
+
+/// Why a record was not taken, or not committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The contracts refuse it; every node would.
+    #[error("refused: {0}")]
+    Refused(RefusalNotice),
+    /// No room now.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// This node's disk does not take writes.
+    #[error("this node is read-only: {0}")]
+    ReadOnly(String),
+    /// It was taken but not committed in time; it may still be.
+    #[error("record {id} was not committed within {seconds} s; is there a quorum of validators? (`tally status` says)")]
+    Timeout {
+        /// The record.
+        id: RecordId,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The node stops, or its store failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Refusal> for SubmitError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.notice())
+    }
+}
+
+impl From<ApplyError> for SubmitError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Refused(refusal) => refusal.into(),
+            ApplyError::State(e) => Self::Internal(e.to_string()),
+        }
+    }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// It stands in the ledger.
+    Committed(RecordPlace),
+    /// The contracts refuse it.
+    Refused(RefusalNotice),
+}
+
+#[derive(Default)]
+struct VerifiedCache {
+    tokens: HashMap<Hash, Verified>,
+    order: VecDeque<Hash>,
+}
+
+impl VerifiedCache {
+    fn insert(&mut self, token: Verified) {
+        let leaf = *token.leaf();
+        if self.tokens.insert(leaf, token).is_none() {
+            self.order.push_back(leaf);
+        }
+        while self.order.len() > VERIFIED_KEPT {
+            if let Some(old) = self.order.pop_front() {
+                self.tokens.remove(&old);
+            }
+        }
+    }
+}
+
+/// The chain on this node. Clones are handles of the same one.
+#[derive(Clone)]
+pub struct Chain(Arc<Inner>);
+
+struct Inner {
+    ledger: Arc<Ledger>,
+    member: MemberId,
+    checkpoints: Mutex<Checkpoints>,
+    pool: Mutex<pool::Pool>,
+    verified: Mutex<VerifiedCache>,
+    waiting: Mutex<HashMap<RecordId, Vec<oneshot::Sender<Outcome>>>>,
+    work: Notify,
+    fresh: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
+    head: watch::Sender<Head>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// POSIX milliseconds by this machine's clock.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| u64::try_from(d.as_millis()).ok()).unwrap_or_default()
+}
+
+/// The next nonce of a key by the ledger; 0 for a key that is not there.
+fn next_nonce(state: &dyn StateRead, member: &MemberId, key: &KeyId) -> u64 {
+    state::key_state(state, member, key).ok().flatten().map_or(0, |k| k.next_nonce)
+}
+
+impl Chain {
+    /// The chain over an open ledger. The receiver gets each record taken from this node's own users, to be handed to
+    /// [`run_gossip`].
+    #[must_use]
+    pub fn new(
+        ledger: Arc<Ledger>,
+        member: MemberId,
+        checkpoints: Checkpoints,
+        limits: PoolLimits,
+    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>) {
+        let (fresh, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let head = watch::Sender::new(ledger.head());
+        let inner = Inner {
+            ledger,
+            member,
+            checkpoints: Mutex::new(checkpoints),
+            pool: Mutex::new(pool::Pool::new(limits)),
+            verified: Mutex::default(),
+            waiting: Mutex::default(),
+            work: Notify::new(),
+            fresh,
+            head,
+        };
+        (Self(Arc::new(inner)), receiver)
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.0.ledger
+    }
+
+    /// The own member.
+    #[must_use]
+    pub fn member(&self) -> MemberId {
+        self.0.member
+    }
+
+    /// The newest checkpoint with a quorum of cosignatures: its size and its note.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<(u64, String)> {
+        lock(&self.0.checkpoints).best().map(|(size, note)| (size, note.to_string()))
+    }
+
+    /// Waits until a checkpoint of at least `size` has a quorum.
+    ///
+    /// # Errors
+    /// [`SubmitError::Internal`] after the deadline.
+    pub async fn wait_checkpoint(&self, size: u64, deadline: Duration) -> Result<(u64, String), SubmitError> {
+        let until = tokio::time::Instant::now() + deadline;
+        loop {
+            if let Some((have, note)) = self.checkpoint()
+                && have >= size
+            {
+                return Ok((have, note));
+            }
+            if tokio::time::Instant::now() >= until {
+                return Err(SubmitError::Internal(format!(
+                    "no checkpoint of size {size} got a quorum of cosignatures within {} s",
+                    deadline.as_secs()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Sees every new head.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Head> {
+        self.0.head.subscribe()
+    }
+
+    /// Records and bytes waiting in the pool.
+    #[must_use]
+    pub fn pool_size(&self) -> (usize, usize) {
+        let pool = lock(&self.0.pool);
+        (pool.len(), pool.bytes())
+    }
+
+    /// Takes a record into the pool after checking all that can be checked now, and hands it to the other members.
+    ///
+    /// # Errors
+    /// [`SubmitError`], with the reason for the submitter.
+    pub fn submit(&self, bytes: &[u8]) -> Result<RecordId, SubmitError> {
+        let (id, new) = self.take(bytes, true)?;
+        if new {
+            let _ = self.0.fresh.send(bytes.to_vec());
+        }
+        Ok(id)
+    }
+
+    /// As [`Self::submit`], for a record of this node's users (`own`) or from a peer; says whether it was new.
+    fn take(&self, bytes: &[u8], own: bool) -> Result<(RecordId, bool), SubmitError> {
+        let inner = &*self.0;
+        let record = Record::from_bytes(bytes)
+            .map_err(|e| SubmitError::from(Refusal::Envelope { message: e.to_string() }))?;
+        let id = record.id();
+        if let Some(reason) = inner.ledger.read_only() {
+            return Err(SubmitError::ReadOnly(reason));
+        }
+        if lock(&inner.pool).contains(&id)
+            || inner.ledger.find(&id).map_err(|e| SubmitError::Internal(e.to_string()))?.is_some()
+        {
+            return Ok((id, false));
+        }
+        let state = inner.ledger.state();
+        let token = verify_record(state, &record)?;
+        let mut ahead = false;
+        for s in record.signers() {
+            let expected = next_nonce(state, &s.member, &s.key);
+            if s.nonce < expected {
+                return Err(Refusal::NonceReplayed { key: s.key, expected, found: s.nonce }.into());
+            }
+            ahead |= s.nonce > expected;
+        }
+        if !ahead {
+            // Nothing of these keys is in between, so this is what the next block would say.
+            let head = inner.ledger.head();
+            let ctx = Context {
+                network: inner.ledger.network(),
+                height: head.height + 1,
+                block_time_ms: now_ms().max(head.time_ms + 1),
+            };
+            apply(state, &record, &token, &ctx)?;
+        }
+        lock(&inner.verified).insert(token);
+        let new = lock(&inner.pool).add(record, own, now_ms(), |m, k| next_nonce(state, m, k))?;
+        if new {
+            inner.work.notify_one();
+        }
+        Ok((id, new))
+    }
+
+    /// Submits a record and waits until it is committed.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; [`SubmitError::Timeout`] says nothing about whether it will be.
+    pub async fn submit_and_wait(&self, bytes: &[u8], deadline: Duration) -> Result<(RecordId, RecordPlace), SubmitError> {
+        let record = Record::from_bytes(bytes)
+            .map_err(|e| SubmitError::from(Refusal::Envelope { message: e.to_string() }))?;
+        let waiting = self.watch(record.id());
+        let id = self.submit(bytes)?;
+        self.finish(id, waiting, deadline).await
+    }
+
+    /// Waits until a record is committed, whoever submits it.
+    ///
+    /// # Errors
+    /// [`SubmitError::Timeout`], [`SubmitError::Refused`].
+    pub async fn wait(&self, id: RecordId, deadline: Duration) -> Result<RecordPlace, SubmitError> {
+        let waiting = self.watch(id);
+        Ok(self.finish(id, waiting, deadline).await?.1)
+    }
+
+    fn watch(&self, id: RecordId) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = lock(&self.0.waiting);
+        let list = waiting.entry(id).or_default();
+        list.retain(|s| !s.is_closed());
+        list.push(sender);
+        receiver
+    }
+
+    async fn finish(
+        &self,
+        id: RecordId,
+        waiting: oneshot::Receiver<Outcome>,
+        deadline: Duration,
+    ) -> Result<(RecordId, RecordPlace), SubmitError> {
+        // It may have been committed before anybody listened.
+        let find = || self.0.ledger.find(&id).map_err(|e| SubmitError::Internal(e.to_string()));
+        if let Some(place) = find()? {
+            return Ok((id, place));
+        }
+        match tokio::time::timeout(deadline, waiting).await {
+            Ok(Ok(Outcome::Committed(place))) => Ok((id, place)),
+            Ok(Ok(Outcome::Refused(notice))) => Err(SubmitError::Refused(notice)),
+            Ok(Err(_)) => Err(SubmitError::Internal("the node is stopping".into())),
+            Err(_) => match find()? {
+                Some(place) => Ok((id, place)),
+                None => Err(SubmitError::Timeout { id, seconds: deadline.as_secs() }),
+            },
+        }
+    }
+
+    fn tell(&self, id: &RecordId, outcome: &Outcome) {
+        let listeners = lock(&self.0.waiting).remove(id);
+        for listener in listeners.into_iter().flatten() {
+            let _ = listener.send(outcome.clone());
+        }
+    }
+
+    fn verified(&self) -> impl Fn(&Record) -> Option<Verified> + use<> {
+        let inner = self.0.clone();
+        move |record| lock(&inner.verified).tokens.get(&record.leaf()).cloned()
+    }
+
+    /// Drops what can no longer be committed, and tells those who wait for it.
+    fn clean_pool(&self) {
+        let inner = &*self.0;
+        let state = inner.ledger.state();
+        let head = inner.ledger.head();
+        let stale = lock(&inner.pool).drop_stale(head.time_ms, |m, k| next_nonce(state, m, k));
+        for (id, passed) in stale {
+            if matches!(inner.ledger.find(&id), Ok(Some(_))) {
+                continue;
+            }
+            let message = if passed {
+                "another record used its nonce first"
+            } else {
+                "its time ran out before it was committed"
+            };
+            let code = if passed { "nonce_replayed" } else { "expired" };
+            self.tell(&id, &Outcome::Refused(RefusalNotice { code: code.into(), message: message.into() }));
+        }
+        lock(&inner.waiting).retain(|_, list| list.iter().any(|s| !s.is_closed()));
+    }
+}
