@@ -1,0 +1,15 @@
+//! Audiences at rest: sets of people, frozen and salted, each sealed under the node's storage key in a directory of its own.
+//!
+//! In scope: creating a set as a whole or not at all, listing, reading it back verified against the root that it was committed
+//! under. Out of scope: reading CSV files (`tally-measure`), records, matches.
+
+mod error;
+mod meta;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use error::AudienceError;
+pub use meta::{AudienceKey, AudienceMeta, MAX_AUDIENCE_NAME, check_audience_name};
+pub(crate) use meta::{hash_text, text};
+pub use store::AudienceStore;

@@ -1,0 +1,328 @@
+//! The directory of audiences: one directory a set, named after its label and epoch, with `meta` and the people in files of a
+//! bounded size. A set is written under another name, synced, and renamed: it is there as a whole or not at all.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rand_core::CryptoRngCore;
+use tally_contracts::ids::AudienceLabel;
+use tally_measure::{Identifier, Import, SALT_BYTES, SaltedEntry, SaltedSet};
+use tally_merkle::Hash;
+use zeroize::Zeroizing;
+
+use super::{AudienceError, AudienceKey, AudienceMeta, check_audience_name};
+use crate::sealed::{StorageKey, read_sealed, write_sealed};
+
+/// Bytes of people in one file.
+const CHUNK_BYTES: usize = 4 << 20;
+const META: &str = "meta";
+const TEMP: &str = ".tmp";
+
+/// Audiences of this node, under one directory and one storage key.
+pub struct AudienceStore {
+    dir: PathBuf,
+    key: StorageKey,
+    /// Held while a set is created or its `meta` replaced.
+    writing: Mutex<()>,
+}
+
+impl AudienceStore {
+    /// Opens the directory, made if absent, and clears what a crash left unfinished.
+    ///
+    /// # Errors
+    /// [`AudienceError::Io`].
+    pub fn open(dir: &Path, key: &StorageKey) -> Result<Self, AudienceError> {
+        make_dir(dir, true)?;
+        for entry in fs::read_dir(dir).map_err(AudienceError::io("read", dir))? {
+            let path = entry.map_err(AudienceError::io("read", dir))?.path();
+            if path.extension().is_some_and(|e| e == "tmp") {
+                fs::remove_dir_all(&path).map_err(AudienceError::io("remove", &path))?;
+            }
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            key: key.derive("tally/audiences/v1"),
+            writing: Mutex::new(()),
+        })
+    }
+
+    /// The label of a name: a keyed hash, so that the ledger does not show the name, the same in every epoch.
+    #[must_use]
+    pub fn label(&self, name: &str) -> AudienceLabel {
+        AudienceLabel(self.key.mac(&[b"tally/audience-label/v1", name.as_bytes()]))
+    }
+
+    /// Salts, commits to and stores an imported set. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`AudienceError::Exists`] if the audience has a set for the epoch, [`AudienceError::Empty`], [`AudienceError::Name`],
+    /// and whatever writing gives; then nothing is there.
+    pub fn create(
+        &self,
+        name: &str,
+        epoch: u64,
+        import: Import,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<AudienceMeta, AudienceError> {
+        check_audience_name(name)?;
+        if import.ids.is_empty() {
+            return Err(AudienceError::Empty);
+        }
+        let key = AudienceKey {
+            label: self.label(name),
+            epoch,
+        };
+        let exists = || AudienceError::Exists {
+            name: name.to_owned(),
+            epoch,
+        };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = self.set_dir(&key);
+        if target.exists() {
+            return Err(exists());
+        }
+        let set = SaltedSet::new(import.report.profile, import.ids, rng)?;
+        let opening = set.opening(rng);
+        let mut meta = AudienceMeta {
+            name: name.to_owned(),
+            key,
+            profile: set.profile(),
+            size: set.size(),
+            root: *set.root(),
+            opening_salt: Hash(opening.salt),
+            report: import.report,
+            record: None,
+            chunks: 0,
+        };
+        let temp = target.with_extension("tmp");
+        debug_assert!(temp.to_string_lossy().ends_with(TEMP));
+        make_dir(&temp, false)?;
+        let done = self.write_set(&temp, &mut meta, &set).and_then(|()| {
+            sync_dir(&temp)?;
+            fs::rename(&temp, &target).map_err(|e| match e.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(),
+                _ => AudienceError::io("rename", &temp)(e),
+            })?;
+            sync_dir(&self.dir)
+        });
+        if let Err(error) = done {
+            // What cannot be removed now is removed when the store is opened.
+            let _ = fs::remove_dir_all(&temp);
+            return Err(error);
+        }
+        Ok(meta)
+    }
+
+    fn write_set(
+        &self,
+        dir: &Path,
+        meta: &mut AudienceMeta,
+        set: &SaltedSet,
+    ) -> Result<(), AudienceError> {
+        let mut chunk = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
+        for entry in set.entries() {
+            let value = entry.id.as_bytes();
+            if chunk.len() + SALT_BYTES + 2 + value.len() > CHUNK_BYTES {
+                self.write_chunk(dir, meta, &mut chunk)?;
+            }
+            chunk.extend_from_slice(&entry.salt);
+            let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
+            chunk.extend_from_slice(&len.to_be_bytes());
+            chunk.extend_from_slice(value);
+        }
+        self.write_chunk(dir, meta, &mut chunk)?;
+        self.write_meta(dir, meta)
+    }
+
+    fn write_chunk(
+        &self,
+        dir: &Path,
+        meta: &mut AudienceMeta,
+        chunk: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<(), AudienceError> {
+        let path = dir.join(chunk_name(meta.chunks));
+        let purpose = purpose(&meta.key, meta.chunks);
+        write_sealed(&path, &self.key, &purpose, chunk)?;
+        chunk.clear();
+        meta.chunks = meta.chunks.saturating_add(1);
+        Ok(())
+    }
+
+    fn write_meta(&self, dir: &Path, meta: &AudienceMeta) -> Result<(), AudienceError> {
+        let path = dir.join(META);
+        let json = serde_json::to_vec(meta).map_err(|_| AudienceError::Damaged {
+            path: path.clone(),
+            what: "cannot be written as JSON",
+        })?;
+        Ok(write_sealed(&path, &self.key, &meta_purpose(&meta.key), &json)?)
+    }
+
+    /// All sets, by label, the newest epoch first.
+    ///
+    /// # Errors
+    /// [`AudienceError`] for a set that cannot be read.
+    pub fn list(&self) -> Result<Vec<AudienceMeta>, AudienceError> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(AudienceError::io("read", &self.dir))? {
+            let entry = entry.map_err(AudienceError::io("read", &self.dir))?;
+            if let Some(key) = entry.file_name().to_str().and_then(parse_dir)
+                && let Some(meta) = self.get(&key)?
+            {
+                out.push(meta);
+            }
+        }
+        out.sort_by(|a, b| (&a.name, b.key.epoch).cmp(&(&b.name, a.key.epoch)));
+        Ok(out)
+    }
+
+    /// One set, if it is there.
+    ///
+    /// # Errors
+    /// [`AudienceError::Sealed`], [`AudienceError::Damaged`].
+    pub fn get(&self, key: &AudienceKey) -> Result<Option<AudienceMeta>, AudienceError> {
+        let path = self.set_dir(key).join(META);
+        let Some(json) = read_sealed(&path, &self.key, &meta_purpose(key))? else {
+            return Ok(None);
+        };
+        let damaged = |what| AudienceError::Damaged {
+            path: path.clone(),
+            what,
+        };
+        let meta: AudienceMeta =
+            serde_json::from_slice(&json).map_err(|_| damaged("not the description of a set"))?;
+        if meta.key == *key {
+            Ok(Some(meta))
+        } else {
+            Err(damaged("describes another set"))
+        }
+    }
+
+    /// The newest set of an audience.
+    ///
+    /// # Errors
+    /// [`AudienceError::Unknown`], and as [`Self::get`].
+    pub fn latest(&self, name: &str) -> Result<AudienceMeta, AudienceError> {
+        let label = self.label(name);
+        self.list()?
+            .into_iter()
+            .find(|meta| meta.key.label == label)
+            .ok_or_else(|| AudienceError::Unknown { name: name.into() })
+    }
+
+    /// Notes the record that committed a set.
+    ///
+    /// # Errors
+    /// [`AudienceError::Unknown`], and as [`Self::get`].
+    pub fn set_record(
+        &self,
+        key: &AudienceKey,
+        record: tally_contracts::ids::RecordId,
+    ) -> Result<AudienceMeta, AudienceError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meta = self.get(key)?.ok_or_else(|| AudienceError::Unknown {
+            name: key.label.to_string(),
+        })?;
+        meta.record = Some(record);
+        self.write_meta(&self.set_dir(key), &meta)?;
+        Ok(meta)
+    }
+
+    /// Shows every person of a set in committed order, one file in memory at a time.
+    ///
+    /// # Errors
+    /// [`AudienceError::Damaged`] or [`AudienceError::Sealed`] if a file is missing, cut or changed; what was shown before is
+    /// then part of the set all the same.
+    pub fn visit(
+        &self,
+        meta: &AudienceMeta,
+        mut each: impl FnMut(SaltedEntry) -> Result<(), AudienceError>,
+    ) -> Result<(), AudienceError> {
+        let dir = self.set_dir(&meta.key);
+        let mut seen = 0;
+        for number in 0..meta.chunks {
+            let path = dir.join(chunk_name(number));
+            let damaged = |what| AudienceError::Damaged {
+                path: path.clone(),
+                what,
+            };
+            let chunk = read_sealed(&path, &self.key, &purpose(&meta.key, number))?
+                .ok_or_else(|| damaged("missing"))?;
+            let mut rest = chunk.as_slice();
+            while !rest.is_empty() {
+                let (entry, tail) = take_entry(rest).ok_or_else(|| damaged("not a list of people"))?;
+                rest = tail;
+                seen += 1;
+                each(entry)?;
+            }
+        }
+        if seen == meta.size {
+            return Ok(());
+        }
+        Err(AudienceError::Damaged {
+            path: dir,
+            what: "another number of people than described",
+        })
+    }
+
+    /// A whole set in memory, verified against its root.
+    ///
+    /// # Errors
+    /// As [`Self::visit`], and [`AudienceError::Set`] if the root is another.
+    pub fn load(&self, meta: &AudienceMeta) -> Result<SaltedSet, AudienceError> {
+        let mut entries = Vec::with_capacity(usize::try_from(meta.size).unwrap_or(0).min(1 << 22));
+        self.visit(meta, |entry| {
+            entries.push(entry);
+            Ok(())
+        })?;
+        Ok(SaltedSet::from_entries(meta.profile, entries, &meta.root)?)
+    }
+
+    fn set_dir(&self, key: &AudienceKey) -> PathBuf {
+        self.dir.join(format!("{}-{}", key.label, key.epoch))
+    }
+}
+
+fn take_entry(bytes: &[u8]) -> Option<(SaltedEntry, &[u8])> {
+    let (salt, rest) = bytes.split_first_chunk::<SALT_BYTES>()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+    let id = Identifier::from_bytes(value).ok()?;
+    Some((SaltedEntry { salt: *salt, id }, rest))
+}
+
+fn parse_dir(name: &str) -> Option<AudienceKey> {
+    let (label, epoch) = name.split_once('-')?;
+    Some(AudienceKey {
+        label: label.parse().ok()?,
+        epoch: epoch.parse().ok()?,
+    })
+}
+
+fn chunk_name(number: u32) -> String {
+    format!("people-{number:06}")
+}
+
+fn purpose(key: &AudienceKey, number: u32) -> String {
+    format!("audience/{}/{}/{number}", key.label, key.epoch)
+}
+
+fn meta_purpose(key: &AudienceKey) -> String {
+    format!("audience-meta/{}/{}", key.label, key.epoch)
+}
+
+fn make_dir(path: &Path, parents: bool) -> Result<(), AudienceError> {
+    DirBuilder::new()
+        .recursive(parents)
+        .mode(0o700)
+        .create(path)
+        .map_err(AudienceError::io("create", path))
+}
+
+fn sync_dir(path: &Path) -> Result<(), AudienceError> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(AudienceError::io("sync", path))
+}
