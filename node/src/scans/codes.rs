@@ -77,7 +77,8 @@ pub struct ScannedCode {
 }
 
 impl ScannedCode {
-    /// Takes a GTIN of 14 digits and a serial.
+    /// Takes a GTIN of 14 digits and a serial. A serial of 20 characters that reads as a unit code in Crockford's base32 (either
+    /// case, O for 0, I and L for 1) is kept in its one canonical form, so that no spelling of a code is scanned "first" again.
     ///
     /// # Errors
     /// [`ScanError::Gtin`], [`ScanError::Input`].
@@ -86,7 +87,7 @@ impl ScannedCode {
         if (1..=MAX_SERIAL).contains(&serial.len()) && serial.bytes().all(is_set_82) {
             Ok(Self {
                 gtin,
-                serial: serial.to_owned(),
+                serial: canonical_serial(serial),
             })
         } else {
             Err(ScanError::Input {
@@ -122,6 +123,20 @@ impl ScannedCode {
     }
 }
 
+fn canonical_serial(serial: &str) -> String {
+    let read = |c: char| match c.to_ascii_uppercase() {
+        'O' => Some('0'),
+        'I' | 'L' => Some('1'),
+        'U' => None,
+        c if c.is_ascii_alphanumeric() => Some(c),
+        _ => None,
+    };
+    Some(serial)
+        .filter(|s| s.len() == MAX_SERIAL)
+        .and_then(|s| s.chars().map(read).collect())
+        .unwrap_or_else(|| serial.to_owned())
+}
+
 /// GS1 General Specifications, figure 7.11-1 (AI encodable character set 82).
 fn is_set_82(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!\"%&'()*+,-./:;<=>?_".contains(&b)
@@ -135,6 +150,9 @@ impl Canonical for ScannedCode {
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let gtin = Gtin::read(r)?;
         let serial = r.text("serial", MAX_SERIAL)?;
-        Self::new(gtin.as_str(), &serial).map_err(|_| CodecError::Text { what: "serial" })
+        Self::new(gtin.as_str(), &serial)
+            .ok()
+            .filter(|code| code.serial == serial)
+            .ok_or(CodecError::Text { what: "serial" })
     }
 }

@@ -484,6 +484,13 @@ fn identifiers_and_fields_out_of_form_are_refused() {
         assert!(ScannedCode::new(GTIN, serial).is_err(), "{serial}");
     }
     assert!(ScannedCode::new(GTIN, "!%&/?_az").is_ok());
+    let code = ScannedCode::new(GTIN, "0123456789ABCDEFGH1K").expect("code");
+    let typed = ScannedCode::new(GTIN, "o123456789abcdefghLk").expect("code");
+    assert_eq!(code.hash(), typed.hash());
+    assert_ne!(
+        ScannedCode::new(GTIN, "abc").expect("code"),
+        ScannedCode::new(GTIN, "ABC").expect("code")
+    );
     assert!(Place::new("C1", "").is_err());
     assert!(Place::new("CN", &"x".repeat(65)).is_err());
     assert!(Place::new("CN", "a\nb").is_err());

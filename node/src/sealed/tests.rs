@@ -136,7 +136,7 @@ fn every_flipped_byte_is_damage_with_its_place_and_loses_nothing() -> Result<(),
         let place = starts.iter().rev().find(|s| **s <= at as u64).copied();
         match open(dir.path(), &key(1)) {
             Err(SealedError::Damaged { offset, .. }) => {
-                assert_eq!(Some(offset), place, "byte {at}")
+                assert_eq!(Some(offset), place, "byte {at}");
             }
             Err(SealedError::WrongKey { .. }) => assert!(at < HEADER_BYTES),
             Ok(_) => panic!("byte {at} was changed unnoticed"),

@@ -1,0 +1,29 @@
+//! The HTTP gateway: the scan API, the page that a phone shows for a code, and what an operator asks of a node.
+//!
+//! In scope: routes, pages, problem documents, limits. Out of scope: verdicts and storage (`scans`), TLS (a proxy in front ends it).
+//! Only the scan routes and pages are public; status and metrics can be put behind a token.
+
+mod api;
+mod backoff;
+mod config;
+mod guard;
+mod link;
+mod metrics;
+mod ops;
+mod pages;
+mod problem;
+mod router;
+mod serve;
+mod source;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use backoff::BackoffConfig;
+pub use config::{GatewayConfig, OperatorToken};
+pub use link::{LinkError, parse_link_path, parse_link_url};
+pub use metrics::Metrics;
+pub use ops::NodeStatus;
+pub use problem::Problem;
+pub use router::Gateway;
+pub use serve::{ServeLimits, serve};

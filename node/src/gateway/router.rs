@@ -1,0 +1,137 @@
+//! The routes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+
+use super::backoff::{Backoff, Waiting};
+use super::guard::{guard, operators_only};
+use super::source::Source;
+use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, ops, pages};
+use crate::scans::{ScanError, ScanOutcome, ScanRequest, ScanService, Verdict};
+
+/// The gateway of one node.
+pub struct Gateway {
+    pub(super) config: GatewayConfig,
+    pub(super) service: Arc<ScanService>,
+    pub(super) status: Arc<dyn NodeStatus>,
+    pub(super) metrics: Metrics,
+    pub(super) backoff: Arc<Backoff>,
+    pub(super) permits: Semaphore,
+}
+
+impl Gateway {
+    /// Puts the gateway together. `registry` may hold metrics of other parts of the node.
+    #[must_use]
+    pub fn new(
+        config: GatewayConfig,
+        service: Arc<ScanService>,
+        status: Arc<dyn NodeStatus>,
+        registry: Registry,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            backoff: Arc::new(Backoff::new(config.backoff)),
+            permits: Semaphore::new(config.max_requests.max(1)),
+            metrics: Metrics::new(registry),
+            config,
+            service,
+            status,
+        })
+    }
+
+    /// All routes, and those of `more` beside them under the same limits and headers. `more` must have no fallback of its own.
+    /// Under a base URL with a path they are served with and without it, for proxies that strip it and for those that do not.
+    pub fn router(self: &Arc<Self>, more: Router) -> Router {
+        let operators = Router::new()
+            .route("/v1/status", get(ops::status))
+            .route("/metrics", get(ops::metrics))
+            .route_layer(from_fn_with_state(Arc::clone(self), operators_only));
+        let routes = Router::new()
+            .route("/", get(pages::landing))
+            .route("/check", get(pages::check))
+            .route("/01/{*rest}", get(pages::look).post(pages::scan))
+            .route("/s/{id}", get(pages::result))
+            .route("/assets/style.css", get(pages::style))
+            .route("/v1/scans", post(api::post_scan))
+            .route("/v1/scans/{id}", get(api::get_scan))
+            .route("/v1/scans/{id}/proof", get(api::get_proof))
+            .route("/healthz", get(ops::healthz))
+            .route("/readyz", get(ops::readyz))
+            .merge(operators)
+            .with_state(Arc::clone(self))
+            .merge(more);
+        let base = self.config.base_path();
+        let routes = if base.is_empty() {
+            routes
+        } else {
+            Router::new().nest(base, routes.clone()).merge(routes)
+        };
+        routes
+            .fallback(fallback)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(DefaultBodyLimit::max(self.config.max_body_bytes))
+            .layer(from_fn_with_state(Arc::clone(self), guard))
+    }
+
+    /// Why no scan is taken now.
+    pub(super) fn read_only(&self) -> Option<String> {
+        self.status
+            .read_only()
+            .or_else(|| self.service.log().read_only())
+    }
+
+    /// Lets a source in that may have to wait.
+    pub(super) async fn enter(&self, source: Source) -> Result<Option<Waiting>, Problem> {
+        self.backoff.enter(source.key()).await.map_err(|seconds| {
+            self.metrics.count_refused();
+            Problem::slow_down(seconds)
+        })
+    }
+
+    /// Notes what a source asked for.
+    pub(super) fn note(&self, source: Source, verdict: Verdict) {
+        if verdict == Verdict::Unknown {
+            self.backoff.failed(source.key());
+        }
+    }
+
+    /// Takes a scan.
+    pub(super) async fn take(
+        &self,
+        source: Source,
+        request: ScanRequest,
+    ) -> Result<ScanOutcome, ScanError> {
+        if let Some(reason) = self.status.read_only() {
+            return Err(ScanError::ReadOnly { reason });
+        }
+        let channel = request.channel;
+        let outcome = self.service.scan(request).await?;
+        if !outcome.repeated {
+            self.metrics
+                .count_scan(outcome.scan.record.verdict, channel);
+        }
+        self.note(source, outcome.scan.record.verdict);
+        Ok(outcome)
+    }
+}
+
+async fn fallback() -> Response {
+    Problem::not_found("nothing is served under this path").into_response()
+}
+
+async fn method_not_allowed(method: Method) -> Response {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "Method not allowed",
+        format!("{method} is not served under this path"),
+    )
+    .into_response()
+}

@@ -1,0 +1,75 @@
+//! Who a request comes from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use axum::http::header::USER_AGENT;
+use axum::http::{Extensions, HeaderMap};
+
+use super::GatewayConfig;
+use super::backoff::SourceKey;
+use crate::scans::ScanLog;
+
+/// The address that a request is answered for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source(pub(super) IpAddr);
+
+impl Source {
+    /// The peer's address; behind a trusted proxy, the right-most address of `X-Forwarded-For` that is not a trusted proxy.
+    pub(super) fn of(config: &GatewayConfig, headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let peer = extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map_or(IpAddr::from([0, 0, 0, 0]), |c| c.0.ip().to_canonical());
+        if !config.trusted_proxies.contains(&peer) {
+            return Self(peer);
+        }
+        let mut from = peer;
+        let lines: Vec<&str> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .collect();
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+            let Ok(addr) = hop.trim().parse::<IpAddr>() else {
+                break;
+            };
+            from = addr.to_canonical();
+            if !config.trusted_proxies.contains(&from) {
+                break;
+            }
+        }
+        Self(from)
+    }
+
+    /// Its name in the back-off.
+    pub(super) fn key(self) -> SourceKey {
+        self.0.into()
+    }
+
+    /// Its pseudonym in the scan log.
+    pub(super) fn pseudonym(self, log: &ScanLog, headers: &HeaderMap) -> [u8; 16] {
+        let agent = headers.get(USER_AGENT).map_or(&[][..], |v| v.as_bytes());
+        log.pseudonym(&[b"source", self.0.to_string().as_bytes(), agent])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed() {
+        let mut config = GatewayConfig::new("http://h", "n", "m");
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "x-forwarded-for",
+            "1.1.1.1, 2.2.2.2, 10.0.0.2".parse().expect("value"),
+        );
+        let mut extensions = Extensions::new();
+        extensions.insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 5))));
+        let of = |config: &GatewayConfig| Source::of(config, &headers, &extensions).0;
+        assert_eq!(of(&config), IpAddr::from([10, 0, 0, 1]));
+        config.trusted_proxies = vec![IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
+        assert_eq!(of(&config), IpAddr::from([2, 2, 2, 2]));
+    }
+}
