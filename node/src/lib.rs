@@ -1,11 +1,20 @@
 //! The node: consensus, network, HTTP gateway and services wired together.
 
+pub mod admin;
+pub mod bench;
 pub mod card;
-pub mod chain;
 pub mod ceremony;
+pub mod chain;
 pub mod config;
 pub mod files;
+pub mod gateway;
 pub mod keys;
 pub mod passphrase;
+pub mod psi_wire;
+pub mod runtime;
 pub mod scans;
 pub mod sealed;
+pub mod spill;
+pub mod status;
+pub mod tiles;
+pub mod wiring;

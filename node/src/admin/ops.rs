@@ -1,0 +1,286 @@
+//! What can be asked over the admin socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tally_contracts::block::{BlockInfo, ENTRY_BLOCK_INFO, ENTRY_RECORD};
+use tally_contracts::ids::{BatchId, RecordId};
+use tally_contracts::records::{ActivateBatch, Body, Gtin, RecallBatch, RegisterProduct};
+use tally_contracts::state::{BatchState, keys};
+use tally_contracts::{Canonical, Record};
+use tally_ledger::RecordPlace;
+
+use super::{AdminError, Progress};
+use crate::chain::{SubmitError, Submitter};
+use crate::runtime::Node;
+use crate::status::status;
+
+/// How long a record may wait for its block.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn args<T: DeserializeOwned>(args: Value) -> Result<T, AdminError> {
+    let args = if args.is_null() { json!({}) } else { args };
+    serde_json::from_value(args).map_err(|e| {
+        AdminError::new(
+            "usage",
+            format!("arguments: {e}"),
+            "see the command's --help",
+        )
+    })
+}
+
+fn usage(message: impl std::fmt::Display) -> AdminError {
+    AdminError::new("usage", message.to_string(), "see the command's --help")
+}
+
+fn internal(message: impl std::fmt::Display) -> AdminError {
+    AdminError::new("internal", message.to_string(), "read the node's log")
+}
+
+impl From<SubmitError> for AdminError {
+    fn from(error: SubmitError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubmitError::Refused(_) => Self::new(
+                "refused",
+                message,
+                "every member's node would refuse this record; change it",
+            ),
+            SubmitError::Pool(_) => Self::new("busy", message, "try again in a few seconds"),
+            SubmitError::ReadOnly(_) => Self::new(
+                "read_only",
+                message,
+                "free disk space, then start the node again",
+            ),
+            SubmitError::Timeout { .. } => {
+                Self::new("timeout", message, "`tally status` says who is missing")
+            }
+            SubmitError::Internal(_) => internal(message),
+        }
+    }
+}
+
+/// Carries out one request.
+pub(super) async fn carry_out(
+    node: &Arc<Node>,
+    op: &str,
+    given: Value,
+    _progress: Progress,
+) -> Result<Value, AdminError> {
+    match op {
+        "status" => Ok(status(node)),
+        "head" => head(node, &args(given)?),
+        "checkpoint" => {
+            let (size, note) = node.chain.checkpoint().ok_or_else(|| {
+                AdminError::new(
+                    "not_yet",
+                    "no checkpoint has a quorum of cosignatures yet",
+                    "try again in a few seconds",
+                )
+            })?;
+            Ok(json!({"size": size, "note": note}))
+        }
+        "product_add" => product_add(node, args(given)?).await,
+        "batches" => batches(node),
+        "batch_activate" => {
+            let a: BatchArgs = args(given)?;
+            let batch = a.batch.parse::<BatchId>().map_err(usage)?;
+            submit(&node.records, ActivateBatch { batch }.into()).await
+        }
+        "batch_recall" => {
+            let a: BatchArgs = args(given)?;
+            let batch = a.batch.parse::<BatchId>().map_err(usage)?;
+            submit(
+                &node.records,
+                RecallBatch {
+                    batch,
+                    reason: a.reason,
+                }
+                .into(),
+            )
+            .await
+        }
+        "record_show" => record_show(node, &args(given)?),
+        "submit" => {
+            let a: SubmitArgs = args(given)?;
+            let bytes = hex::decode(a.record_hex).map_err(usage)?;
+            let (id, place) = node.chain.submit_and_wait(&bytes, DEADLINE).await?;
+            Ok(committed(&id, place))
+        }
+        other => Err(AdminError::new(
+            "unknown_op",
+            format!("this node does not know {other:?}"),
+            "is the command newer than the node? Start the node again with the same version",
+        )),
+    }
+}
+
+fn committed(id: &RecordId, place: RecordPlace) -> Value {
+    json!({"record": id.to_string(), "height": place.height, "index": place.index})
+}
+
+async fn submit(submitter: &Submitter, body: Body) -> Result<Value, AdminError> {
+    let (id, place) = submitter.submit(&body, DEADLINE).await?;
+    Ok(committed(&id, place))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmitArgs {
+    record_hex: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadArgs {
+    #[serde(default)]
+    at_height: Option<u64>,
+}
+
+/// The head, or the header of a block of the past.
+fn head(node: &Node, a: &HeadArgs) -> Result<Value, AdminError> {
+    let ledger = node.chain.ledger();
+    let Some(height) = a.at_height else {
+        let head = ledger.head();
+        return Ok(json!({
+            "height": head.height,
+            "tree_size": head.tree_size,
+            "tree_root": head.tree_root.to_string(),
+            "state_root": head.state_root.to_string(),
+        }));
+    };
+    let stored = ledger.block(height).map_err(usage)?;
+    let block = tally_contracts::block::Block::from_bytes(&stored.block).map_err(internal)?;
+    Ok(json!({
+        "height": height,
+        "tree_size": block.header.tree_size,
+        "tree_root": block.header.tree_root.to_string(),
+        "state_root": block.header.state_root.to_string(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProductArgs {
+    gtin: String,
+    description: String,
+    #[serde(default)]
+    brand: String,
+}
+
+async fn product_add(node: &Node, a: ProductArgs) -> Result<Value, AdminError> {
+    let gtin: Gtin = a.gtin.parse().map_err(usage)?;
+    let body = RegisterProduct {
+        gtin,
+        description: a.description,
+        brand: a.brand,
+    };
+    submit(&node.records, body.into()).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchArgs {
+    batch: String,
+    #[serde(default)]
+    reason: String,
+}
+
+fn batches(node: &Node) -> Result<Value, AdminError> {
+    let rows = node
+        .chain
+        .ledger()
+        .state()
+        .scan(keys::BATCH.as_bytes())
+        .map_err(internal)?;
+    let mut out = Vec::new();
+    for (key, value) in rows {
+        let batch = BatchState::from_bytes(&value).map_err(internal)?;
+        let id = key
+            .get(keys::BATCH.len()..)
+            .map(hex::encode)
+            .unwrap_or_default();
+        out.push(json!({
+            "batch": id,
+            "gtin": batch.gtin.as_str(),
+            "lot": batch.lot.as_str(),
+            "count": batch.count,
+            "first_index": batch.first_index,
+            "status": batch.status.name(),
+            "record": batch.record.to_string(),
+            "own": batch.owner == node.chain.member(),
+        }));
+    }
+    Ok(Value::Array(out))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordArgs {
+    record: String,
+}
+
+/// A record by its ID, or an entry by its index.
+fn record_show(node: &Node, a: &RecordArgs) -> Result<Value, AdminError> {
+    let ledger = node.chain.ledger();
+    let index = match a.record.parse::<u64>() {
+        Ok(index) if a.record.len() < 20 => index,
+        _ => {
+            let id: RecordId = a.record.parse().map_err(usage)?;
+            let place = ledger.find(&id).map_err(internal)?.ok_or_else(|| {
+                AdminError::new(
+                    "not_found",
+                    format!("no record {id} in the ledger"),
+                    "is the ID whole? `tally status` says whether this node is in step",
+                )
+            })?;
+            place.index
+        }
+    };
+    let entry = ledger.entry(index).map_err(|e| {
+        AdminError::new(
+            "not_found",
+            e.to_string(),
+            "give a record ID or an entry's index",
+        )
+    })?;
+    let common = json!({"index": index, "bytes": entry.len(), "hex": hex::encode(&entry), "leaf": tally_merkle::leaf_hash(&entry).to_string()});
+    let kind = entry.get(1).copied().unwrap_or_default();
+    let mut shown = match kind {
+        ENTRY_RECORD => {
+            let record = Record::from_bytes(&entry).map_err(internal)?;
+            let signers: Vec<Value> = record
+                .signers()
+                .iter()
+                .map(|s| json!({"member": s.member.to_string(), "key": s.key.to_string(), "nonce": s.nonce}))
+                .collect();
+            let body = record.body().map_err(internal)?;
+            json!({
+                "type": "record",
+                "record": record.id().to_string(),
+                "kind": body.kind().name(),
+                "valid_until_ms": record.unsigned().valid_until_ms,
+                "signers": signers,
+                "body": format!("{body:?}"),
+            })
+        }
+        ENTRY_BLOCK_INFO => {
+            let info = BlockInfo::from_bytes(&entry).map_err(internal)?;
+            json!({
+                "type": "block_info",
+                "height": info.height,
+                "time_ms": info.time_ms,
+                "records": info.record_count,
+                "state_root": info.state_root.to_string(),
+            })
+        }
+        _ => json!({"type": "genesis", "network_id": ledger.network().to_string()}),
+    };
+    if let (Value::Object(shown), Value::Object(common)) = (&mut shown, common) {
+        shown.extend(common);
+    }
+    Ok(shown)
+}

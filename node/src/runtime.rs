@@ -1,0 +1,325 @@
+//! One node, running: opens what is on disk, wires the rooms together, serves until it is told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tally_consensus::{EngineConfig, EngineHandle, Secret, address_with_peer_id};
+use tally_contracts::genesis::NetworkKind;
+use tally_ledger::{CheckpointKeys, Checkpoints, Ledger, Options};
+use tally_swarm::{Host, HostConfig, Limits, TransportSeed};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin;
+use crate::ceremony::{self, CeremonyError};
+use crate::chain::{
+    Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
+};
+use crate::config::{Config, ConfigError, DataDir};
+use crate::gateway::{Gateway, GatewayConfig, ServeLimits, serve};
+use crate::keys::{KeyError, KeyStore};
+use crate::passphrase::Passphrase;
+use crate::scans::{
+    ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
+    run_anchoring, run_retries,
+};
+use crate::status::Status;
+use crate::tiles;
+use crate::wiring::{self, LedgerAnchorer, LedgerBook, NothingIssued, SwarmForwarder};
+
+/// The member's scan log that this node keeps; a member with several gateways numbers them.
+const LOG_ID: u16 = 0;
+/// How long a forwarded scan is waited for.
+const FORWARD_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Why a node does not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The network was not joined, or is another.
+    #[error(transparent)]
+    Ceremony(#[from] CeremonyError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] tally_ledger::Error),
+    /// The member swarm.
+    #[error(transparent)]
+    Swarm(#[from] tally_swarm::Error),
+    /// The consensus engine.
+    #[error(transparent)]
+    Consensus(#[from] tally_consensus::Error),
+    /// The scan log.
+    #[error(transparent)]
+    Scans(#[from] ScanError),
+    /// A port or socket that cannot be opened.
+    #[error("cannot listen on {address}: {source}; is another node running, or the port taken?")]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Anything that this program should have prevented.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// What the parts of a running node share.
+pub struct Node {
+    /// The configuration.
+    pub config: Config,
+    /// The node's directory.
+    pub dir: DataDir,
+    /// The chain.
+    pub chain: Chain,
+    /// Signs records with the node's records key.
+    pub records: Submitter,
+    /// Signs agreements with the member's administrator key.
+    pub admin: Submitter,
+    /// The member swarm.
+    pub host: Host,
+    /// The consensus engine.
+    pub engine: EngineHandle,
+    /// The scan log and its verdicts.
+    pub scans: Arc<ScanService>,
+    /// Name of the own member.
+    pub member_name: String,
+}
+
+/// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// [`RunError`] if it cannot start, or if it halted: a node that halted must not be started again without looking into why.
+pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
+    let config = Config::load(path)?;
+    let dir = config.data_dir(path);
+    let store = KeyStore::new(dir.keys());
+    let keys = store.open_node(passphrase)?;
+    let admin_key = store.open_admin(passphrase)?;
+    let genesis_file = ceremony::load_genesis(&dir)?;
+    let genesis = genesis_file.genesis().clone();
+    let (member, node) = ceremony::own_node(&genesis, &config.member.name, &keys.public())?;
+    let (member, node) = (member.clone(), node.clone());
+
+    let ledger = open_ledger(
+        dir.ledger(),
+        genesis_file.document().to_vec(),
+        config.limits.state_cache_bytes,
+    )
+    .await?;
+    let network = ledger.network();
+    let checkpoint_keys = CheckpointKeys {
+        member: member.name.clone(),
+        checkpoint: keys.checkpoint(),
+        cosignature: (node.power > 0).then(|| keys.cosignature()),
+    };
+    let checkpoints = Checkpoints::open(&dir.ledger(), network, checkpoint_keys)?;
+    let limits = PoolLimits {
+        max_bytes: usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
+        ..PoolLimits::default()
+    };
+    let (chain, fresh) = Chain::new(ledger.clone(), member.id, checkpoints, limits);
+
+    let host = Host::start(HostConfig {
+        secret: TransportSeed::new(keys.transport_seed()),
+        listen: vec![config.swarm.listen.clone()],
+        limits: Limits {
+            max_streams_per_peer: usize::try_from(config.limits.swarm_streams_per_peer)
+                .unwrap_or(64),
+            ..Limits::default()
+        },
+    })
+    .await?;
+    let members = wiring::members(&ledger).map_err(RunError::Internal)?;
+    host.set_peers(wiring::swarm_peers(&members))?;
+    run_gossip(chain.clone(), host.clone(), fresh)?;
+    run_cosigning(chain.clone(), host.clone())?;
+
+    let records = Submitter::new(chain.clone(), keys.records());
+    let admin = Submitter::new(chain.clone(), admin_key.signing());
+    let scan_config = ScanLogConfig {
+        min_free_bytes: config.limits.disk_reserve_bytes,
+        ..ScanLogConfig::new(dir.scans(), LOG_ID)
+    };
+    let storage = keys.storage();
+    let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
+    let book = LedgerBook::new(ledger.clone(), member.id);
+    let service = Arc::new(ScanService::new(
+        ServiceConfig {
+            network,
+            member: member.id,
+            forward_deadline: FORWARD_DEADLINE,
+        },
+        log,
+        Arc::new(book.clone()),
+        Arc::new(NothingIssued),
+        Arc::new(book),
+        Arc::new(SwarmForwarder::new(ledger.clone(), host.clone())),
+        Arc::new(keys.records()),
+        Arc::new(SystemClock),
+    ));
+    wiring::serve_forwarded(&host, ledger.clone(), service.clone())?;
+
+    let mut engine_config = EngineConfig::new(
+        network,
+        Secret::new(*keys.consensus_seed()),
+        Secret::new(*keys.transport_seed()),
+        config.consensus.listen.clone(),
+        dir.consensus(),
+    );
+    engine_config.moniker = Some(member.name.clone());
+    for peer in members
+        .iter()
+        .flat_map(|m| &m.nodes)
+        .filter(|n| n.transport != node.transport)
+    {
+        engine_config
+            .peers
+            .push(address_with_peer_id(&peer.consensus_addr, &peer.transport)?);
+    }
+    let mut engine =
+        tally_consensus::start(engine_config, ChainApplication::new(chain.clone())).await?;
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let shared = Arc::new(Node {
+        dir,
+        chain: chain.clone(),
+        records: records.clone(),
+        admin,
+        host: host.clone(),
+        engine: engine.clone(),
+        scans: service.clone(),
+        member_name: member.name.clone(),
+        config,
+    });
+    tasks.spawn(run_announcing_until(
+        chain.clone(),
+        host.clone(),
+        stop.clone(),
+    ));
+    let task_config = TaskConfig {
+        anchor_every: shared.config.scans.anchor_every,
+        anchor_after: Duration::from_millis(shared.config.scans.anchor_interval_ms),
+        ..TaskConfig::default()
+    };
+    let anchorer = Arc::new(LedgerAnchorer::new(chain.clone(), records));
+    tasks.spawn(run_anchoring(
+        service.clone(),
+        anchorer,
+        LOG_ID,
+        task_config,
+        stop.clone(),
+    ));
+    tasks.spawn(run_retries(service.clone(), task_config, stop.clone()));
+
+    let listen = shared.config.http.listen.clone();
+    let listener = TcpListener::bind(&listen)
+        .await
+        .map_err(|source| RunError::Listen {
+            address: listen,
+            source,
+        })?;
+    tasks.spawn(serve(
+        listener,
+        routes(&shared, &genesis.name, genesis.kind),
+        ServeLimits::default(),
+        stop.clone(),
+    ));
+    let socket = shared.dir.root().join(admin::SOCKET);
+    let admin_listener = admin::listen(&socket).map_err(|source| RunError::Listen {
+        address: socket.display().to_string(),
+        source,
+    })?;
+    tasks.spawn(admin::serve(admin_listener, shared.clone(), stop.clone()));
+    tracing::info!(member = %member.name, %network, height = ledger.head().height, "node is up");
+
+    let ended = tokio::select! {
+        result = engine.ended() => result.map_err(RunError::from),
+        () = asked_to_stop() => Ok(()),
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    tasks.close();
+    let _ = tokio::time::timeout(Duration::from_secs(8), tasks.wait()).await;
+    if ended.is_ok() {
+        engine.stop().await?;
+    }
+    host.shutdown().await;
+    let _ = std::fs::remove_file(&socket);
+    blocking(move || ledger.flush()).await??;
+    ended
+}
+
+async fn run_announcing_until(chain: Chain, host: Host, stop: CancellationToken) {
+    tokio::select! {
+        () = run_announcing(chain, host) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+fn routes(node: &Arc<Node>, network_name: &str, kind: NetworkKind) -> Router {
+    let mut config =
+        GatewayConfig::new(&node.config.http.base_url, network_name, &node.member_name);
+    config.test_network = kind == NetworkKind::Test;
+    config.max_body_bytes = usize::try_from(node.config.limits.http_body_bytes).unwrap_or(64 << 10);
+    config.max_requests = usize::try_from(node.config.limits.http_concurrent).unwrap_or(512);
+    let mut registry = prometheus_client::registry::Registry::default();
+    node.host.register_metrics(&mut registry);
+    let gateway = Gateway::new(
+        config,
+        node.scans.clone(),
+        Arc::new(Status::new(node.clone())),
+        registry,
+    );
+    gateway.router(tiles::router(node.chain.clone()))
+}
+
+/// Opens the ledger off the runtime's threads: it may have many blocks to carry out.
+async fn open_ledger(
+    dir: PathBuf,
+    genesis: Vec<u8>,
+    cache_bytes: u64,
+) -> Result<Arc<Ledger>, RunError> {
+    let options = Options {
+        cache_bytes,
+        ..Options::default()
+    };
+    Ok(Arc::new(
+        blocking(move || Ledger::open(&dir, &genesis, options)).await??,
+    ))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RunError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| RunError::Internal(e.to_string()))
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(e) => {
+            tracing::error!(error = %e, "SIGTERM cannot be waited for; only Ctrl-C stops this node");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
