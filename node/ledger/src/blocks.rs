@@ -1,13 +1,15 @@
 //! Blocks in append-only segment files. A frame is a u32 length, the CRC-32C of the payload, and the payload: the block's
 //! length-prefixed bytes and its certificate's. A frame is synced before [`BlockStore::append`] returns, so only the last
-//! one can be torn; that one was acknowledged to nobody and is cut off at the next start.
+//! one can be torn; that one was acknowledged to nobody and is cut off at the next start. Anything else that is wrong is
+//! damage, and is left as it is for someone to look at.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use tally_contracts::block::MAX_BLOCK_BYTES;
+use tally_contracts::CodecError;
+use tally_contracts::block::{Block, MAX_BLOCK_BYTES};
 use tally_contracts::codec::{Reader, Writer};
 
 use crate::error::{Error, IoContext};
@@ -15,6 +17,8 @@ use crate::files::{make_dir, sync_dir};
 
 const FRAME_HEAD: u64 = 8;
 const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
+/// Two lengths.
+const MIN_PAYLOAD: usize = 8;
 const MAX_PAYLOAD: usize = MAX_BLOCK_BYTES + MAX_CERTIFICATE_BYTES + 8;
 
 #[derive(Debug, Clone, Copy)]
@@ -43,10 +47,12 @@ pub struct BlockStore {
 
 impl BlockStore {
     /// Opens or creates the store, and cuts off a torn last frame. `segment_bytes` is the size past which a new file is begun.
+    /// `acknowledged` is how many blocks are known to have been synced, 0 if nobody knows.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a bad frame that is not the last of the last file; [`Error::Io`].
-    pub fn open(dir: &Path, segment_bytes: u64) -> Result<Self, Error> {
+    /// [`Error::Damaged`] if fewer blocks than `acknowledged` are whole, for a bad frame with a good one after it, and for a
+    /// missing file; [`Error::Io`].
+    pub fn open(dir: &Path, segment_bytes: u64, acknowledged: u64) -> Result<Self, Error> {
         make_dir(dir)?;
         let mut numbers = Vec::new();
         for entry in fs::read_dir(dir).on("list", dir)? {
@@ -69,16 +75,26 @@ impl BlockStore {
         for (i, number) in numbers.iter().enumerate() {
             let expected = u32::try_from(i + 1).unwrap_or(u32::MAX);
             if *number != expected {
-                return Err(Error::Damaged {
-                    path: store.path(expected),
-                    offset: 0,
-                    reason: format!(
+                return Err(Error::damaged_blocks(
+                    &store.path(expected),
+                    0,
+                    format!(
                         "the file is missing, while {} exists",
                         store.path(*number).display()
                     ),
-                });
+                ));
             }
-            store.scan(*number, i + 1 == numbers.len())?;
+            store.scan(*number, i + 1 == numbers.len(), acknowledged)?;
+        }
+        if store.height() < acknowledged {
+            return Err(Error::damaged_blocks(
+                dir,
+                0,
+                format!(
+                    "the last block is {}, but {acknowledged} were committed",
+                    store.height()
+                ),
+            ));
         }
         Ok(store)
     }
@@ -154,22 +170,8 @@ impl BlockStore {
         let path = self.path(place.segment);
         let file = File::open(&path).on("open", &path)?;
         let payload = read_frame(&file, &path, place.offset, place.len)?;
-        let mut r = Reader::new(&payload);
-        let decoded = r
-            .bytes("block", MAX_BLOCK_BYTES)
-            .and_then(|block| {
-                Ok((
-                    block.to_vec(),
-                    r.bytes("certificate", MAX_CERTIFICATE_BYTES)?.to_vec(),
-                ))
-            })
-            .and_then(|pair| r.finish().map(|()| pair));
-        let (block, certificate) = decoded.map_err(|e| Error::Damaged {
-            path,
-            offset: place.offset,
-            reason: e.to_string(),
-        })?;
-        Ok(StoredBlock { block, certificate })
+        decode_payload(&payload)
+            .map_err(|e| Error::damaged_blocks(&path, place.offset, e.to_string()))
     }
 
     fn path(&self, number: u32) -> PathBuf {
@@ -193,7 +195,7 @@ impl BlockStore {
 
     /// Reads the frames of one file. Only heads are read, but for the last frame of the last file, whose checksum decides
     /// whether it was torn; the others are checked whenever they are read.
-    fn scan(&mut self, number: u32, last_file: bool) -> Result<(), Error> {
+    fn scan(&mut self, number: u32, last_file: bool, acknowledged: u64) -> Result<(), Error> {
         let path = self.path(number);
         let file = OpenOptions::new()
             .read(true)
@@ -203,43 +205,87 @@ impl BlockStore {
         let size = file.metadata().on("read", &path)?.len();
         let mut offset = 0;
         while offset < size {
-            let torn = match frame_len(&file, &path, offset, size)? {
-                None => true,
-                Some(len) => {
-                    let end = offset + FRAME_HEAD + u64::from(len);
-                    if end == size && read_frame(&file, &path, offset, len).is_err() {
-                        true
-                    } else {
-                        self.places.push(Place {
-                            segment: number,
-                            offset,
-                            len,
-                        });
-                        offset = end;
-                        false
-                    }
-                }
-            };
-            if torn {
-                if !last_file {
-                    return Err(Error::Damaged {
-                        path,
-                        offset,
-                        reason: "incomplete block".into(),
-                    });
-                }
-                tracing::warn!(file = %path.display(), offset, cut = size - offset, "cut off a block that was not written to its end");
-                file.set_len(offset).on("shorten", &path)?;
-                file.sync_all().on("sync", &path)?;
+            let Some(len) = self.whole_frame(&file, &path, offset, size, last_file)? else {
+                self.cut_off(&file, &path, offset, size, last_file, acknowledged)?;
                 break;
-            }
+            };
+            self.places.push(Place {
+                segment: number,
+                offset,
+                len,
+            });
+            offset += FRAME_HEAD + u64::from(len);
         }
         self.current = Some((number, file, offset));
         Ok(())
     }
+
+    /// The length of the frame at `offset`; `None` if it is not whole.
+    fn whole_frame(
+        &self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        size: u64,
+        last_file: bool,
+    ) -> Result<Option<u32>, Error> {
+        let Some(len) = frame_len(file, path, offset, size)? else {
+            return Ok(None);
+        };
+        if last_file && offset + FRAME_HEAD + u64::from(len) == size {
+            return match read_frame(file, path, offset, len) {
+                Ok(_) => Ok(Some(len)),
+                Err(Error::Damaged { .. }) => Ok(None),
+                Err(e) => Err(e),
+            };
+        }
+        Ok(Some(len))
+    }
+
+    /// Cuts off what is left from `offset`, if it can only be a last frame that was being written.
+    fn cut_off(
+        &self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        size: u64,
+        last_file: bool,
+        acknowledged: u64,
+    ) -> Result<(), Error> {
+        let damaged = |reason: String| Err(Error::damaged_blocks(path, offset, reason));
+        let height = self.height() + 1;
+        if !last_file {
+            return damaged(format!("block {height} is incomplete"));
+        }
+        if self.height() < acknowledged {
+            return damaged(format!(
+                "block {height} is not whole, but {acknowledged} were committed"
+            ));
+        }
+        // A changed length sends the scan astray at the frame before, or right here.
+        if let Some(before) = self.places.last().filter(|p| self.path(p.segment) == path) {
+            read_frame(file, path, before.offset, before.len)?;
+        }
+        if size - offset > MAX_PAYLOAD as u64 + FRAME_HEAD {
+            return damaged(format!(
+                "block {height} is not whole, and more than one block follows"
+            ));
+        }
+        let mut rest = vec![0; usize::try_from(size - offset).unwrap_or(0)];
+        file.read_exact_at(&mut rest, offset).on("read", path)?;
+        if holds_later_block(&rest, height) {
+            return damaged(format!(
+                "block {height} is not whole, but a whole one follows"
+            ));
+        }
+        tracing::warn!(file = %path.display(), offset, cut = size - offset, "cut off a block that was not written to its end");
+        file.set_len(offset).on("shorten", path)?;
+        file.sync_all().on("sync", path)
+    }
 }
 
-/// The length of the frame at `offset`; `None` if it does not fit the file, as after a torn write.
+/// The length of the frame at `offset`; `None` if it does not fit the file, as after a torn write. Zeros, which some file
+/// systems leave after a crash, are no frame.
 fn frame_len(file: &File, path: &Path, offset: u64, size: u64) -> Result<Option<u32>, Error> {
     if size - offset < FRAME_HEAD {
         return Ok(None);
@@ -247,10 +293,38 @@ fn frame_len(file: &File, path: &Path, offset: u64, size: u64) -> Result<Option<
     let mut head = [0; 4];
     file.read_exact_at(&mut head, offset).on("read", path)?;
     let len = u32::from_be_bytes(head);
-    Ok(
-        (len as usize <= MAX_PAYLOAD && offset + FRAME_HEAD + u64::from(len) <= size)
-            .then_some(len),
-    )
+    let fits = (MIN_PAYLOAD..=MAX_PAYLOAD).contains(&(len as usize))
+        && offset + FRAME_HEAD + u64::from(len) <= size;
+    Ok(fits.then_some(len))
+}
+
+/// Whether a whole frame with a block of `height` or above starts anywhere in these bytes but at their start: then the length that
+/// stands there was changed, and was not torn.
+fn holds_later_block(bytes: &[u8], height: u64) -> bool {
+    (1..bytes.len()).any(|at| {
+        let frame = bytes.get(at..).and_then(|b| {
+            let (len, b) = b.split_first_chunk::<4>()?;
+            let (sum, b) = b.split_first_chunk::<4>()?;
+            let payload = b.get(..u32::from_be_bytes(*len) as usize)?;
+            // The inner lengths rule out nearly every place before a checksum is made.
+            let stored = decode_payload(payload).ok()?;
+            (crc32c::crc32c(payload) == u32::from_be_bytes(*sum)).then_some(stored)
+        });
+        frame.is_some_and(|stored| {
+            Block::from_bytes(&stored.block).is_ok_and(|b| b.header.height >= height)
+        })
+    })
+}
+
+fn decode_payload(payload: &[u8]) -> Result<StoredBlock, CodecError> {
+    let mut r = Reader::new(payload);
+    let block = r.bytes("block", MAX_BLOCK_BYTES)?;
+    let certificate = r.bytes("certificate", MAX_CERTIFICATE_BYTES)?;
+    r.finish()?;
+    Ok(StoredBlock {
+        block: block.to_vec(),
+        certificate: certificate.to_vec(),
+    })
 }
 
 fn read_frame(file: &File, path: &Path, offset: u64, len: u32) -> Result<Vec<u8>, Error> {
@@ -262,81 +336,6 @@ fn read_frame(file: &File, path: &Path, offset: u64, len: u32) -> Result<Vec<u8>
     if crc32c::crc32c(&payload) == u32::from_be_bytes(sum) {
         Ok(payload)
     } else {
-        Err(Error::Damaged {
-            path: path.to_owned(),
-            offset,
-            reason: "wrong checksum".into(),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fill(dir: &Path, n: u8) -> BlockStore {
-        let mut store = BlockStore::open(dir, 200).unwrap();
-        for i in 1..=n {
-            store.append(&vec![i; 40], &[i; 9]).unwrap();
-        }
-        store
-    }
-
-    #[test]
-    fn blocks_survive_reopening_over_several_files() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(fill(dir.path(), 20));
-        let store = BlockStore::open(dir.path(), 200).unwrap();
-        assert_eq!(store.height(), 20);
-        for i in 1..=20_u8 {
-            let stored = store.read(i.into()).unwrap();
-            assert_eq!(
-                (stored.block, stored.certificate),
-                (vec![i; 40], vec![i; 9])
-            );
-        }
-        assert!(matches!(store.read(21), Err(Error::OutOfRange { .. })));
-        assert!(matches!(store.read(0), Err(Error::OutOfRange { .. })));
-        assert!(fs::read_dir(dir.path()).unwrap().count() > 3);
-    }
-
-    #[test]
-    fn a_tail_torn_at_any_byte_loses_only_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(fill(dir.path(), 3));
-        let path = dir.path().join("00000001.seg");
-        let whole = fs::read(&path).unwrap();
-        let frame = whole.len() / 3;
-        for cut in 2 * frame..whole.len() {
-            fs::write(&path, &whole[..cut]).unwrap();
-            let mut store = BlockStore::open(dir.path(), 200).unwrap();
-            assert_eq!(store.height(), 2, "cut at {cut}");
-            store.append(&[9; 40], &[9; 9]).unwrap();
-            drop(store);
-            let store = BlockStore::open(dir.path(), 200).unwrap();
-            assert_eq!(store.read(3).unwrap().block, vec![9; 40]);
-        }
-    }
-
-    #[test]
-    fn damage_before_the_tail_is_an_error_that_names_the_place() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(fill(dir.path(), 12));
-        let first = dir.path().join("00000001.seg");
-        let mut bytes = fs::read(&first).unwrap();
-        bytes[20] ^= 1;
-        fs::write(&first, &bytes).unwrap();
-        let store = BlockStore::open(dir.path(), 200).unwrap();
-        assert!(matches!(
-            store.read(1),
-            Err(Error::Damaged { offset: 0, .. })
-        ));
-        assert!(store.read(2).is_ok());
-        drop(store);
-        fs::remove_file(dir.path().join("00000002.seg")).unwrap();
-        assert!(matches!(
-            BlockStore::open(dir.path(), 200),
-            Err(Error::Damaged { .. })
-        ));
+        Err(Error::damaged_blocks(path, offset, "wrong checksum"))
     }
 }

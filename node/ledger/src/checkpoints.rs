@@ -18,13 +18,13 @@ const KEPT: usize = 64;
 /// The origin line of a network's checkpoints, which is also the name of every node's 0x01 key.
 #[must_use]
 pub fn origin(network: &NetworkId) -> String {
-    format!("tally/{network}")
+    tally_contracts::genesis::origin(network)
 }
 
 /// The name of a member's 0x04 key.
 #[must_use]
 pub fn cosigner_name(network: &NetworkId, member: &str) -> String {
-    format!("tally/{network}/{member}")
+    tally_contracts::genesis::cosigner_name(network, member)
 }
 
 /// The keys a node signs checkpoints with.
@@ -44,6 +44,8 @@ pub struct Checkpoints {
     path: PathBuf,
     heads: BTreeMap<u64, Note>,
     best: Option<(u64, Note)>,
+    /// Whether `best` was compared with the ledger.
+    best_is_own: bool,
 }
 
 impl Checkpoints {
@@ -68,20 +70,32 @@ impl Checkpoints {
             path,
             heads: BTreeMap::new(),
             best,
+            best_is_own: false,
         })
     }
 
     /// Signs, and if this node votes cosigns, the ledger's head; gives the cosignature to hand to the others. Only decided
-    /// blocks may be behind it, which the ledger's head always is.
+    /// blocks may be behind it, which the ledger's head always is. A checkpoint that was found on disk and is not one of this
+    /// ledger is given up.
     ///
     /// # Errors
-    /// [`Error::Merkle`].
+    /// [`Error::Merkle`]; those of reading tiles.
     pub fn sign_head(
         &mut self,
         ledger: &Ledger,
         time_s: u64,
     ) -> Result<Option<(u64, NoteSignature)>, Error> {
         let head = ledger.head();
+        if !self.best_is_own {
+            if let Some((size, note)) = &self.best {
+                let checkpoint: Checkpoint = note.text().parse()?;
+                if *size > head.tree_size || ledger.root_at(*size)? != checkpoint.root {
+                    tracing::warn!(size, "gave up a stored checkpoint of another history");
+                    self.best = None;
+                }
+            }
+            self.best_is_own = true;
+        }
         let text = Checkpoint {
             origin: origin(&self.network),
             size: head.tree_size,

@@ -1,6 +1,6 @@
 //! Everything that can go wrong in the ledger's files and rules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tally_contracts::CodecError;
 use tally_contracts::state::StateError;
@@ -27,17 +27,23 @@ pub enum Error {
         /// The first failure.
         reason: String,
     },
-    /// A block file is damaged before its end: what was acknowledged is missing.
-    #[error(
-        "block file {path} is damaged at offset {offset}: {reason}; restore it from a backup, or empty the ledger folder and let the node fetch the blocks again"
-    )]
-    Damaged {
-        /// The file.
+    /// Another process has the folder open.
+    #[error("{path} is in use by another process; stop that node first")]
+    Locked {
+        /// The folder.
         path: PathBuf,
-        /// Where the bad frame starts.
+    },
+    /// What was acknowledged is missing or damaged. Nothing is cut off or overwritten.
+    #[error("{path} is damaged at offset {offset}: {reason}; {remedy}")]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where the bad part starts, in bytes.
         offset: u64,
         /// What is wrong.
         reason: String,
+        /// What an operator can do.
+        remedy: &'static str,
     },
     /// The state store failed.
     #[error("state store: {0}")]
@@ -64,7 +70,7 @@ pub enum Error {
     /// The genesis document is not valid.
     #[error("genesis: {0}")]
     Genesis(#[from] tally_contracts::Error),
-    /// A block that this ledger must not take.
+    /// A block that the network has not decided, or not here: its sender is at fault, and this node can go on.
     #[error("block at height {height} refused: {reason}")]
     Refused {
         /// Its height.
@@ -72,19 +78,15 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A block is what its header says in bytes, but executing it here gives another result. A node must not go on.
+    /// A block that the network has decided, but that does not follow here. A node must not go on.
     #[error(
-        "block at height {height} gives another {what} here ({own}) than in its header ({header}): this node has left the network's rules"
+        "block at height {height} was decided by the network, but not by this node's rules: {reason}; install the version that the others run, then run `tally reindex`"
     )]
     Diverged {
         /// Its height.
         height: u64,
-        /// Which value.
-        what: &'static str,
-        /// What this node computes.
-        own: String,
-        /// What the header says.
-        header: String,
+        /// What differs, found and expected.
+        reason: String,
     },
     /// Nothing has this index, height or size.
     #[error("{what} {asked} is not there; the ledger has {have}")]
@@ -104,13 +106,35 @@ pub enum Error {
     Internal(&'static str),
 }
 
+impl Error {
+    /// Block files that cannot be repaired from what is on this machine.
+    pub(crate) fn damaged_blocks(path: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            offset,
+            reason: reason.into(),
+            remedy: "restore it from a backup, or move the ledger folder away and let the node fetch the blocks again",
+        }
+    }
+
+    /// Something that follows from the blocks and can be made again.
+    pub(crate) fn damaged_index(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            offset: 0,
+            reason: reason.into(),
+            remedy: "run `tally reindex`",
+        }
+    }
+}
+
 /// Attaches what was tried to an input or output error.
 pub(crate) trait IoContext<T> {
-    fn on(self, action: &'static str, path: &std::path::Path) -> Result<T, Error>;
+    fn on(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }
 
 impl<T> IoContext<T> for std::io::Result<T> {
-    fn on(self, action: &'static str, path: &std::path::Path) -> Result<T, Error> {
+    fn on(self, action: &'static str, path: &Path) -> Result<T, Error> {
         self.map_err(|source| Error::Io {
             action,
             path: path.to_owned(),

@@ -1,18 +1,28 @@
 //! Blocks on disk, the state store, and the proofs served from them.
 //!
-//! In scope: append-only block files, tiles, the state in sled, executing and committing blocks, proofs at any size,
-//! checkpoints with their cosignatures. Out of scope: consensus, network, keys.
+//! In scope: append-only block files, tiles, the state in a small store, executing and committing blocks, proofs at any size,
+//! checkpoints with their cosignatures. Out of scope: consensus, network, clocks, where keys come from.
+//!
+//! The blocks are the truth: a block is synced before its commit returns, and everything else (state, indexes, tiles) is
+//! brought up to them at the next start, or rebuilt by [`Ledger::reindex`].
 
 mod blocks;
 mod checkpoints;
 mod error;
+mod execute;
 mod files;
+mod kv;
 mod ledger;
+pub mod sample;
+mod serve;
+mod store;
 mod tiles;
 
 pub use blocks::{BlockStore, StoredBlock};
 pub use checkpoints::{CheckpointKeys, Checkpoints, cosigner_name, origin};
 pub use error::Error;
-pub use ledger::{
-    CheckError, Head, Ledger, Options, Prepared, RecordPlace, StateStore, VerifiedCache,
-};
+pub use execute::{CheckError, Prepared, VerifiedCache};
+pub use kv::{Batch, Kv, MemoryKv, Pair, SledKv};
+pub use ledger::{Ledger, Options};
+pub use serve::StateEvidence;
+pub use store::{Head, RecordPlace, StateStore};

@@ -59,30 +59,39 @@ impl Tiles {
         Ok(tiles)
     }
 
-    /// Appends an entry; a tile or bundle that becomes full is written and synced.
+    /// Appends an entry; a tile or bundle that becomes full is written and synced. After an error the tree in memory is what
+    /// it was, and the files have at most a tile that is not asked for yet.
     pub(crate) fn append(&mut self, entry: &[u8]) -> Result<(), Error> {
-        self.bundle.push(entry.to_vec());
         let mut hash = tally_merkle::leaf_hash(entry);
-        let mut index = self.size;
-        for level in 0_u8..=7 {
-            if self.edge.len() <= usize::from(level) {
-                self.edge.push(Vec::new());
-            }
-            let Some(edge) = self.edge.get_mut(usize::from(level)) else {
-                break;
-            };
-            edge.push(hash);
-            if (edge.len() as u64) < WIDTH {
-                break;
-            }
-            index /= WIDTH;
-            let full = std::mem::take(edge);
-            if level == 0 {
-                let bundle = std::mem::take(&mut self.bundle);
+        let mut filled = 0u8;
+        while let Some(edge) = self.edge.get(usize::from(filled))
+            && edge.len() as u64 + 1 == WIDTH
+        {
+            let mut full = edge.clone();
+            full.push(hash);
+            let index = self.size >> (8 * (u32::from(filled) + 1));
+            if filled == 0 {
+                let mut bundle: Vec<&[u8]> = self.bundle.iter().map(Vec::as_slice).collect();
+                bundle.push(entry);
                 self.write(TileKind::Entries, index, &encode_bundle(&bundle)?)?;
             }
-            self.write(TileKind::Hashes(level), index, &encode_hashes(&full))?;
+            self.write(TileKind::Hashes(filled), index, &encode_hashes(&full))?;
             hash = root_of(&full);
+            filled += 1;
+        }
+        if filled == 0 {
+            self.bundle.push(entry.to_vec());
+        } else {
+            self.bundle.clear();
+        }
+        for edge in self.edge.iter_mut().take(filled.into()) {
+            edge.clear();
+        }
+        if self.edge.len() <= usize::from(filled) {
+            self.edge.push(Vec::new());
+        }
+        if let Some(edge) = self.edge.get_mut(usize::from(filled)) {
+            edge.push(hash);
         }
         self.size += 1;
         Ok(())
@@ -101,13 +110,18 @@ impl Tiles {
         let path = self
             .dir
             .join(TilePath::new(kind, index, TILE_WIDTH)?.to_string());
-        let bytes = std::fs::read(&path).on("read tile", &path)?;
+        let bytes = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::damaged_index(&path, "the tile is missing"));
+            }
+            read => read.on("read tile", &path)?,
+        };
         Ok((path, bytes))
     }
 
     fn full_tile(&self, level: u8, index: u64) -> Result<Vec<Hash>, Error> {
         let (path, bytes) = self.full(TileKind::Hashes(level), index)?;
-        decode_hashes(&bytes, TILE_WIDTH).map_err(|e| damaged(path, &e))
+        decode_hashes(&bytes, TILE_WIDTH).map_err(|e| damaged(&path, &e))
     }
 
     /// The bytes of a tile or entry bundle at its width in the tree of `size`; empty if that tree has none there.
@@ -124,7 +138,7 @@ impl Tiles {
                 TileKind::Hashes(_) => Ok(bytes.get(..32 * taken).unwrap_or_default().to_vec()),
                 TileKind::Entries => {
                     let entries =
-                        decode_bundle(&bytes, TILE_WIDTH).map_err(|e| damaged(path, &e))?;
+                        decode_bundle(&bytes, TILE_WIDTH).map_err(|e| damaged(&path, &e))?;
                     Ok(encode_bundle(entries.get(..taken).unwrap_or_default())?)
                 }
             };
@@ -155,12 +169,8 @@ impl Tiles {
     }
 }
 
-fn damaged(path: PathBuf, error: &tally_merkle::Error) -> Error {
-    Error::Damaged {
-        path,
-        offset: 0,
-        reason: format!("{error}; run `tally reindex`"),
-    }
+fn damaged(path: &Path, error: &tally_merkle::Error) -> Error {
+    Error::damaged_index(path, error.to_string())
 }
 
 impl NodeSource for Tiles {

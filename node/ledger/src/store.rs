@@ -1,0 +1,277 @@
+//! What the ledger keeps beside its blocks: state, indexes and head, each under its own first byte.
+
+use std::sync::Arc;
+
+use tally_contracts::block::Header;
+use tally_contracts::codec::{Reader, Writer};
+use tally_contracts::ids::{BlockHash, NetworkId, RecordId};
+use tally_contracts::state::{Effects, StateError};
+use tally_contracts::{CodecError, Genesis, StateRead, StateTree, genesis_effects};
+use tally_merkle::{Frontier, Hash, leaf_hash};
+
+use crate::error::Error;
+use crate::kv::{Batch, Kv, Pair};
+
+const HEAD: &[u8] = b"Hhead";
+const NETWORK: &[u8] = b"Hnetwork";
+/// State keys.
+const STATE: u8 = b'S';
+/// Record ID -> height and index.
+const RECORD: u8 = b'R';
+/// Index of a block's first entry -> height.
+const BORDER: u8 = b'B';
+
+/// Where the ledger stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Height of the last block; 0 at the genesis.
+    pub height: u64,
+    /// Its hash; zero at the genesis.
+    pub hash: BlockHash,
+    /// Its time, POSIX milliseconds; that of the genesis before the first block.
+    pub time_ms: u64,
+    /// Entries in the tree.
+    pub tree_size: u64,
+    /// Root of the tree.
+    pub tree_root: Hash,
+    /// Root of the state.
+    pub state_root: Hash,
+}
+
+impl Head {
+    /// Where the ledger stands after a block.
+    pub(crate) fn after(header: &Header) -> Self {
+        Self {
+            height: header.height,
+            hash: header.hash(),
+            time_ms: header.time_ms,
+            tree_size: header.tree_size,
+            tree_root: header.tree_root,
+            state_root: header.state_root,
+        }
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u8(1)
+            .u64(self.height)
+            .raw(&self.hash.0)
+            .u64(self.time_ms)
+            .u64(self.tree_size)
+            .raw(self.tree_root.as_bytes())
+            .raw(self.state_root.as_bytes());
+        w.into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut r = Reader::new(bytes);
+        r.version("head version", 1)?;
+        let head = Self {
+            height: r.u64("height")?,
+            hash: BlockHash(r.array("block hash")?),
+            time_ms: r.u64("time")?,
+            tree_size: r.u64("tree size")?,
+            tree_root: Hash(r.array("tree root")?),
+            state_root: Hash(r.array("state root")?),
+        };
+        r.finish()?;
+        Ok(head)
+    }
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Height of its block.
+    pub height: u64,
+    /// Its index among the ledger's entries.
+    pub index: u64,
+}
+
+/// The state after the last block, as it stands in the store.
+#[derive(Clone)]
+pub struct StateStore {
+    kv: Arc<dyn Kv>,
+}
+
+impl StateStore {
+    /// Every key that starts with `prefix`, with its value, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, Error> {
+        self.iter(prefix).collect()
+    }
+
+    fn iter(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Pair, Error>> {
+        self.kv.scan(&under(STATE, prefix)).map(|pair| {
+            let (mut key, value) = pair?;
+            key.remove(0);
+            Ok((key, value))
+        })
+    }
+}
+
+impl StateRead for StateStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.kv
+            .get(&under(STATE, key))
+            .map_err(|e| StateError::Store {
+                message: e.to_string(),
+            })
+    }
+}
+
+/// The ledger's side of the store.
+pub(crate) struct Store {
+    kv: Arc<dyn Kv>,
+    pub(crate) state: StateStore,
+}
+
+impl Store {
+    pub(crate) fn new(kv: Arc<dyn Kv>) -> Self {
+        Self {
+            state: StateStore { kv: kv.clone() },
+            kv,
+        }
+    }
+
+    /// The head written last; `None` in a new store.
+    pub(crate) fn head(&self, network: &NetworkId) -> Result<Option<Head>, Error> {
+        let (Some(head), Some(found)) = (self.kv.get(HEAD)?, self.kv.get(NETWORK)?) else {
+            return Ok(None);
+        };
+        if found != network.0 {
+            return Err(Error::OtherNetwork {
+                expected: network.to_string(),
+                found: hex::encode(found),
+            });
+        }
+        Head::from_bytes(&head)
+            .map(Some)
+            .map_err(|source| Error::Codec {
+                what: "head",
+                source,
+            })
+    }
+
+    /// Sets up a new store: entry 0 is the genesis document.
+    pub(crate) fn found(&self, genesis: &Genesis, document: &[u8]) -> Result<Head, Error> {
+        let effects = genesis_effects(genesis);
+        let mut frontier = Frontier::new();
+        frontier.append(leaf_hash(document));
+        let head = Head {
+            height: 0,
+            hash: BlockHash([0; 32]),
+            time_ms: genesis.created_ms,
+            tree_size: frontier.size(),
+            tree_root: frontier.root(),
+            state_root: StateTree::new().commit(&effects)?,
+        };
+        let mut batch: Batch = vec![
+            (HEAD.to_vec(), Some(head.to_bytes())),
+            (NETWORK.to_vec(), Some(genesis.network_id().0.to_vec())),
+        ];
+        put_state(&mut batch, &effects);
+        self.kv.write(batch)?;
+        self.kv.flush()?;
+        Ok(head)
+    }
+
+    /// State, indexes and head after a block, in one batch: a crash leaves all of them at one block. `first` is the index of
+    /// the block's first entry.
+    pub(crate) fn advance(
+        &self,
+        first: u64,
+        head: &Head,
+        effects: &Effects,
+        ids: &[RecordId],
+    ) -> Result<(), Error> {
+        let mut batch = Batch::with_capacity(effects.len() + ids.len() + 2);
+        put_state(&mut batch, effects);
+        for (index, id) in (first..).zip(ids) {
+            let place = [head.height.to_be_bytes(), index.to_be_bytes()].concat();
+            batch.push((under(RECORD, &id.0), Some(place)));
+        }
+        if !ids.is_empty() {
+            batch.push((
+                under(BORDER, &first.to_be_bytes()),
+                Some(head.height.to_be_bytes().to_vec()),
+            ));
+        }
+        batch.push((HEAD.to_vec(), Some(head.to_bytes())));
+        self.kv.write(batch)
+    }
+
+    /// The state tree of what is stored; O(n) reads and hashes.
+    pub(crate) fn state_tree(&self) -> Result<StateTree, Error> {
+        let mut failed = None;
+        let leaves = self.state.iter(b"").map_while(|pair| match pair {
+            Ok(pair) => Some(pair),
+            Err(e) => {
+                failed = Some(e);
+                None
+            }
+        });
+        let tree = StateTree::from_leaves(leaves)?;
+        match failed {
+            None => Ok(tree),
+            Some(e) => Err(e),
+        }
+    }
+
+    pub(crate) fn place(&self, id: &RecordId) -> Result<Option<RecordPlace>, Error> {
+        let Some(bytes) = self.kv.get(&under(RECORD, &id.0))? else {
+            return Ok(None);
+        };
+        let mut r = Reader::new(&bytes);
+        let place = (|| {
+            let place = RecordPlace {
+                height: r.u64("height")?,
+                index: r.u64("index")?,
+            };
+            r.finish()?;
+            Ok(place)
+        })();
+        place.map(Some).map_err(|source| Error::Codec {
+            what: "record index",
+            source,
+        })
+    }
+
+    /// The block that entry `index` is in, as the index of its first entry and its height. Entry 0 is in none.
+    pub(crate) fn border(&self, index: u64) -> Result<(u64, u64), Error> {
+        let from = under(BORDER, &0u64.to_be_bytes());
+        let to = under(BORDER, &index.to_be_bytes());
+        let (key, height) = self
+            .kv
+            .last_between(&from, &to)?
+            .ok_or(Error::Internal("an entry without a block"))?;
+        Ok((number(key.get(1..).unwrap_or_default())?, number(&height)?))
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        self.kv.flush()
+    }
+}
+
+fn put_state(batch: &mut Batch, effects: &Effects) {
+    batch.extend(
+        effects
+            .iter()
+            .map(|(key, value)| (under(STATE, key), value.clone())),
+    );
+}
+
+fn under(space: u8, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + 1);
+    out.push(space);
+    out.extend_from_slice(key);
+    out
+}
+
+fn number(bytes: &[u8]) -> Result<u64, Error> {
+    Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| {
+        Error::Internal("an index entry of another length")
+    })?))
+}
