@@ -1,2 +1,25 @@
-//! The `tally` command.
-fn main() {}
+//! The `tally` command: one program that founds, runs, asks and audits a network.
+//!
+//! In scope: arguments, help, output, exit codes. Out of scope: every rule; they live in the crates below and in the node.
+
+mod admin_client;
+mod args;
+mod commands;
+mod exit;
+mod http;
+mod output;
+mod progress;
+mod quickstart;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    let json = cli.common.json;
+    match commands::run(cli) {
+        Ok(()) => exit::Exit::Ok.into(),
+        Err(error) => exit::report(&error, json).into(),
+    }
+}

@@ -1,0 +1,200 @@
+//! Every command, option and help text, declared once: help and completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+mod codes;
+mod founding;
+mod matching;
+mod proving;
+
+pub(crate) use codes::{CodesCommand, IssueArgs, ProductCommand, ScanArgs, VerifyArgs};
+pub(crate) use founding::{
+    ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
+    UpArgs,
+};
+pub(crate) use matching::{
+    AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs,
+    default_profile,
+};
+pub(crate) use proving::{
+    BenchCommand, BenchComputation, BenchPsiArgs, ExportCommand, LedgerCommand, ProofArgs,
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused by a rule, or failed; the reason is printed
+  2  the command line is wrong
+  3  the node is not running
+  4  a proof, a policy or a code did not verify
+  5  no answer in time; what was asked for may still happen
+
+With --json every command prints one JSON value to standard output, errors too:
+  {\"error\":{\"code\":\"...\",\"message\":\"...\",\"next\":\"...\"},\"exit\":1}";
+
+const EXAMPLES: &str = "\
+Examples:
+  tally quickstart                      four nodes on this machine, codes, scans, a match and a proof
+  tally init --name acme --role brand   the first step of a real node; `tally init --help` tells the others
+  tally status                          is the node well, and what to do if not
+";
+
+/// Codes that prove a product genuine, and audiences that match without being shown.
+///
+/// Each member of a network runs one node with `tally up`. The other commands ask that node over a socket in its data
+/// directory, so they run on the same machine and as the same user; only `scan` speaks HTTP, and `audit`, `export` and `reindex`
+/// read files.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tally",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Common {
+    /// The node's configuration file; the data directory is named in it
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TALLY_CONFIG",
+        default_value = "tally.toml"
+    )]
+    pub(crate) config: PathBuf,
+    /// Print one JSON value instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Wait this long for each word from the node; 0 waits for ever. Left out: 120, for a match 900
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole network on this machine: four nodes, codes, scans, a match, a proof
+    ///
+    /// Starts a brand, a platform, a media company and an auditor as separate processes, takes them through the steps of a real
+    /// founding, does the main jobs on sample data, stops one node and starts it again, and prints a report.
+    #[command(
+        after_help = "Examples:\n  tally quickstart --exit\n  tally quickstart --dir ./net --data ./my-csv-files"
+    )]
+    Quickstart(crate::quickstart::Args),
+
+    /// Make a node's data directory: keys, tally.toml, member card
+    Init(InitArgs),
+    /// Draw up, sign and read the document that founds a network
+    #[command(subcommand)]
+    Genesis(GenesisCommand),
+    /// Take over the genesis that every founder has signed
+    Join(JoinArgs),
+    /// Check the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run the node until Ctrl-C or SIGTERM
+    Up(UpArgs),
+    /// Say how the node is, and what to do if something is wrong
+    #[command(
+        after_help = "Examples:\n  tally status\n  tally status --json --config brand/tally.toml"
+    )]
+    Status,
+
+    /// Register products, the things that codes are issued for
+    #[command(subcommand)]
+    Product(ProductCommand),
+    /// Issue, activate, recall and verify unit codes
+    #[command(subcommand)]
+    Codes(CodesCommand),
+    /// Scan one code over HTTP, as a phone or a shop does
+    Scan(ScanArgs),
+
+    /// Bring in sets of people, from CSV files
+    #[command(subcommand)]
+    Audience(AudienceCommand),
+    /// Propose, accept and end agreements: who may ask what of whose data
+    #[command(subcommand)]
+    Agreement(AgreementCommand),
+    /// Match an audience with another member's, under an agreement
+    #[command(subcommand)]
+    Match(MatchCommand),
+
+    /// Look into the ledger
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Write the proof that a code was issued, for anyone to verify offline
+    Proof(ProofArgs),
+    /// Write the ledger's tiles and checkpoint as files, without a running node
+    #[command(subcommand)]
+    Export(ExportCommand),
+    /// Rebuild everything that follows from the blocks: state, tiles, indexes
+    ///
+    /// The blocks stay as they are. Stop the node first; it holds the ledger.
+    #[command(after_help = "Example:\n  tally reindex --config acme/tally.toml")]
+    Reindex,
+
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  tally completions bash > /etc/bash_completion.d/tally")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_help() {
+        fn walk(command: &clap::Command) {
+            assert!(
+                command.get_about().is_some(),
+                "{} says nothing",
+                command.get_name()
+            );
+            for arg in command.get_arguments() {
+                assert!(
+                    arg.get_help().is_some(),
+                    "{} {} says nothing",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+            for below in command.get_subcommands() {
+                walk(below);
+            }
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn common_options_stand_before_and_after_the_command() {
+        for line in [["tally", "--json", "status"], ["tally", "status", "--json"]] {
+            assert!(Cli::try_parse_from(line).is_ok_and(|c| c.common.json));
+        }
+        assert!(Cli::try_parse_from(["tally", "status", "--unknown"]).is_err());
+    }
+}

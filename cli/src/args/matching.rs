@@ -1,0 +1,278 @@
+//! Arguments around audiences, agreements and matches.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// `audience ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AudienceCommand {
+    /// Read a CSV file of people; every row that is not used is reported with its line and reason
+    Import(ImportArgs),
+    /// List the audiences of this node
+    List,
+}
+
+/// Arguments of `audience import`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally audience import customers.csv --label spring\n  \
+    tally audience import users.csv --id-type email --profile uid2 --label newsletter\n\n\
+    The file has a header line; the column named like the ID type is read. IDs stay on this node, encrypted: the ledger and the\n\
+    other members see a salted commitment.\n\
+    Profiles: phone e164, digits, cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed."
+)]
+pub(crate) struct ImportArgs {
+    /// The CSV file
+    pub(crate) file: PathBuf,
+    /// The kind of ID, which is the column that is read: phone or email
+    #[arg(long, default_value = "phone")]
+    pub(crate) id_type: String,
+    /// How IDs are normalised; both sides of a match need the same
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// The name of the audience on this node
+    #[arg(long)]
+    pub(crate) label: String,
+    /// Country of phone numbers without one: two letters of ISO 3166
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+}
+
+/// The profile that is meant if none is named.
+pub(crate) fn default_profile(id_type: &str) -> &'static str {
+    match id_type {
+        "email" => "uid2",
+        "idfa" => "idfa",
+        "gaid" => "gaid",
+        "oaid" => "oaid",
+        "open_id" => "open_id",
+        _ => "e164",
+    }
+}
+
+/// `agreement ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgreementCommand {
+    /// Propose an agreement; it counts once every party has accepted it
+    Propose(ProposeArgs),
+    /// Accept an agreement that another member proposed
+    #[command(
+        after_help = "Example:\n  tally agreement show 9a41...   read it first\n  tally agreement accept 9a41..."
+    )]
+    Accept {
+        /// The agreement ID
+        agreement: String,
+    },
+    /// End an agreement at once; no party can ask under it any more
+    Revoke {
+        /// The agreement ID
+        agreement: String,
+    },
+    /// List the agreements of this member
+    List,
+    /// Show what an agreement allows and how much of its budget is left
+    Show {
+        /// The agreement ID
+        agreement: String,
+    },
+}
+
+/// The noise of an agreement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noise {
+    /// None: in a test network only.
+    None,
+    /// Differential privacy for each epoch.
+    Budget {
+        /// Millionths.
+        epsilon_micro: u64,
+        /// delta = 2^-this.
+        delta_exp: u32,
+    },
+}
+
+impl Noise {
+    pub(crate) fn to_json(self) -> Value {
+        match self {
+            Self::None => json!("none"),
+            Self::Budget {
+                epsilon_micro,
+                delta_exp,
+            } => json!({"epsilon_micro": epsilon_micro, "delta_exp": delta_exp}),
+        }
+    }
+}
+
+impl FromStr for Noise {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let expected = || format!("{text:?}, expected none, or EPSILON,2^-N such as 1.0,2^-30");
+        let (epsilon, delta) = text.split_once(',').ok_or_else(expected)?;
+        let epsilon_micro = micro(epsilon.trim())
+            .filter(|e| *e > 0)
+            .ok_or_else(expected)?;
+        let delta_exp = delta
+            .trim()
+            .strip_prefix("2^-")
+            .and_then(|n| n.parse().ok())
+            .ok_or_else(expected)?;
+        if !(1..=60).contains(&delta_exp) {
+            return Err(format!("delta 2^-{delta_exp}, expected 2^-1 to 2^-60"));
+        }
+        Ok(Self::Budget {
+            epsilon_micro,
+            delta_exp,
+        })
+    }
+}
+
+/// A decimal number with at most six places, in millionths.
+fn micro(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || part.len() > 6 || !digits(whole) || !digits(part) {
+        return None;
+    }
+    let part: u64 = format!("{part:0<6}").parse().ok()?;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1_000_000)?
+        .checked_add(part)
+}
+
+/// Arguments of `agreement propose`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 1.0,2^-30\n  \
+    tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n\n\
+    cardinality tells how many people are in both audiences, with noise, charged to the budget. list tells who, to the side that\n\
+    asks: no noise protects those people. `--noise none` is refused in a live network."
+)]
+pub(crate) struct ProposeArgs {
+    /// Name of another party; may be given more than once
+    #[arg(long, value_name = "MEMBER", required = true)]
+    pub(crate) with: Vec<String>,
+    /// What the answers are for; every member may read it
+    #[arg(long)]
+    pub(crate) purpose: String,
+    /// What may be computed: cardinality or list; may be given more than once
+    #[arg(
+        long = "computation",
+        value_name = "COMPUTATION",
+        default_value = "cardinality"
+    )]
+    pub(crate) computations: Vec<String>,
+    /// The kind of ID that is matched
+    #[arg(long, default_value = "phone")]
+    pub(crate) id_type: String,
+    /// How both sides normalise it
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// Privacy budget of an epoch, EPSILON,2^-N (delta is 2^-N), or none
+    #[arg(long, value_name = "NOISE")]
+    pub(crate) noise: Noise,
+    /// Smallest audience that may be brought
+    #[arg(long, value_name = "PEOPLE", default_value_t = 1_000)]
+    pub(crate) min_set: u64,
+    /// Largest audience that may be brought
+    #[arg(long, value_name = "PEOPLE", default_value_t = 10_000_000)]
+    pub(crate) max_set: u64,
+    /// Smaller results are withheld
+    #[arg(long, value_name = "PEOPLE", default_value_t = 50)]
+    pub(crate) min_result: u64,
+    /// How many matches may be run
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) max_matches: u64,
+    /// How long it is good for
+    #[arg(long, default_value_t = 90)]
+    pub(crate) days: u64,
+}
+
+/// `match ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum MatchCommand {
+    /// Ask for a match and wait for its answer
+    Request(RequestArgs),
+    /// List matches, newest first
+    List,
+    /// Show one match: state, sizes, answer, receipt
+    Show {
+        /// The session ID that `match request` printed
+        session: String,
+    },
+    /// Cancel a match that has not ended
+    Cancel {
+        /// The session ID
+        session: String,
+    },
+}
+
+/// Arguments of `match request`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally match request --agreement 9a41... --audience spring\n  \
+    tally match request --agreement 9a41... --audience spring --computation list --json\n\n\
+    The other side must accept: by hand, or by match.auto_accept in its configuration. Both sign a receipt that is anchored in\n\
+    the ledger, with sizes, budget spent and a digest of the result, and no ID of anybody."
+)]
+pub(crate) struct RequestArgs {
+    /// The agreement ID
+    #[arg(long)]
+    pub(crate) agreement: String,
+    /// The own audience, by its label or ID
+    #[arg(long)]
+    pub(crate) audience: String,
+    /// What to compute; the agreement must allow it
+    #[arg(long, default_value = "cardinality")]
+    pub(crate) computation: String,
+    /// Which party, if the agreement has more than one other
+    #[arg(long, value_name = "MEMBER")]
+    pub(crate) peer: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_read_exactly() {
+        let budget = |epsilon_micro, delta_exp| {
+            Ok(Noise::Budget {
+                epsilon_micro,
+                delta_exp,
+            })
+        };
+        assert_eq!("none".parse(), Ok(Noise::None));
+        assert_eq!("1.0,2^-30".parse(), budget(1_000_000, 30));
+        assert_eq!("0.000001, 2^-60".parse(), budget(1, 60));
+        assert_eq!("12,2^-1".parse(), budget(12_000_000, 1));
+    }
+
+    #[test]
+    fn other_noise_is_refused() {
+        for text in [
+            "",
+            "None",
+            "1.0",
+            "0,2^-30",
+            "-1,2^-30",
+            "1,1e-9",
+            "1,2^-0",
+            "1,2^-61",
+            "0.0000001,2^-30",
+            ".5,2^-3",
+            "1e3,2^-3",
+        ] {
+            assert!(text.parse::<Noise>().is_err(), "{text}");
+        }
+        assert!(format!("{},2^-30", u64::MAX).parse::<Noise>().is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! Arguments around the ledger, proofs and exports.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `ledger ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Show one record: who signed it, what it says, where it stands
+    #[command(after_help = "Example:\n  tally ledger show 77b2...")]
+    Show {
+        /// The record ID
+        record: String,
+    },
+    /// Show the last block's height, tree and state roots
+    #[command(
+        after_help = "Examples:\n  tally ledger head\n  tally ledger head --at-height 120   compare state roots of two nodes"
+    )]
+    Head {
+        /// As of this height instead
+        #[arg(long, value_name = "HEIGHT")]
+        at_height: Option<u64>,
+    },
+    /// Print the newest checkpoint that a quorum cosigned
+    Checkpoint,
+    /// Submit a record that was signed elsewhere, and wait until it is committed
+    #[command(after_help = "Example:\n  tally ledger submit record.bin")]
+    Submit {
+        /// File with the signed record's bytes
+        file: PathBuf,
+    },
+}
+
+/// Arguments of `proof`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tally proof http://127.0.0.1:26680/01/09521234543213/21/ABC... --out code.tlog-proof"
+)]
+pub(crate) struct ProofArgs {
+    /// The code: the link of its QR code, or GTIN/SERIAL
+    pub(crate) code: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+/// `export ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ExportCommand {
+    /// Write tiles, entry bundles, checkpoint, keys and policy of the ledger
+    ///
+    /// The layout is that of C2SP tlog-tiles, so any static file server can serve it and any client of that format can read it.
+    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy. Stop the node first; it holds the ledger.
+    #[command(after_help = "Example:\n  tally export tiles --config acme/tally.toml --out ./log")]
+    Tiles {
+        /// The folder to write to, new or empty
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// `bench ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Match two files between two processes over the product's own stream, and compare with a plain join
+    Psi(BenchPsiArgs),
+    /// One party of `bench psi`, which starts it and tells it what to do
+    #[command(hide = true)]
+    PsiParty,
+}
+
+/// What a bench computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchComputation {
+    /// The intersection itself
+    List,
+    /// How many are in both, without noise
+    Cardinality,
+}
+
+/// Arguments of `bench psi`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --files brand.csv media.csv --json\n\n\
+    Files have a header line with a column `phone`; values are taken as they are. Time is from the start of the two processes to\n\
+    both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
+)]
+pub(crate) struct BenchPsiArgs {
+    /// Generate two sets of this many phone numbers, half of them common
+    #[arg(long, value_name = "N", conflicts_with = "files", required_unless_present = "files",
+        value_parser = clap::value_parser!(u64).range(1..=1 << 28))]
+    pub(crate) n: Option<u64>,
+    /// Match these two CSV files instead
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub(crate) files: Option<Vec<PathBuf>>,
+    /// The engine: dh
+    #[arg(long, default_value = "dh")]
+    pub(crate) engine: String,
+    /// What to compute
+    #[arg(long, value_enum, default_value = "list")]
+    pub(crate) computation: BenchComputation,
+}

@@ -1,0 +1,41 @@
+//! `tally audience`
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{Context, absolute};
+use crate::args::{AudienceCommand, ImportArgs, default_profile};
+
+pub(super) fn run(ctx: &Context, command: &AudienceCommand) -> Result<()> {
+    match command {
+        AudienceCommand::Import(args) => import(ctx, args),
+        AudienceCommand::List => {
+            ctx.list(
+                &ctx.ask("audiences", &json!({}))?,
+                "no audiences yet: `tally audience import FILE --label NAME` brings one",
+            );
+            Ok(())
+        }
+    }
+}
+
+fn import(ctx: &Context, args: &ImportArgs) -> Result<()> {
+    let profile = args
+        .profile
+        .as_deref()
+        .unwrap_or(default_profile(&args.id_type));
+    let mut request = json!({
+        "file": absolute(&args.file)?, "id_type": args.id_type, "profile": profile, "label": args.label,
+    });
+    if let (Some(region), Some(map)) = (&args.region, request.as_object_mut()) {
+        map.insert("region".into(), json!(region));
+    }
+    let answer = ctx.ask("audience_import", &request)?;
+    let next = format!(
+        "tally match request --agreement AGREEMENT --audience {}{}",
+        args.label,
+        ctx.config_option()
+    );
+    ctx.show(&answer, Some(&next));
+    Ok(())
+}

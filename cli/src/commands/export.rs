@@ -1,0 +1,179 @@
+//! `tally export tiles`
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::json;
+use tally_contracts::ValidatorSet;
+use tally_contracts::genesis::{cosigner_name, origin};
+use tally_contracts::ids::NetworkId;
+use tally_ledger::{Ledger, Options};
+use tally_merkle::note::MAX_NOTE_BYTES;
+use tally_merkle::{Checkpoint, Note, Policy, Vkey};
+use tally_node::config::DataDir;
+use tally_node::files::{read_bounded, write_atomic};
+
+use super::Context;
+use crate::args::ExportCommand;
+use crate::exit::{Exit, Failure};
+
+pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
+    let ExportCommand::Tiles { out } = command;
+    let (config, dir) = ctx.config()?;
+    ctx.stopped(&dir)?;
+    let refused = || Failure::new(Exit::Failed, "export", "nothing was exported");
+    if std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_some()) {
+        let what = format!("{} is not empty", out.display());
+        return Err(anyhow!(what).context(
+            refused().next("name a new folder by --out: files of another tree size would mix"),
+        ));
+    }
+    let genesis = Context::genesis(&dir)?;
+    let options = Options {
+        cache_bytes: config.limits.state_cache_bytes,
+        ..Options::default()
+    };
+    let ledger = Ledger::open(&dir.ledger(), genesis.document(), options)
+        .map_err(|e| locked(anyhow!(e), "nothing was exported"))?;
+    let note = checkpoint(&dir)?;
+    let size = note.text().parse::<Checkpoint>()?.size;
+
+    let keys = Keys::of(&ledger, &ledger.validators()?)?;
+    let verified =
+        keys.policy.verify(&note).map_err(|e| {
+            anyhow!(e).context(refused().next(
+                "start the node and let it reach the others: a new checkpoint replaces this one",
+            ))
+        })?;
+    let root = ledger.root_at(size)?;
+    if root != verified.checkpoint.root {
+        let what = format!(
+            "the checkpoint of size {size} has root {}, the ledger {root}",
+            verified.checkpoint.root
+        );
+        return Err(anyhow!(what).context(
+            Failure {
+                exit: Exit::NotVerified,
+                ..refused()
+            }
+            .next("tally reindex"),
+        ));
+    }
+    let log = verified
+        .logs
+        .first()
+        .context("the policy found no log key")?;
+
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let tiles = ledger.export_tiles(size, out)?;
+    let lines = |keys: &[Vkey]| keys.iter().map(|k| format!("{k}\n")).collect::<String>();
+    for (name, text) in [
+        ("log.vkey", format!("{log}\n")),
+        ("validators.vkeys", lines(&keys.validators)),
+        ("policy", keys.policy.to_string()),
+        // Last, so that a folder with a checkpoint is whole.
+        ("checkpoint", note.to_string()),
+    ] {
+        write_atomic(&out.join(name), text.as_bytes(), 0o644)?;
+    }
+    let answer = json!({
+        "out": out,
+        "network_id": ledger.network().to_string(),
+        "tree_size": size,
+        "root": root.to_string(),
+        "tiles": tiles,
+        "cosignatures": verified.witnesses.len(),
+    });
+    ctx.show(
+        &answer,
+        Some("serve the folder by any file server, or hand it to an auditor"),
+    );
+    Ok(())
+}
+
+/// The newest checkpoint with a quorum that the node kept.
+fn checkpoint(dir: &DataDir) -> Result<Note> {
+    let path = dir.ledger().join("checkpoint");
+    let none = || {
+        Failure::new(Exit::Failed, "checkpoint", "there is no checkpoint with a quorum of cosignatures yet")
+            .next("start the node and let the network make a block; `tally status` says when there is one")
+    };
+    let bytes = read_bounded(&path, MAX_NOTE_BYTES).map_err(|e| anyhow!(e).context(none()))?;
+    let text = String::from_utf8(bytes).context("the checkpoint is not UTF-8 text")?;
+    Note::parse(&text).context("the checkpoint file is damaged")
+}
+
+/// Who may sign checkpoints of a network.
+struct Keys {
+    validators: Vec<Vkey>,
+    policy: Policy,
+}
+
+impl Keys {
+    /// Every node of the genesis may sign as the log; the validators of now make the quorum.
+    fn of(ledger: &Ledger, validators: &ValidatorSet) -> Result<Self> {
+        let network: NetworkId = ledger.network();
+        let nodes = ledger.genesis().members.iter().flat_map(|m| &m.nodes);
+        let logs = nodes
+            .map(|n| Vkey::ed25519(&origin(&network), n.checkpoint.0))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut witnesses: Vec<(String, Vkey)> = Vec::new();
+        for v in validators.validators() {
+            let vkey =
+                Vkey::cosignature(&cosigner_name(&network, &v.member_name), v.cosignature.0)?;
+            let others = witnesses
+                .iter()
+                .filter(|(_, k)| k.name() == vkey.name())
+                .count();
+            // Names are unique in a policy; a member's further nodes are numbered in a way that no member's name can have.
+            let name = if others == 0 {
+                v.member_name.clone()
+            } else {
+                format!("{}/{}", v.member_name, others + 1)
+            };
+            witnesses.push((name, vkey));
+        }
+        Ok(Self {
+            validators: witnesses.iter().map(|(_, k)| k.clone()).collect(),
+            policy: Policy::two_thirds(logs, witnesses)?,
+        })
+    }
+}
+
+/// Says what to do about a ledger that another process holds.
+pub(super) fn locked(error: anyhow::Error, what: &str) -> anyhow::Error {
+    let held = error.chain().any(|e| e.to_string().contains("lock"));
+    let failure = Failure::new(Exit::Failed, "ledger", what);
+    error.context(if held {
+        failure.next(
+            "another process holds the ledger: stop the node first, run this again, then start it",
+        )
+    } else {
+        failure
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_is_held_is_told_from_a_broken_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let held = sled_error(tmp.path());
+        let failure = |e: &anyhow::Error| e.downcast_ref::<Failure>().and_then(|f| f.next.clone());
+        assert!(failure(&locked(held, "no")).is_some_and(|n| n.contains("stop the node")));
+        assert!(failure(&locked(anyhow!("damaged"), "no")).is_none());
+    }
+
+    /// The error of a second opening of one ledger.
+    fn sled_error(dir: &Path) -> anyhow::Error {
+        let genesis = crate::commands::tests::genesis();
+        let first = Ledger::open(dir, &genesis, Options::default()).unwrap();
+        let second = Ledger::open(dir, &genesis, Options::default())
+            .err()
+            .unwrap();
+        drop(first);
+        anyhow!(second)
+    }
+}

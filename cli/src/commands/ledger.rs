@@ -1,0 +1,40 @@
+//! `tally ledger`
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tally_node::files::read_bounded;
+
+use super::Context;
+use crate::args::LedgerCommand;
+use crate::output;
+
+/// No entry of the ledger is longer.
+const MAX_RECORD_BYTES: usize = 65_535;
+
+pub(super) fn run(ctx: &Context, command: &LedgerCommand) -> Result<()> {
+    let answer = match command {
+        LedgerCommand::Show { record } => ctx.ask("record_show", &json!({"record": record}))?,
+        LedgerCommand::Head { at_height } => {
+            let args = at_height.map_or_else(|| json!({}), |h| json!({"at_height": h}));
+            ctx.ask("head", &args)?
+        }
+        LedgerCommand::Checkpoint => {
+            let answer = ctx.ask("checkpoint", &json!({}))?;
+            // A note is for verifiers: as it is, byte for byte.
+            let note = answer
+                .as_str()
+                .or_else(|| answer.get("note").and_then(Value::as_str));
+            if let (false, Some(note)) = (ctx.common.json, note) {
+                output::text(note);
+                return Ok(());
+            }
+            answer
+        }
+        LedgerCommand::Submit { file } => {
+            let bytes = read_bounded(file, MAX_RECORD_BYTES).context("no record was submitted")?;
+            ctx.ask("submit", &json!({"record_hex": hex::encode(bytes)}))?
+        }
+    };
+    ctx.show(&answer, None);
+    Ok(())
+}

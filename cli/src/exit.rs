@@ -1,0 +1,132 @@
+//! Exit codes, and how an error is told.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::output;
+
+/// What a process that is called by a script tells it; the numbers are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Refused by a rule, or failed.
+    Failed = 1,
+    /// The command line is not one; clap uses the same number.
+    Usage = 2,
+    /// There is no running node to ask.
+    NotRunning = 3,
+    /// A proof, a policy or a code did not verify.
+    NotVerified = 4,
+    /// No answer in time; what was asked for may still happen.
+    Timeout = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error with an exit code and the next step to try.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// A stable word for programs, such as `refused`.
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) next: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            code: code.to_owned(),
+            message: message.into(),
+            next: None,
+        }
+    }
+
+    /// Adds what to try next.
+    pub(crate) fn next(mut self, step: impl Into<String>) -> Self {
+        self.next = Some(step.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Prints the chain of an error and its next step, to standard error, or as one JSON object to standard output.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> Exit {
+    let failure = error.downcast_ref::<Failure>();
+    let exit = failure.map_or(Exit::Failed, |f| f.exit);
+    let next = failure.and_then(|f| f.next.as_deref());
+    let chain = chain(error);
+    if json {
+        let code = failure.map_or("failed", |f| f.code.as_str());
+        output::value(&json!({
+            "error": {"code": code, "message": chain.join(": "), "next": next},
+            "exit": exit as u8,
+        }));
+        return exit;
+    }
+    let mut text = String::new();
+    for (i, message) in chain.iter().enumerate() {
+        text.push_str(if i == 0 { "error: " } else { "  because: " });
+        text.push_str(&output::plain(message));
+        text.push('\n');
+    }
+    if let Some(next) = next {
+        text.push_str("  try: ");
+        text.push_str(&output::plain(next));
+        text.push('\n');
+    }
+    output::warn(&text);
+    exit
+}
+
+/// The messages from the outermost inwards, without those that the one before already tells.
+fn chain(error: &anyhow::Error) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let message = cause.to_string();
+        if !out.iter().any(|told| told.contains(&message)) {
+            out.push(message);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_found_below_and_above_other_errors() {
+        let failure = || Failure::new(Exit::Timeout, "timeout", "no answer").next("wait");
+        let above = anyhow::Error::new(std::io::Error::other("socket")).context(failure());
+        let below = anyhow::Error::new(failure()).context("asking");
+        for error in [above, below] {
+            let found = error.downcast_ref::<Failure>();
+            assert_eq!(found.map(|f| f.exit), Some(Exit::Timeout));
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let inner = std::io::Error::other("disk full");
+        let error = anyhow::Error::new(inner).context("cannot write: disk full");
+        assert_eq!(chain(&error), ["cannot write: disk full"]);
+        let error = anyhow::Error::new(std::io::Error::other("disk full")).context("cannot write");
+        assert_eq!(chain(&error), ["cannot write", "disk full"]);
+    }
+}

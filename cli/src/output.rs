@@ -1,0 +1,241 @@
+//! What a person or a program reads: aligned text, or one JSON value.
+
+use std::io::{self, Write as _};
+
+use serde_json::{Map, Value};
+
+/// Writes to standard output. A reader that has gone away (`tally ... | head`) is no error.
+pub(crate) fn text(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Writes to standard error.
+pub(crate) fn warn(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes one JSON value on one line.
+pub(crate) fn value(value: &Value) {
+    text(&format!("{value}\n"));
+}
+
+/// Text of others without control characters, which could rewrite a terminal.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = |c: char| {
+        let steers = c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if steers && c != '\n' { '\u{fffd}' } else { c }
+    };
+    text.chars().map(shown).collect()
+}
+
+/// A JSON value as text: objects as aligned lines, lists of objects as tables.
+pub(crate) fn render(value: &Value) -> String {
+    let mut out = String::new();
+    put(&mut out, value, 0);
+    out
+}
+
+fn label(key: &str) -> String {
+    key.replace('_', " ")
+}
+
+/// A value that stands on one line; `None` for a table or a block of lines.
+fn short(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some("-".to_owned()),
+        Value::Bool(true) => Some("yes".to_owned()),
+        Value::Bool(false) => Some("no".to_owned()),
+        Value::Number(n) => Some(grouped(&n.to_string())),
+        Value::String(s) if s.contains('\n') => None,
+        Value::String(s) => Some(plain(s)),
+        Value::Array(items) if items.is_empty() => Some("none".to_owned()),
+        Value::Array(items) => {
+            let words: Option<Vec<_>> = items
+                .iter()
+                .map(|i| {
+                    if i.is_object() || i.is_array() {
+                        None
+                    } else {
+                        short(i)
+                    }
+                })
+                .collect();
+            words.map(|w| w.join(", "))
+        }
+        Value::Object(map) if map.is_empty() => Some("none".to_owned()),
+        Value::Object(_) => None,
+    }
+}
+
+/// Whole numbers with a comma at every third digit; others as they are.
+fn grouped(number: &str) -> String {
+    let (sign, digits) = match number.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", number),
+    };
+    if digits.len() < 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let mut out = String::from(sign);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn put(out: &mut String, value: &Value, indent: usize) {
+    let pad = " ".repeat(indent);
+    match value {
+        Value::Object(map) => put_object(out, map, indent),
+        Value::Array(items) if items.iter().any(Value::is_object) => put_table(out, items, indent),
+        Value::String(s) => {
+            for line in plain(s).lines() {
+                out.push_str(&format!("{pad}{line}\n"));
+            }
+        }
+        other => match short(other) {
+            Some(line) => out.push_str(&format!("{pad}{line}\n")),
+            None => {
+                if let Value::Array(items) = other {
+                    for item in items {
+                        put(out, item, indent);
+                    }
+                }
+            }
+        },
+    }
+}
+
+fn put_object(out: &mut String, map: &Map<String, Value>, indent: usize) {
+    let pad = " ".repeat(indent);
+    let width = map.keys().map(|k| k.chars().count()).max().unwrap_or(0);
+    for (key, value) in map {
+        let key = label(&plain(key));
+        match short(value) {
+            Some(line) => out.push_str(&format!("{pad}{key:width$}  {line}\n")),
+            None => {
+                out.push_str(&format!("{pad}{key}\n"));
+                put(out, value, indent + 2);
+            }
+        }
+    }
+}
+
+fn put_table(out: &mut String, items: &[Value], indent: usize) {
+    let mut columns: Vec<&String> = Vec::new();
+    for key in items
+        .iter()
+        .filter_map(Value::as_object)
+        .flat_map(Map::keys)
+    {
+        if !columns.contains(&key) {
+            columns.push(key);
+        }
+    }
+    let flat = items.iter().all(|i| {
+        i.as_object()
+            .is_some_and(|m| m.values().all(|v| short(v).is_some()))
+    });
+    if !flat {
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push('\n');
+            }
+            put(out, item, indent);
+        }
+        return;
+    }
+    let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|c| label(&plain(c))).collect()];
+    for item in items {
+        let cell = |key: &String| item.get(key).and_then(short).unwrap_or_default();
+        rows.push(columns.iter().map(|c| cell(c)).collect());
+    }
+    let numeric: Vec<bool> = columns
+        .iter()
+        .map(|c| {
+            items
+                .iter()
+                .all(|i| i.get(c.as_str()).is_none_or(Value::is_number))
+        })
+        .collect();
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|c| {
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|t| t.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    for row in &rows {
+        let mut line = " ".repeat(indent);
+        for ((cell, width), right) in row.iter().zip(&widths).zip(&numeric) {
+            let cell = if *right {
+                format!("{cell:>width$}  ")
+            } else {
+                format!("{cell:width$}  ")
+            };
+            line.push_str(&cell);
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn objects_are_aligned_and_lists_are_tables() {
+        let value = json!({
+            "height": 12345, "read_only": null, "ok": true,
+            "peers": [{"name": "acme", "lag": 1}, {"name": "boreal", "lag": 20000}],
+            "tags": ["a", "b"], "deep": {"x": 1},
+        });
+        let text = render(&value);
+        for line in [
+            "height     12,345",
+            "read only  -",
+            "ok         yes",
+            "tags       a, b",
+            "  x  1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line:?} not in\n{text}");
+        }
+        let rows: Vec<_> = text
+            .lines()
+            .filter(|l| l.contains("name") || l.contains("acme") || l.contains("boreal"))
+            .collect();
+        assert_eq!(rows.len(), 3, "{text}");
+        let end = |l: &str, what: &str| l.find(what).map(|at| at + what.len());
+        let column = rows
+            .iter()
+            .zip(["lag", "1", "20,000"])
+            .map(|(l, w)| end(l, w))
+            .collect::<Vec<_>>();
+        // The keys of an object come in the order of their names, so the number stands first and ends in one column.
+        assert!(column.windows(2).all(|w| w[0] == w[1]), "{text}");
+    }
+
+    #[test]
+    fn text_of_others_cannot_steer_the_terminal() {
+        let text = render(&json!({"purpose\u{1b}[2J": "a\u{1b}[31mb\u{202e}c\rd"}));
+        assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text:?}");
+    }
+
+    #[test]
+    fn numbers_are_grouped_only_when_long_and_whole() {
+        let found: Vec<_> = ["9999", "12345", "-1234567", "12345.5", "1e20"]
+            .map(grouped)
+            .into();
+        assert_eq!(found, ["9999", "12,345", "-1,234,567", "12345.5", "1e20"]);
+    }
+}
