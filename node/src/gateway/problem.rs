@@ -137,6 +137,12 @@ impl From<LinkError> for Problem {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Code(error) => error.into(),
+            LinkError::Link(tally_codes::Error::Element { ai, what }) if ai == "01" => Self::new(
+                StatusCode::BAD_REQUEST,
+                "gtin",
+                "The GTIN is not one",
+                format!("GTIN: {what}"),
+            ),
             other => Self::new(
                 StatusCode::BAD_REQUEST,
                 "code",
