@@ -1,0 +1,191 @@
+//! The link that is printed for a unit code.
+
+use super::Gtin;
+use super::charset::is_uri;
+use crate::Error;
+use crate::qr::version_for;
+use crate::unit::{SERIAL_LEN, Serial};
+
+/// Longest address, in characters.
+const MAX_BASE: usize = 200;
+/// `/01/`, the GTIN, `/21/` and the serial.
+const TAIL: usize = 4 + 14 + 4 + SERIAL_LEN;
+/// The QR version from which an issuer is warned: up to version 3 a symbol of 29 modules holds the link.
+const GOOD_VERSION: u8 = 3;
+
+/// What printed links begin with: scheme, host and port, in upper case, so that QR's alphanumeric mode holds them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlBase(String);
+
+impl UrlBase {
+    /// Takes `https://host[:port][/stem]` in either case; `http` too, for a test network. Host names have no case; a stem does, so it
+    /// must be upper case already.
+    ///
+    /// # Errors
+    /// [`Error::UrlBase`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let bad = |what| Err(Error::UrlBase { what });
+        if text.len() > MAX_BASE || !text.bytes().all(is_uri) {
+            return bad("expected at most 200 characters of a URI");
+        }
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return bad("expected https://host");
+        };
+        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+            return bad("expected the scheme https or http");
+        }
+        let (host, stem) = rest
+            .split_once('/')
+            .map_or((rest, None), |(h, s)| (h, Some(s)));
+        let (name, port) = host
+            .split_once(':')
+            .map_or((host, None), |(n, p)| (n, Some(p)));
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b))
+        {
+            return bad("expected a host of letters, digits, points and hyphens");
+        }
+        if port.is_some_and(|p| p.parse::<u16>().is_err() || p.starts_with('+')) {
+            return bad("expected a port of 0 to 65535");
+        }
+        let in_stem = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b".-/".contains(&b);
+        if stem.is_some_and(|s| s.split('/').any(str::is_empty) || !s.bytes().all(in_stem)) {
+            return bad("expected a path of upper-case letters, digits, points and hyphens");
+        }
+        Ok(Self(text.to_ascii_uppercase()))
+    }
+
+    /// The address, upper case, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The link of a unit code: `HTTPS://HOST/01/<GTIN>/21/<serial>`.
+    #[must_use]
+    pub fn url(&self, gtin: &Gtin, serial: Serial) -> String {
+        let mut out = Vec::with_capacity(self.url_len());
+        self.write_url(&mut out, gtin, &serial.to_chars());
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    pub(crate) fn write_url(&self, out: &mut Vec<u8>, gtin: &Gtin, serial: &[u8; SERIAL_LEN]) {
+        out.extend_from_slice(self.0.as_bytes());
+        out.extend_from_slice(b"/01/");
+        out.extend_from_slice(gtin.as_bytes());
+        out.extend_from_slice(b"/21/");
+        out.extend_from_slice(serial);
+    }
+
+    /// Characters of every link.
+    #[must_use]
+    pub const fn url_len(&self) -> usize {
+        self.0.len() + TAIL
+    }
+
+    /// The QR version that holds every link at error correction level M in alphanumeric mode alone; `None` above version 10. A symbol
+    /// can come out one version smaller where runs of digits save a few bits.
+    #[must_use]
+    pub fn qr_version(&self) -> Option<u8> {
+        version_for(self.url_len())
+    }
+
+    /// A sentence for the issuer if links do not fit a QR symbol of version 3.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let version = self.qr_version();
+        if version.is_some_and(|v| v <= GOOD_VERSION) {
+            return None;
+        }
+        let needs = version.map_or_else(
+            || "more than version 10".to_owned(),
+            |v| format!("version {v} ({} modules a side)", 17 + 4 * usize::from(v)),
+        );
+        let most = 61 - TAIL;
+        Some(format!(
+            "links of {} characters need a QR symbol of {needs}; with an address of at most {most} characters, scheme included, version 3 (29 modules) is enough",
+            self.url_len()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gs1::{DigitalLink, ReadOptions};
+    use crate::qr::Symbol;
+
+    #[test]
+    fn links_are_upper_case_and_read_back() {
+        let gtin: Gtin = "09521234543213".parse().unwrap();
+        let serial = Serial::from_bits(123_456_789_012_345_678_901_234_567_890);
+        for base in [
+            "https://id.t.cn",
+            "HTTPS://ID.T.CN/",
+            "http://127.0.0.1:8080",
+            "https://a.example/SHOP/1",
+        ] {
+            let base = UrlBase::parse(base).unwrap();
+            let url = base.url(&gtin, serial);
+            assert_eq!(url, url.to_uppercase());
+            assert_eq!(url.len(), base.url_len());
+            for text in [
+                url.clone(),
+                url.replace("HTTPS", "https"),
+                format!("{url}?linkType=all#x"),
+            ] {
+                let link = DigitalLink::parse(&text, ReadOptions::default()).unwrap();
+                assert_eq!(
+                    (link.gtin(), link.serial()),
+                    (Some(gtin), Some(serial.to_string().as_str()))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_host_is_warned_of() {
+        let gtin: Gtin = "09521234543213".parse().unwrap();
+        for (host, version) in [
+            ("id.brand.cn", 3),
+            ("id.brands.cn", 4),
+            (&"a".repeat(40), 4),
+            (&"a".repeat(41), 5),
+        ] {
+            let base = UrlBase::parse(&format!("https://{host}")).unwrap();
+            assert_eq!(base.qr_version(), Some(version));
+            assert_eq!(base.warning().is_some(), version > 3);
+            let symbol = Symbol::of(&base.url(&gtin, Serial::from_bits(u128::MAX))).unwrap();
+            assert!(symbol.modules() <= 17 + 4 * usize::from(version));
+            assert!(version > 3 || symbol.modules() == 29);
+        }
+    }
+
+    #[test]
+    fn useless_addresses_are_refused() {
+        for bad in [
+            "",
+            "host",
+            "ftp://a",
+            "https://",
+            "https:///x",
+            "https://a b",
+            "https://a/lower",
+            "https://[::1]",
+            "https://a:99999",
+            "https://a:",
+            "https://a:+1",
+            "https://a//B",
+            "https://a?x=1",
+            "https://u@a",
+            "https://é",
+            "https://a/%41",
+        ] {
+            assert!(UrlBase::parse(bad).is_err(), "{bad}");
+        }
+        assert!(UrlBase::parse(&format!("https://{}", "a".repeat(200))).is_err());
+    }
+}
