@@ -1,6 +1,7 @@
 //! The frames of a run, in the order they are sent. A frame is a type byte, a 32-bit length and that many bytes; numbers are
 //! big-endian. Both sides send `Hello` (the initiator first); the initiator `Points` and `End`; the responder, once released,
-//! `Points`, `Tags` and `End`; the initiator `Result`; the responder `Ack`. `Abort` may come at any time.
+//! `Points`, `Tags` and `End`; the initiator `Result`; the responder `Ack`. `Abort` may come at any time, and `Working` between any
+//! two frames: hosts send it while they compute, so that a short deadline serves runs of any length, and machines never see it.
 
 use crate::context::{Computation, Suite, VERSION};
 use crate::group::MAX_TAG_BYTES;
@@ -78,6 +79,8 @@ pub enum Message {
         /// The host's signature over the statement.
         seal: Vec<u8>,
     },
+    /// The sender is alive and computing; carries nothing.
+    Working,
     /// The run is over, without a result.
     Abort {
         /// See [`Error::code`].
@@ -98,6 +101,7 @@ impl Message {
             Self::End { .. } => "end",
             Self::Result { .. } => "result",
             Self::Ack { .. } => "ack",
+            Self::Working => "working",
             Self::Abort { .. } => "abort",
         }
     }
@@ -166,6 +170,7 @@ impl Message {
                 put_bytes(&mut out, "reason", reason.as_bytes(), MAX_REASON_BYTES)?;
                 7
             }
+            Self::Working => 8,
         };
         let len = out.len() - HEADER_BYTES;
         if len > MAX_PAYLOAD_BYTES {
@@ -257,6 +262,7 @@ impl Message {
                 code: u16::from_be_bytes(r.array("code")?),
                 reason: text("reason", r.bytes("reason", MAX_REASON_BYTES)?)?,
             },
+            8 => Self::Working,
             found => {
                 return Err(Error::Invalid {
                     what: "frame type",
@@ -304,6 +310,7 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         5 => 11 + MAX_SEAL_BYTES,
         6 => 2 + MAX_SEAL_BYTES,
         7 => 4 + MAX_REASON_BYTES,
+        8 => 0,
         found => {
             return Err(Error::Invalid {
                 what: "frame type",
@@ -509,6 +516,7 @@ mod tests {
                 seal: vec![],
             },
             Message::Ack { seal: vec![8] },
+            Message::Working,
             Message::Abort {
                 code: 4,
                 reason: "grün".into(),

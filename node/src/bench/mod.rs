@@ -1,0 +1,3 @@
+//! Measurements of the product by the product, one module for each `tally bench` command.
+
+pub mod psi;

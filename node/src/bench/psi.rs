@@ -1,0 +1,719 @@
+//! `tally bench psi`: two processes match two CSV files over the product's own Noise stream, and the answer is held against a
+//! plain join.
+//!
+//! The parent ([`run`]) starts itself twice with a hidden command, which has to call [`psi_party`]. Each party is a swarm host
+//! on loopback with a fresh key, knows the other alone, reads its CSV file, runs the product's driver and reports its own
+//! `getrusage` as its last act. Not measured: ledger, signatures and agreement, which cost milliseconds a match.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use nix::sys::resource::{UsageWho, getrusage};
+use rand::rngs::{OsRng, StdRng};
+use rand::seq::SliceRandom as _;
+use rand::{RngCore as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tally_psi::{
+    Computation, Context, IdType, Initiator, ItemSet, ItemSetBuilder, Machine, MemorySorters,
+    Noise, Outcome, Params, Party, PeerCount, Profile, Progress, Report, Responder, Seeds,
+    SorterFactory, Statement, Suite, session_id,
+};
+use tally_swarm::{Host, HostConfig, Limits, Peer, TransportSeed};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::psi_wire::{self, Deadlines, Desk};
+use crate::spill::SpillSorters;
+
+/// The stream's protocol.
+const PROTOCOL: &str = "/tally/bench/psi/1";
+/// The column with the IDs.
+const COLUMN: &str = "phone";
+/// Rows a sorter keeps in memory: 64 MiB.
+const RUN_ROWS: usize = 2 << 20;
+
+/// Why a bench gave no figures.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or a pipe failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was done.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A CSV file cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An engine that this version does not have.
+    #[error("unknown engine {found}, expected dh")]
+    Engine {
+        /// What was asked for.
+        found: String,
+    },
+    /// A party failed.
+    #[error("party {role} failed: {reason}")]
+    Party {
+        /// `a` or `b`.
+        role: &'static str,
+        /// Its last words.
+        reason: String,
+    },
+    /// The swarm failed.
+    #[error(transparent)]
+    Swarm(#[from] tally_swarm::Error),
+    /// The match failed.
+    #[error(transparent)]
+    Match(#[from] psi_wire::Error),
+    /// The items were refused.
+    #[error(transparent)]
+    Items(#[from] tally_psi::Error),
+    /// Parent and party do not understand each other.
+    #[error("party and parent disagree: {0}")]
+    Pipe(String),
+}
+
+/// Where the sets come from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Two generated files of this many phone numbers each, half of them common, in random order.
+    Generated(u64),
+    /// Two CSV files with a column `phone`, one ID a line; taken as they are, without normalisation.
+    Files(PathBuf, PathBuf),
+}
+
+/// How to start a party: this program and the arguments of the hidden command that calls [`psi_party`].
+#[derive(Debug, Clone)]
+pub struct PartyCommand {
+    /// The program, usually the running one.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Additional environment.
+    pub env: Vec<(String, String)>,
+}
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `dh`.
+    pub engine: String,
+    /// `list` or `cardinality`, the latter without noise so that it can be checked.
+    pub computation: Computation,
+    /// The sets.
+    pub input: Input,
+    /// How to start a party.
+    pub party: PartyCommand,
+}
+
+/// The figures. Sums are over both parties; `bytes_per_item` and `cpu_us_per_item` are by `n`, the larger set.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    /// `dh`.
+    pub engine: String,
+    /// Items of the larger set, without repeats.
+    pub n: u64,
+    /// From the start of the parties to both exits, CSV reading included.
+    pub wall_s: f64,
+    /// Party A (initiator), user and system time.
+    pub cpu_a_s: f64,
+    /// Party B (responder), user and system time.
+    pub cpu_b_s: f64,
+    /// Both parties.
+    pub cpu_us_per_item: f64,
+    /// Largest resident set of A.
+    pub rss_a_mb: f64,
+    /// Largest resident set of B.
+    pub rss_b_mb: f64,
+    /// Bytes both ways at the TCP socket, Noise and multiplexer included.
+    pub bytes_per_item: f64,
+    /// Common items found.
+    pub matches: u64,
+    /// Whether they are those of a plain join: by every matched value for `list`, by their number for `cardinality`.
+    pub correct: bool,
+    /// The arithmetic that ran, as both parties say.
+    pub backend: String,
+}
+
+/// What a party is told first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Task {
+    initiator: bool,
+    computation: u8,
+    file: PathBuf,
+    spill: PathBuf,
+}
+
+/// A party's address, to the parent and from it to the other.
+#[derive(Debug, Serialize, Deserialize)]
+struct Contact {
+    key: String,
+    addr: String,
+}
+
+/// What a party says last.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measured {
+    cpu_s: f64,
+    rss_mb: f64,
+    bytes: u64,
+    items: u64,
+    matches: u64,
+    digest: String,
+    backend: String,
+}
+
+/// Runs one bench.
+///
+/// # Errors
+/// Any of [`Error`]; a wrong answer is none, it stands in [`Figures::correct`].
+pub async fn run(options: &Options) -> Result<Figures, Error> {
+    if options.engine != "dh" {
+        return Err(Error::Engine {
+            found: options.engine.clone(),
+        });
+    }
+    let scratch = Scratch::new()?;
+    let (file_a, file_b) = match &options.input {
+        Input::Files(a, b) => (a.clone(), b.clone()),
+        Input::Generated(n) => generate(&scratch.0, *n)?,
+    };
+    let expected = plain_join(&file_a, &file_b)?;
+    let started = Instant::now();
+    let mut a = Started::new(options, &scratch.0, true, &file_a)?;
+    let mut b = Started::new(options, &scratch.0, false, &file_b)?;
+    a.introduce(&mut b).await?;
+    let (a, b) = tokio::join!(a.finish(), b.finish());
+    let wall_s = started.elapsed().as_secs_f64();
+    let (a, b) = match (a, b) {
+        (Ok(a), Ok(b)) => (a, b),
+        // The one that did not merely lose its peer says more, but which that is cannot be known: show both.
+        (Err(Error::Party { role, reason }), Err(Error::Party { reason: other, .. })) => {
+            return Err(Error::Party {
+                role,
+                reason: format!("{reason}; party b: {other}"),
+            });
+        }
+        (Err(e), _) | (_, Err(e)) => return Err(e),
+    };
+    let n = a.items.max(b.items);
+    let per_item = |total: f64| if n == 0 { 0.0 } else { total / precise(n) };
+    let correct = a.matches == expected.matches
+        && match options.computation {
+            Computation::List => a.digest == expected.digest,
+            _ => b.matches == expected.matches,
+        };
+    Ok(Figures {
+        engine: options.engine.clone(),
+        n,
+        wall_s,
+        cpu_a_s: a.cpu_s,
+        cpu_b_s: b.cpu_s,
+        cpu_us_per_item: per_item((a.cpu_s + b.cpu_s) * 1e6),
+        rss_a_mb: a.rss_mb,
+        rss_b_mb: b.rss_mb,
+        bytes_per_item: per_item(precise(a.bytes)),
+        matches: a.matches,
+        correct,
+        backend: if a.backend == b.backend {
+            a.backend
+        } else {
+            format!("{} and {}", a.backend, b.backend)
+        },
+    })
+}
+
+/// The hidden command: one party, told what to do by lines of JSON on its standard input, answering on its standard output.
+///
+/// # Errors
+/// Any of [`Error`]; the caller prints it on standard error and exits with a code other than 0.
+pub async fn psi_party() -> Result<(), Error> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut line = async || {
+        lines
+            .next_line()
+            .await
+            .map_err(io("reading standard input"))?
+            .ok_or_else(|| Error::Pipe("no more input".into()))
+    };
+    let task: Task = parse(&line().await?)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    OsRng.fill_bytes(seed.as_mut());
+    let limits = Limits {
+        stream_idle_timeout: Duration::from_secs(120),
+        ..Limits::default()
+    };
+    let host = Host::start(HostConfig {
+        secret: TransportSeed::new(seed),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+        limits,
+    })
+    .await?;
+    let mut streams = host.accept_streams(PROTOCOL)?;
+    say(&Contact {
+        key: hex::encode(host.key()),
+        addr: host.listen_addrs().first().cloned().unwrap_or_default(),
+    })?;
+    let peer: Contact = parse(&line().await?)?;
+    let key = hex::decode(&peer.key)
+        .ok()
+        .and_then(|k| <[u8; 32]>::try_from(k).ok())
+        .ok_or_else(|| Error::Pipe("peer key".into()))?;
+    host.set_peers(vec![Peer {
+        key,
+        addr: peer.addr,
+        label: "peer".into(),
+    }])?;
+    let values = read_column(&task.file)?;
+    let set = item_set(&values)?;
+    let items = set.len() as u64;
+    host.wait_connected(&key, Duration::from_secs(60)).await?;
+    let stream = if task.initiator {
+        host.open_stream(&key, PROTOCOL).await?
+    } else {
+        let next = tokio::time::timeout(Duration::from_secs(600), streams.recv()).await;
+        let (_, stream) = next
+            .ok()
+            .flatten()
+            .ok_or_else(|| Error::Pipe("no stream came".into()))?;
+        stream
+    };
+    // Values are needed again only to check what a list found.
+    let values = if task.initiator { values } else { Vec::new() };
+    let report = match_over(stream, &task, set, (host.key(), key)).await?;
+    let (matches, digest) = match &report.outcome {
+        Outcome::Matched { rows } => {
+            let found = rows
+                .iter()
+                .filter_map(|r| values.get(usize::try_from(*r).ok()?))
+                .map(|v| v.as_str());
+            (rows.len() as u64, digest(found))
+        }
+        Outcome::Published { value } => (u64::try_from(*value).unwrap_or(0), String::new()),
+        _ => (0, String::new()),
+    };
+    let traffic = host.traffic();
+    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|e| Error::Io {
+        what: "getrusage".into(),
+        source: e.into(),
+    })?;
+    let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1_000_000.0;
+    say(&Measured {
+        cpu_s: seconds(usage.user_time()) + seconds(usage.system_time()),
+        // Kilobytes on Linux.
+        rss_mb: usage.max_rss() as f64 / 1024.0,
+        bytes: traffic.bytes_in + traffic.bytes_out,
+        items,
+        matches,
+        digest,
+        backend: tally_psi::backend().to_owned(),
+    })
+}
+
+/// Exchanges nonces, binds a context to them and runs the machine.
+async fn match_over(
+    mut stream: tally_swarm::PeerStream,
+    task: &Task,
+    set: ItemSet,
+    (own, peer): ([u8; 32], [u8; 32]),
+) -> Result<Report, Error> {
+    let mut nonces = [[0; 32]; 2];
+    OsRng.fill_bytes(&mut nonces[0]);
+    stream
+        .write_all(&nonces[0])
+        .await
+        .map_err(io("sending a nonce"))?;
+    stream.flush().await.map_err(io("sending a nonce"))?;
+    stream
+        .read_exact(&mut nonces[1])
+        .await
+        .map_err(io("reading a nonce"))?;
+    let mut parties = [own, peer].map(|node| Party {
+        member: [0; 16],
+        node,
+    });
+    if !task.initiator {
+        nonces.reverse();
+        parties.reverse();
+    }
+    let params = Params {
+        context: Context {
+            network: [0; 32],
+            suite: Suite::DhRistrettoV1,
+            computation: Computation::from_number(task.computation)?,
+            session: session_id(&nonces[0], &nonces[1]),
+            initiator: parties[0],
+            responder: parties[1],
+            agreement: [0; 32],
+            initiator_root: [0; 32],
+            responder_root: [0; 32],
+        },
+        noise: Noise::NoneInTestNetwork,
+        peer: PeerCount::AtMost(1 << 28),
+    };
+    let seeds = Seeds::new(&mut OsRng, [0; 32]);
+    // Small matches stay in memory, larger ones spill.
+    let sorters: Box<dyn SorterFactory> = if set.len() <= RUN_ROWS {
+        Box::new(MemorySorters::new(4 * RUN_ROWS as u64))
+    } else {
+        Box::new(SpillSorters::new(task.spill.clone(), RUN_ROWS))
+    };
+    let machine: Box<dyn Machine> = if task.initiator {
+        Box::new(Initiator::new(params, set, seeds, sorters)?)
+    } else {
+        Box::new(Responder::new(params, set, seeds, sorters)?)
+    };
+    let cancel = CancellationToken::new();
+    Ok(psi_wire::run(stream, machine, &mut Open, Deadlines::default(), &cancel).await?)
+}
+
+/// A desk that signs nothing and releases everything: a bench has no ledger.
+struct Open;
+
+#[async_trait]
+impl Desk for Open {
+    async fn seal(&mut self, _: &Statement) -> Result<Vec<u8>, String> {
+        Ok(Vec::new())
+    }
+
+    async fn check_seal(&mut self, _: &Statement, seal: &[u8]) -> Result<(), String> {
+        if seal.is_empty() {
+            Ok(())
+        } else {
+            Err("a bench has no seals".into())
+        }
+    }
+
+    async fn release(&mut self, _: &Statement) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Progress) {}
+}
+
+/// A running party.
+struct Started {
+    role: &'static str,
+    child: Child,
+    input: ChildStdin,
+    lines: tokio::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Started {
+    fn new(options: &Options, scratch: &Path, initiator: bool, file: &Path) -> Result<Self, Error> {
+        let role = if initiator { "a" } else { "b" };
+        let mut child = Command::new(&options.party.program)
+            .args(&options.party.args)
+            .envs(options.party.env.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(io("starting a party"))?;
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::Pipe("no pipes".into()));
+        };
+        let task = Task {
+            initiator,
+            computation: options.computation.number(),
+            file: file.to_owned(),
+            spill: scratch.to_owned(),
+        };
+        // A pipe takes this much without waiting for its reader.
+        let line = to_line(&task)?;
+        let sent = futures::FutureExt::now_or_never(input.write_all(line.as_bytes()));
+        if !matches!(sent, Some(Ok(()))) {
+            return Err(Error::Pipe("the task could not be sent".into()));
+        }
+        Ok(Self {
+            role,
+            child,
+            input,
+            lines: BufReader::new(output).lines(),
+        })
+    }
+
+    /// The next line of JSON, whatever else the program prints.
+    async fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T, Error> {
+        loop {
+            match self.lines.next_line().await {
+                Ok(Some(line)) if line.starts_with('{') => return parse(&line),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Err(self.last_words().await),
+            }
+        }
+    }
+
+    async fn last_words(&mut self) -> Error {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            // What it managed to say is enough.
+            let _ = stderr.read_to_string(&mut text).await;
+        }
+        Error::Party {
+            role: self.role,
+            reason: text
+                .lines()
+                .last()
+                .unwrap_or("it ended without a word")
+                .into(),
+        }
+    }
+
+    /// Tells each the other's contact.
+    async fn introduce(&mut self, other: &mut Self) -> Result<(), Error> {
+        let (mine, theirs): (Contact, Contact) = (self.next().await?, other.next().await?);
+        for (party, contact) in [(self, theirs), (other, mine)] {
+            let line = to_line(&contact)?;
+            let sent = party.input.write_all(line.as_bytes()).await;
+            sent.map_err(io("telling a party its peer"))?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Measured, Error> {
+        let measured = self.next().await?;
+        let status = self.child.wait().await.map_err(io("waiting for a party"))?;
+        if status.success() {
+            Ok(measured)
+        } else {
+            Err(self.last_words().await)
+        }
+    }
+}
+
+/// A folder for generated files and spills, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(format!("tally-bench-{:016x}", OsRng.next_u64()));
+        std::fs::create_dir(&path).map_err(io("making a temporary folder"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A folder left behind in the system's temporary one is no reason to fail.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Two files of `n` made-up phone numbers, `n / 2` of them common.
+fn generate(dir: &Path, n: u64) -> Result<(PathBuf, PathBuf), Error> {
+    let mut rng = StdRng::from_entropy();
+    let mut write = |name: &str, from: u64| {
+        let mut numbers: Vec<u64> = (from..from + n).collect();
+        numbers.shuffle(&mut rng);
+        let path = dir.join(name);
+        let put = || {
+            let mut out = std::io::BufWriter::new(std::fs::File::create(&path)?);
+            writeln!(out, "{COLUMN}")?;
+            // An odd multiplier permutes the ten-digit tail's low bits: the ranges are not dense.
+            for i in numbers {
+                writeln!(
+                    out,
+                    "+861{:010}",
+                    i.wrapping_mul(6_180_339) % 10_000_000_000
+                )?;
+            }
+            out.flush()
+        };
+        put().map_err(io("writing generated sets"))?;
+        Ok::<_, Error>(path)
+    };
+    Ok((write("a.csv", 0)?, write("b.csv", n - n / 2)?))
+}
+
+/// Every non-empty cell of the column, trimmed.
+fn read_column(path: &Path) -> Result<Vec<String>, Error> {
+    let bad = |reason: String| Error::Csv {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_path(path)
+        .map_err(|e| bad(e.to_string()))?;
+    let at = reader
+        .headers()
+        .map_err(|e| bad(e.to_string()))?
+        .iter()
+        .position(|h| h.trim() == COLUMN)
+        .ok_or_else(|| bad(format!("expected a column {COLUMN}")))?;
+    let mut values = Vec::new();
+    let mut record = csv::StringRecord::new();
+    while reader
+        .read_record(&mut record)
+        .map_err(|e| bad(e.to_string()))?
+    {
+        let value = record.get(at).unwrap_or_default().trim();
+        if !value.is_empty() {
+            values.push(value.to_owned());
+        }
+    }
+    Ok(values)
+}
+
+fn item_set(values: &[String]) -> Result<ItemSet, Error> {
+    let mut builder = ItemSetBuilder::new(IdType(1), Profile(1));
+    for value in values {
+        builder.push(value.as_bytes())?;
+    }
+    Ok(builder.finish()?)
+}
+
+struct Expected {
+    matches: u64,
+    digest: String,
+}
+
+fn plain_join(a: &Path, b: &Path) -> Result<Expected, Error> {
+    let theirs: HashSet<String> = read_column(b)?.into_iter().collect();
+    let mine: HashSet<String> = read_column(a)?.into_iter().collect();
+    let common: Vec<&str> = mine.intersection(&theirs).map(String::as_str).collect();
+    Ok(Expected {
+        matches: common.len() as u64,
+        digest: digest(common.into_iter()),
+    })
+}
+
+/// SHA-256 over the values, sorted, each with its length.
+fn digest<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let mut values: Vec<&str> = values.collect();
+    values.sort_unstable();
+    let mut h = Sha256::new();
+    for v in values {
+        h.update((v.len() as u64).to_be_bytes());
+        h.update(v);
+    }
+    hex::encode(h.finalize())
+}
+
+#[allow(clippy::cast_precision_loss)]
+const fn precise(n: u64) -> f64 {
+    n as f64
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> Error {
+    let what = what.to_owned();
+    move |source| Error::Io { what, source }
+}
+
+fn to_line(value: &impl Serialize) -> Result<String, Error> {
+    let mut line = serde_json::to_string(value).map_err(|e| Error::Pipe(e.to_string()))?;
+    line.push('\n');
+    Ok(line)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(line: &str) -> Result<T, Error> {
+    serde_json::from_str(line).map_err(|e| Error::Pipe(e.to_string()))
+}
+
+fn say(value: &impl Serialize) -> Result<(), Error> {
+    let line = to_line(value)?;
+    // On a line of its own, whatever the program printed before.
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("\n{line}").as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(io("writing standard output"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTY: &str = "TALLY_TEST_PSI_PARTY";
+
+    /// Not a test of its own: the party that the tests below start.
+    #[test]
+    fn party() {
+        if std::env::var_os(PARTY).is_none() {
+            return;
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        if let Err(e) = runtime.block_on(psi_party()) {
+            eprintln!("{e}");
+            std::process::exit(1);
+        }
+    }
+
+    fn options(computation: Computation, input: Input) -> Options {
+        Options {
+            engine: "dh".into(),
+            computation,
+            input,
+            party: PartyCommand {
+                program: std::env::current_exe().unwrap(),
+                args: ["bench::psi::tests::party", "--exact", "--nocapture"]
+                    .map(OsString::from)
+                    .to_vec(),
+                env: vec![(PARTY.into(), "1".into())],
+            },
+        }
+    }
+
+    /// `TALLY_BENCH_N` sets another size, for figures.
+    #[tokio::test]
+    async fn both_computations_between_two_processes_are_correct() {
+        let n = std::env::var("TALLY_BENCH_N")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(3_000);
+        for computation in [Computation::List, Computation::Cardinality] {
+            let figures = run(&options(computation, Input::Generated(n)))
+                .await
+                .unwrap();
+            println!("{}", serde_json::to_string(&figures).unwrap());
+            assert!(figures.correct);
+            assert_eq!((figures.n, figures.matches), (n, n / 2));
+            assert!(figures.bytes_per_item > 64.0 && figures.cpu_us_per_item > 1.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn files_with_repeats_and_a_missing_column() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let a = file("a.csv", "name,phone\nx,1\ny,2\nz,2\nw,\n");
+        let b = file("b.csv", "phone\n2\n3\n");
+        let figures = run(&options(Computation::List, Input::Files(a.clone(), b)))
+            .await
+            .unwrap();
+        assert!(figures.correct);
+        assert_eq!((figures.n, figures.matches), (2, 1));
+        let c = file("c.csv", "mail\n2\n");
+        assert!(matches!(
+            run(&options(Computation::List, Input::Files(a, c))).await,
+            Err(Error::Csv { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_engine_is_refused() {
+        let mut o = options(Computation::List, Input::Generated(1));
+        o.engine = "vole".into();
+        assert!(matches!(run(&o).await, Err(Error::Engine { .. })));
+    }
+}

@@ -1,0 +1,250 @@
+use rand::rngs::OsRng;
+use tally_psi::{
+    Computation, Context, IdType, Initiator, ItemSet, ItemSetBuilder, MemorySorters, Noise,
+    Outcome, Params, Party, PeerCount, Profile, Responder, Seeds, Stage, Suite,
+};
+use tokio::io::{DuplexStream, duplex};
+
+use super::*;
+
+/// Seals are the statement's bytes; a name in `refuse` refuses.
+#[derive(Default)]
+struct Plain {
+    refuse: &'static str,
+    released: bool,
+    progress: usize,
+}
+
+#[async_trait]
+impl Desk for Plain {
+    async fn seal(&mut self, statement: &Statement) -> Result<Vec<u8>, String> {
+        Ok(statement.to_bytes())
+    }
+
+    async fn check_seal(&mut self, statement: &Statement, seal: &[u8]) -> Result<(), String> {
+        if self.refuse == "seal" || seal != statement.to_bytes() {
+            return Err("secret reason".into());
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self, statement: &Statement) -> Result<(), String> {
+        assert_eq!(statement.stage, Stage::InitiatorEnd);
+        self.released = true;
+        if self.refuse == "release" {
+            return Err("secret reason".into());
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, _: Progress) {
+        self.progress += 1;
+    }
+}
+
+fn params(computation: Computation, peer: u64) -> Params {
+    let party = |n| Party {
+        member: [n; 16],
+        node: [n; 32],
+    };
+    Params {
+        context: Context {
+            network: [1; 32],
+            suite: Suite::DhRistrettoV1,
+            computation,
+            session: [2; 32],
+            initiator: party(3),
+            responder: party(4),
+            agreement: [5; 32],
+            initiator_root: [6; 32],
+            responder_root: [7; 32],
+        },
+        noise: Noise::NoneInTestNetwork,
+        peer: PeerCount::AtMost(peer),
+    }
+}
+
+fn set(range: std::ops::Range<u32>) -> ItemSet {
+    let mut b = ItemSetBuilder::new(IdType(1), Profile(1));
+    for i in range {
+        b.push(&i.to_be_bytes()).unwrap();
+    }
+    b.finish().unwrap()
+}
+
+fn machines(computation: Computation, n: u32, cap: u64) -> (Box<dyn Machine>, Box<dyn Machine>) {
+    let sorters = || Box::new(MemorySorters::new(1 << 20));
+    let seeds = || Seeds::new(&mut OsRng, [9; 32]);
+    (
+        Box::new(Initiator::new(params(computation, cap), set(0..n), seeds(), sorters()).unwrap()),
+        Box::new(
+            Responder::new(
+                params(computation, cap),
+                set(n / 2..n + n / 2),
+                seeds(),
+                sorters(),
+            )
+            .unwrap(),
+        ),
+    )
+}
+
+fn quick() -> Deadlines {
+    Deadlines {
+        idle: Duration::from_secs(5),
+        frame: Duration::from_secs(5),
+        working: Duration::from_millis(20),
+        total: Duration::from_secs(30),
+    }
+}
+
+async fn both(
+    machines: (Box<dyn Machine>, Box<dyn Machine>),
+    desks: (&mut Plain, &mut Plain),
+) -> (Result<Report, Error>, Result<Report, Error>) {
+    let (a, b) = duplex(4096);
+    let cancel = CancellationToken::new();
+    tokio::join!(
+        run(a, machines.0, desks.0, quick(), &cancel),
+        run(b, machines.1, desks.1, quick(), &cancel),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_computations_run_over_a_narrow_stream() {
+    for computation in [Computation::List, Computation::Cardinality] {
+        let (mut a, mut b) = (Plain::default(), Plain::default());
+        let (i, r) = both(machines(computation, 9_000, 20_000), (&mut a, &mut b)).await;
+        let (i, r) = (i.unwrap(), r.unwrap());
+        assert_eq!(i.statement, r.statement);
+        assert!(b.released && !a.released && a.progress > 2 && b.progress > 2);
+        let expected: Vec<u64> = (4_500..9_000).collect();
+        match computation {
+            Computation::List => {
+                assert_eq!(i.outcome, Outcome::Matched { rows: expected });
+                assert_eq!(r.outcome, Outcome::Served);
+            }
+            _ => assert_eq!(i.outcome, Outcome::Published { value: 4_500 }),
+        }
+    }
+}
+
+fn aborted(result: &Result<Report, Error>) -> Option<(u16, &str)> {
+    match result {
+        Err(Error::Protocol(tally_psi::Error::PeerAborted { code, reason })) => {
+            Some((*code, reason))
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_to_the_peer_without_its_reason() {
+    let (mut a, mut b) = (Plain::default(), Plain::default());
+    b.refuse = "release";
+    let (i, r) = both(machines(Computation::List, 10, 20), (&mut a, &mut b)).await;
+    assert!(matches!(r, Err(Error::Refused { reason, .. }) if reason == "secret reason"));
+    assert_eq!(aborted(&i), Some((10, "the release was refused")));
+
+    // Over the cap: both have a typed error.
+    let (mut a, mut b) = (Plain::default(), Plain::default());
+    let (i, r) = both(machines(Computation::Cardinality, 10, 9), (&mut a, &mut b)).await;
+    assert!(matches!(
+        r,
+        Err(Error::Protocol(tally_psi::Error::TooLong {
+            found: 10,
+            max: 9,
+            ..
+        }))
+    ));
+    assert_eq!(
+        aborted(&i),
+        Some((1, "claimed elements is 10, more than the allowed 9"))
+    );
+    assert!(!b.released);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelling_ends_both_sides() {
+    let (a, b) = duplex(4096);
+    let (ma, mb) = machines(Computation::List, 40_000, 50_000);
+    let (never, cancel) = (CancellationToken::new(), CancellationToken::new());
+    let (mut da, mut db) = (Plain::default(), Plain::default());
+    let (i, r, ()) = tokio::join!(
+        run(a, ma, &mut da, quick(), &never),
+        run(b, mb, &mut db, quick(), &cancel),
+        async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            cancel.cancel();
+        }
+    );
+    assert!(matches!(r, Err(Error::Cancelled)));
+    assert_eq!(aborted(&i), Some((11, "cancelled")), "{i:?}");
+}
+
+/// A peer that is written by hand.
+async fn against(write: Vec<u8>, hold: bool) -> Error {
+    let (a, mut b) = duplex(1 << 16);
+    let deadlines = Deadlines {
+        idle: Duration::from_millis(300),
+        frame: Duration::from_millis(300),
+        ..quick()
+    };
+    let peer = tokio::spawn(async move {
+        b.write_all(&write).await.unwrap();
+        if hold {
+            read_all(&mut b).await;
+        }
+    });
+    let (m, _) = machines(Computation::List, 10, 20);
+    let result = run(
+        a,
+        m,
+        &mut Plain::default(),
+        deadlines,
+        &CancellationToken::new(),
+    )
+    .await;
+    peer.await.unwrap();
+    result.unwrap_err()
+}
+
+async fn read_all(stream: &mut DuplexStream) {
+    let mut sink = Vec::new();
+    let _ = stream.read_to_end(&mut sink).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_silent_oversize_and_absent_peers() {
+    assert!(matches!(
+        against(vec![], true).await,
+        Error::Deadline {
+            what: "waiting for a frame",
+            ..
+        }
+    ));
+    assert!(matches!(
+        against(vec![1, 0], true).await,
+        Error::Deadline {
+            what: "reading a frame",
+            ..
+        }
+    ));
+    assert!(matches!(
+        against(vec![2, 0xff, 0, 0, 0], true).await,
+        Error::Protocol(tally_psi::Error::TooLong { .. })
+    ));
+    assert!(matches!(
+        against(vec![99; 50], true).await,
+        Error::Protocol(tally_psi::Error::Invalid { .. })
+    ));
+    assert!(matches!(
+        against(vec![], false).await,
+        Error::Protocol(tally_psi::Error::EarlyEnd { .. }) | Error::Io(_)
+    ));
+    // Working frames alone keep it waiting only as long as they come.
+    assert!(matches!(
+        against([8, 0, 0, 0, 0].repeat(3), true).await,
+        Error::Deadline { .. }
+    ));
+}
