@@ -28,7 +28,7 @@ pub enum Error {
         reason: String,
     },
     /// Another process has the folder open.
-    #[error("{path} is in use by another process; stop that node first")]
+    #[error("{path} is locked by another process; stop that node first")]
     Locked {
         /// The folder.
         path: PathBuf,
