@@ -51,7 +51,11 @@ impl Member {
     /// Starts the node's process.
     pub(crate) fn start(&mut self) -> Result<()> {
         let log = self.dir.root().join("node.log");
-        let log = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| log.display().to_string())?;
         let exe = std::env::current_exe().context("the path of this program")?;
         let child = Command::new(exe)
             .args(["up", "--config"])
@@ -76,7 +80,9 @@ impl Member {
 
     /// Asks the process to end, and kills it if it does not.
     pub(crate) fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         if let Ok(pid) = i32::try_from(child.id())
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
@@ -96,7 +102,9 @@ impl Member {
     /// Carries out an operation over the node's admin socket.
     pub(crate) fn call(&self, op: &str, args: &Value) -> Result<Value> {
         let mut client = AdminClient::connect(self.dir.root(), &self.config, CALL_LIMIT)?;
-        client.call(op, args, &mut |_| {}).with_context(|| format!("{op} at {}", self.name))
+        client
+            .call(op, args, &mut |_| {})
+            .with_context(|| format!("{op} at {}", self.name))
     }
 
     /// Waits until the node answers.
@@ -109,11 +117,17 @@ impl Member {
                 let log = fs::read_to_string(self.dir.root().join("node.log")).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(8).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
-                bail!("the node of {} ended with {status}:\n{}", self.name, tail.join("\n"));
+                bail!(
+                    "the node of {} ended with {status}:\n{}",
+                    self.name,
+                    tail.join("\n")
+                );
             }
             match self.call("status", &json!({})) {
                 Ok(status) => return Ok(status),
-                Err(e) if Instant::now() > until => return Err(e.context("the node does not answer")),
+                Err(e) if Instant::now() > until => {
+                    return Err(e.context("the node does not answer"));
+                }
                 Err(_) => std::thread::sleep(Duration::from_millis(30)),
             }
         }
@@ -121,13 +135,18 @@ impl Member {
 
     /// Height of the node's ledger.
     pub(crate) fn height(&self) -> Result<u64> {
-        self.call("head", &json!({}))?["height"].as_u64().context("a head without a height")
+        self.call("head", &json!({}))?["height"]
+            .as_u64()
+            .context("a head without a height")
     }
 
     /// State root after a height.
     pub(crate) fn state_root(&self, height: u64) -> Result<String> {
         let head = self.call("head", &json!({"at_height": height}))?;
-        Ok(head["state_root"].as_str().context("a head without a state root")?.to_owned())
+        Ok(head["state_root"]
+            .as_str()
+            .context("a head without a state root")?
+            .to_owned())
     }
 
     /// Waits until the node has committed `height`.
@@ -162,7 +181,13 @@ impl Network {
             OsRng.fill_bytes(&mut secret);
             let text = hex::encode(secret);
             let passphrase = Passphrase::new(text.clone()).context("passphrase")?;
-            let made = ceremony::init(&root.join(name), &config, &passphrase, WORK_FACTOR, &mut OsRng)?;
+            let made = ceremony::init(
+                &root.join(name),
+                &config,
+                &passphrase,
+                WORK_FACTOR,
+                &mut OsRng,
+            )?;
             let file = made.dir.root().join("passphrase");
             tally_node::files::write_atomic(&file, text.as_bytes(), 0o600)?;
             cards.push(made.card);
@@ -174,10 +199,19 @@ impl Network {
                 child: None,
             });
         }
-        let rules = Rules { heartbeat_ms: 2_000, ..Rules::default() };
+        let rules = Rules {
+            heartbeat_ms: 2_000,
+            ..Rules::default()
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        let drawn =
-            ceremony::draw_up("quickstart", NetworkKind::Test, u64::try_from(now)?, rules, &cards, &mut OsRng)?;
+        let drawn = ceremony::draw_up(
+            "quickstart",
+            NetworkKind::Test,
+            u64::try_from(now)?,
+            rules,
+            &cards,
+            &mut OsRng,
+        )?;
         // Each founder signs a copy of its own, as it would on its own machine.
         let mut signed = Vec::new();
         for (member, card) in members.iter().zip(&cards) {
@@ -191,7 +225,10 @@ impl Network {
         for member in &members {
             ceremony::join(&member.dir, &genesis, Some(drawn.network_id()))?;
         }
-        Ok(Self { members, id: drawn.network_id().to_string() })
+        Ok(Self {
+            members,
+            id: drawn.network_id().to_string(),
+        })
     }
 
     /// Starts every node and waits until each answers.
@@ -228,7 +265,12 @@ impl Drop for Network {
 
 /// Ports that were free a moment ago, all different.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("free ports")?;
-    listeners.iter().map(|l| Ok(l.local_addr()?.port())).collect()
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()
+        .context("free ports")?;
+    listeners
+        .iter()
+        .map(|l| Ok(l.local_addr()?.port()))
+        .collect()
 }

@@ -22,8 +22,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(base_url: &str) -> Result<Self> {
-        let address = base_url.strip_prefix("http://").context("an http:// address")?.to_owned();
-        let stream = TcpStream::connect(&address).await.with_context(|| address.clone())?;
+        let address = base_url
+            .strip_prefix("http://")
+            .context("an http:// address")?
+            .to_owned();
+        let stream = TcpStream::connect(&address)
+            .await
+            .with_context(|| address.clone())?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             let _ = connection.await;
@@ -31,7 +36,12 @@ impl Client {
         Ok(Self { address, sender })
     }
 
-    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Bytes)> {
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Bytes)> {
         let bytes = body.map(|b| b.to_string()).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -51,7 +61,9 @@ impl Client {
 
     /// Scans a code; gives its verdict, once the node has acknowledged it.
     pub(crate) async fn scan(&mut self, code: &str) -> Result<String> {
-        let (status, body) = self.send(Method::POST, "/v1/scans", Some(json!({"code": code}))).await?;
+        let (status, body) = self
+            .send(Method::POST, "/v1/scans", Some(json!({"code": code})))
+            .await?;
         let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         if !status.is_success() {
             bail!("{status}: {value}");
@@ -59,7 +71,10 @@ impl Client {
         if value["receipt"].is_null() {
             bail!("a scan without a receipt: {value}");
         }
-        Ok(value["verdict"].as_str().context("an answer without a verdict")?.to_owned())
+        Ok(value["verdict"]
+            .as_str()
+            .context("an answer without a verdict")?
+            .to_owned())
     }
 }
 
@@ -67,6 +82,8 @@ impl Client {
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) verdicts: BTreeMap<String, u64>,
+    /// Scans that were turned away because the source had tried too many wrong codes.
+    pub(crate) slowed: u64,
 }
 
 impl Tally {

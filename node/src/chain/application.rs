@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tally_consensus::{AppError, Application, CheckContext, Fatal, Validator};
 use tally_consensus::Refusal as BlockRefusal;
+use tally_consensus::{AppError, Application, CheckContext, Fatal, Validator};
 use tally_contracts::block::{Block, CommitCertificate};
 use tally_contracts::ids::BlockHash;
 use tally_contracts::state;
@@ -25,7 +25,10 @@ impl ChainApplication {
     /// For the engine of this chain; there is one a node.
     #[must_use]
     pub fn new(chain: Chain) -> Self {
-        Self { chain, last_block: Instant::now() }
+        Self {
+            chain,
+            last_block: Instant::now(),
+        }
     }
 
     /// Runs something of the ledger that reads or writes files, off the runtime's own threads.
@@ -51,7 +54,14 @@ impl Application for ChainApplication {
 
     async fn validators(&mut self, _height: u64) -> Vec<Validator> {
         match self.chain.ledger().validators() {
-            Ok(set) => set.validators().iter().map(|v| Validator { key: v.consensus, power: v.power }).collect(),
+            Ok(set) => set
+                .validators()
+                .iter()
+                .map(|v| Validator {
+                    key: v.consensus,
+                    power: v.power,
+                })
+                .collect(),
             Err(e) => {
                 tracing::error!(error = %e, "the validators cannot be read");
                 Vec::new()
@@ -102,7 +112,10 @@ impl Application for ChainApplication {
         if built.header.height == height {
             Ok(built.to_bytes())
         } else {
-            Err(AppError(format!("asked for height {height}, the ledger is at {}", built.header.height)))
+            Err(AppError(format!(
+                "asked for height {height}, the ledger is at {}",
+                built.header.height
+            )))
         }
     }
 
@@ -119,16 +132,23 @@ impl Application for ChainApplication {
                 if matches!(context, CheckContext::Live) {
                     check_live(ledger, &bytes)?;
                 }
-                ledger.check(&bytes, &chain.verified()).map(|header| header.hash()).map_err(|e| match e {
-                    CheckError::Diverged(reason) => BlockRefusal::Diverged(reason),
-                    other => BlockRefusal::Invalid(other.to_string()),
-                })
+                ledger
+                    .check(&bytes, &chain.verified())
+                    .map(|header| header.hash())
+                    .map_err(|e| match e {
+                        CheckError::Diverged(reason) => BlockRefusal::Diverged(reason),
+                        other => BlockRefusal::Invalid(other.to_string()),
+                    })
             })
             .await;
         checked.unwrap_or_else(|e| Err(BlockRefusal::Invalid(e)))
     }
 
-    async fn commit_block(&mut self, block: Vec<u8>, certificate: CommitCertificate) -> Result<(), Fatal> {
+    async fn commit_block(
+        &mut self,
+        block: Vec<u8>,
+        certificate: CommitCertificate,
+    ) -> Result<(), Fatal> {
         self.blocking(move |chain, ledger| {
             let (header, places) = ledger
                 .commit(&block, &certificate, &chain.verified())
@@ -143,7 +163,11 @@ impl Application for ChainApplication {
                 chain.tell(id, &Outcome::Committed(*place));
             }
             chain.clean_pool();
-            tracing::debug!(height = header.height, records = header.record_count, "committed");
+            tracing::debug!(
+                height = header.height,
+                records = header.record_count,
+                "committed"
+            );
             chain.0.head.send_replace(ledger.head());
             Ok(())
         })
@@ -182,7 +206,11 @@ fn check_live(ledger: &Ledger, bytes: &[u8]) -> Result<(), BlockRefusal> {
         .into());
     }
     let validators = ledger.validators().map_err(|e| e.to_string())?;
-    if validators.validators().iter().all(|v| v.member != header.proposer) {
+    if validators
+        .validators()
+        .iter()
+        .all(|v| v.member != header.proposer)
+    {
         return Err(format!("proposer {} has no validator", header.proposer).into());
     }
     Ok(())

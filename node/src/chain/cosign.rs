@@ -15,7 +15,11 @@ const SIGNATURE_BYTES: usize = 72;
 
 fn encode(size: u64, signature: &NoteSignature) -> Vec<u8> {
     let mut w = Writer::new();
-    w.u8(1).u64(size).text(&signature.name).raw(&signature.key_id.0).bytes(&signature.signature);
+    w.u8(1)
+        .u64(size)
+        .text(&signature.name)
+        .raw(&signature.key_id.0)
+        .bytes(&signature.signature);
     w.into_bytes()
 }
 
@@ -23,7 +27,10 @@ fn decode(bytes: &[u8]) -> Result<(u64, NoteSignature), CodecError> {
     let mut r = Reader::new(bytes);
     let version = r.u8("cosignature version")?;
     if version != 1 {
-        return Err(CodecError::Invalid { what: "cosignature version", found: version.into() });
+        return Err(CodecError::Invalid {
+            what: "cosignature version",
+            found: version.into(),
+        });
     }
     let size = r.u64("size")?;
     let signature = NoteSignature {
@@ -43,10 +50,15 @@ pub fn announce_head(chain: &Chain) -> Result<Option<Vec<u8>>, String> {
     let ledger = chain.ledger();
     let validators = ledger.validators().map_err(|e| e.to_string())?;
     let mut checkpoints = lock(&chain.0.checkpoints);
-    let Some((size, signature)) = checkpoints.sign_head(ledger, now_ms() / 1000).map_err(|e| e.to_string())? else {
+    let Some((size, signature)) = checkpoints
+        .sign_head(ledger, now_ms() / 1000)
+        .map_err(|e| e.to_string())?
+    else {
         return Ok(None);
     };
-    checkpoints.add(size, signature.clone(), &validators).map_err(|e| e.to_string())?;
+    checkpoints
+        .add(size, signature.clone(), &validators)
+        .map_err(|e| e.to_string())?;
     Ok(Some(encode(size, &signature)))
 }
 
@@ -88,14 +100,22 @@ pub fn run_cosigning(chain: Chain, host: Host) -> Result<(), tally_swarm::Error>
             };
             // A peer may be a block ahead of this node for a moment.
             let mut heads = collector.heads();
-            let _ = tokio::time::timeout(Duration::from_millis(300), heads.wait_for(|h| h.tree_size >= size)).await;
+            let _ = tokio::time::timeout(
+                Duration::from_millis(300),
+                heads.wait_for(|h| h.tree_size >= size),
+            )
+            .await;
             let chain = collector.clone();
             let added = tokio::task::spawn_blocking(move || {
                 let validators = chain.ledger().validators().map_err(|e| e.to_string())?;
                 let mut checkpoints = lock(&chain.0.checkpoints);
                 // The head is known before its own signature is made when a peer is quicker.
-                checkpoints.sign_head(chain.ledger(), now_ms() / 1000).map_err(|e| e.to_string())?;
-                checkpoints.add(size, signature, &validators).map_err(|e| e.to_string())
+                checkpoints
+                    .sign_head(chain.ledger(), now_ms() / 1000)
+                    .map_err(|e| e.to_string())?;
+                checkpoints
+                    .add(size, signature, &validators)
+                    .map_err(|e| e.to_string())
             })
             .await;
             if let Ok(Err(e)) = added {

@@ -27,9 +27,14 @@ fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, CodecError> {
     let mut r = Reader::new(bytes);
     let version = r.u8("gossip version")?;
     if version != 1 {
-        return Err(CodecError::Invalid { what: "gossip version", found: version.into() });
+        return Err(CodecError::Invalid {
+            what: "gossip version",
+            found: version.into(),
+        });
     }
-    let records = r.list("records", MAX_BLOCK_RECORDS, |r| Ok(r.bytes("record", MAX_ENTRY_BYTES)?.to_vec()))?;
+    let records = r.list("records", MAX_BLOCK_RECORDS, |r| {
+        Ok(r.bytes("record", MAX_ENTRY_BYTES)?.to_vec())
+    })?;
     r.finish()?;
     Ok(records)
 }
@@ -66,7 +71,9 @@ pub fn run_gossip(
                     for record in records {
                         match chain.take(&record, false) {
                             Ok(_) => {}
-                            Err(SubmitError::Refused(reason)) => tracing::debug!(%reason, "refused a record from a peer"),
+                            Err(SubmitError::Refused(reason)) => {
+                                tracing::debug!(%reason, "refused a record from a peer")
+                            }
                             Err(e) => tracing::warn!(error = %e, "left out a record from a peer"),
                         }
                     }

@@ -10,11 +10,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tally_contracts::Record;
 use tally_contracts::apply::{Context, Verified, apply, verify_record};
 use tally_contracts::ids::{KeyId, MemberId, RecordId};
 use tally_contracts::refusal::{ApplyError, Refusal, RefusalNotice};
 use tally_contracts::state::{self, StateRead};
-use tally_contracts::Record;
 use tally_ledger::{Checkpoints, Head, Ledger, RecordPlace};
 use tally_merkle::Hash;
 use tokio::sync::{Notify, oneshot, watch};
@@ -42,7 +42,9 @@ pub enum SubmitError {
     #[error("this node is read-only: {0}")]
     ReadOnly(String),
     /// It was taken but not committed in time; it may still be.
-    #[error("record {id} was not committed within {seconds} s; is there a quorum of validators? (`tally status` says)")]
+    #[error(
+        "record {id} was not committed within {seconds} s; is there a quorum of validators? (`tally status` says)"
+    )]
     Timeout {
         /// The record.
         id: RecordId,
@@ -121,12 +123,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// POSIX milliseconds by this machine's clock.
 #[must_use]
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| u64::try_from(d.as_millis()).ok()).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|d| u64::try_from(d.as_millis()).ok())
+        .unwrap_or_default()
 }
 
 /// The next nonce of a key by the ledger; 0 for a key that is not there.
 fn next_nonce(state: &dyn StateRead, member: &MemberId, key: &KeyId) -> u64 {
-    state::key_state(state, member, key).ok().flatten().map_or(0, |k| k.next_nonce)
+    state::key_state(state, member, key)
+        .ok()
+        .flatten()
+        .map_or(0, |k| k.next_nonce)
 }
 
 impl Chain {
@@ -170,14 +179,20 @@ impl Chain {
     /// The newest checkpoint with a quorum of cosignatures: its size and its note.
     #[must_use]
     pub fn checkpoint(&self) -> Option<(u64, String)> {
-        lock(&self.0.checkpoints).best().map(|(size, note)| (size, note.to_string()))
+        lock(&self.0.checkpoints)
+            .best()
+            .map(|(size, note)| (size, note.to_string()))
     }
 
     /// Waits until a checkpoint of at least `size` has a quorum.
     ///
     /// # Errors
     /// [`SubmitError::Internal`] after the deadline.
-    pub async fn wait_checkpoint(&self, size: u64, deadline: Duration) -> Result<(u64, String), SubmitError> {
+    pub async fn wait_checkpoint(
+        &self,
+        size: u64,
+        deadline: Duration,
+    ) -> Result<(u64, String), SubmitError> {
         let until = tokio::time::Instant::now() + deadline;
         loop {
             if let Some((have, note)) = self.checkpoint()
@@ -223,14 +238,21 @@ impl Chain {
     /// As [`Self::submit`], for a record of this node's users (`own`) or from a peer; says whether it was new.
     fn take(&self, bytes: &[u8], own: bool) -> Result<(RecordId, bool), SubmitError> {
         let inner = &*self.0;
-        let record = Record::from_bytes(bytes)
-            .map_err(|e| SubmitError::from(Refusal::Envelope { message: e.to_string() }))?;
+        let record = Record::from_bytes(bytes).map_err(|e| {
+            SubmitError::from(Refusal::Envelope {
+                message: e.to_string(),
+            })
+        })?;
         let id = record.id();
         if let Some(reason) = inner.ledger.read_only() {
             return Err(SubmitError::ReadOnly(reason));
         }
         if lock(&inner.pool).contains(&id)
-            || inner.ledger.find(&id).map_err(|e| SubmitError::Internal(e.to_string()))?.is_some()
+            || inner
+                .ledger
+                .find(&id)
+                .map_err(|e| SubmitError::Internal(e.to_string()))?
+                .is_some()
         {
             return Ok((id, false));
         }
@@ -240,7 +262,12 @@ impl Chain {
         for s in record.signers() {
             let expected = next_nonce(state, &s.member, &s.key);
             if s.nonce < expected {
-                return Err(Refusal::NonceReplayed { key: s.key, expected, found: s.nonce }.into());
+                return Err(Refusal::NonceReplayed {
+                    key: s.key,
+                    expected,
+                    found: s.nonce,
+                }
+                .into());
             }
             ahead |= s.nonce > expected;
         }
@@ -266,9 +293,16 @@ impl Chain {
     ///
     /// # Errors
     /// [`SubmitError`]; [`SubmitError::Timeout`] says nothing about whether it will be.
-    pub async fn submit_and_wait(&self, bytes: &[u8], deadline: Duration) -> Result<(RecordId, RecordPlace), SubmitError> {
-        let record = Record::from_bytes(bytes)
-            .map_err(|e| SubmitError::from(Refusal::Envelope { message: e.to_string() }))?;
+    pub async fn submit_and_wait(
+        &self,
+        bytes: &[u8],
+        deadline: Duration,
+    ) -> Result<(RecordId, RecordPlace), SubmitError> {
+        let record = Record::from_bytes(bytes).map_err(|e| {
+            SubmitError::from(Refusal::Envelope {
+                message: e.to_string(),
+            })
+        })?;
         let waiting = self.watch(record.id());
         let id = self.submit(bytes)?;
         self.finish(id, waiting, deadline).await
@@ -299,7 +333,12 @@ impl Chain {
         deadline: Duration,
     ) -> Result<(RecordId, RecordPlace), SubmitError> {
         // It may have been committed before anybody listened.
-        let find = || self.0.ledger.find(&id).map_err(|e| SubmitError::Internal(e.to_string()));
+        let find = || {
+            self.0
+                .ledger
+                .find(&id)
+                .map_err(|e| SubmitError::Internal(e.to_string()))
+        };
         if let Some(place) = find()? {
             return Ok((id, place));
         }
@@ -309,7 +348,10 @@ impl Chain {
             Ok(Err(_)) => Err(SubmitError::Internal("the node is stopping".into())),
             Err(_) => match find()? {
                 Some(place) => Ok((id, place)),
-                None => Err(SubmitError::Timeout { id, seconds: deadline.as_secs() }),
+                None => Err(SubmitError::Timeout {
+                    id,
+                    seconds: deadline.as_secs(),
+                }),
             },
         }
     }
@@ -342,7 +384,13 @@ impl Chain {
                 "its time ran out before it was committed"
             };
             let code = if passed { "nonce_replayed" } else { "expired" };
-            self.tell(&id, &Outcome::Refused(RefusalNotice { code: code.into(), message: message.into() }));
+            self.tell(
+                &id,
+                &Outcome::Refused(RefusalNotice {
+                    code: code.into(),
+                    message: message.into(),
+                }),
+            );
         }
         lock(&inner.waiting).retain(|_, list| list.iter().any(|s| !s.is_closed()));
     }

@@ -134,7 +134,10 @@ impl Pool {
         }
         for signer in record.signers() {
             if self.has_nonce(&signer.key, signer.nonce) {
-                return Err(PoolError::NonceTaken { key: signer.key, nonce: signer.nonce });
+                return Err(PoolError::NonceTaken {
+                    key: signer.key,
+                    nonce: signer.nonce,
+                });
             }
             let next = expected(&signer.member, &signer.key);
             if signer.nonce > next.saturating_add(self.limits.max_ahead) {
@@ -147,7 +150,10 @@ impl Pool {
             }
         }
         let size = record.bytes().len();
-        let member = record.signers().first().map_or(MemberId([0; 16]), |s| s.member);
+        let member = record
+            .signers()
+            .first()
+            .map_or(MemberId([0; 16]), |s| s.member);
         let used = self.member_bytes.get(&member).copied().unwrap_or_default();
         for (what, used, max) in [
             ("member", used, self.limits.max_member_bytes),
@@ -162,7 +168,15 @@ impl Pool {
         }
         self.bytes += size;
         *self.member_bytes.entry(member).or_default() += size;
-        self.records.insert(id, Pending { record, member, announce, added_ms: now_ms });
+        self.records.insert(
+            id,
+            Pending {
+                record,
+                member,
+                announce,
+                added_ms: now_ms,
+            },
+        );
         Ok(true)
     }
 
@@ -196,7 +210,8 @@ impl Pool {
         let mut next: BTreeMap<KeyId, u64> = BTreeMap::new();
         for pending in self.records.values() {
             for s in pending.record.signers() {
-                next.entry(s.key).or_insert_with(|| expected(&s.member, &s.key));
+                next.entry(s.key)
+                    .or_insert_with(|| expected(&s.member, &s.key));
             }
         }
         let keys: Vec<KeyId> = next.keys().copied().collect();
@@ -205,12 +220,22 @@ impl Pool {
         loop {
             let before = chosen.len();
             for key in &keys {
-                let Some(nonce) = next.get(key).copied() else { continue };
-                let Some(pending) = self.by_nonce.get(&(*key, nonce)).and_then(|id| self.records.get(id)) else {
+                let Some(nonce) = next.get(key).copied() else {
+                    continue;
+                };
+                let Some(pending) = self
+                    .by_nonce
+                    .get(&(*key, nonce))
+                    .and_then(|id| self.records.get(id))
+                else {
                     continue;
                 };
                 let record = &pending.record;
-                if !record.signers().iter().all(|s| next.get(&s.key) == Some(&s.nonce)) {
+                if !record
+                    .signers()
+                    .iter()
+                    .all(|s| next.get(&s.key) == Some(&s.nonce))
+                {
                     continue;
                 }
                 // 4 bytes of length each in the block's body.
@@ -241,7 +266,11 @@ impl Pool {
             .records
             .iter()
             .filter_map(|(id, p)| {
-                let passed = p.record.signers().iter().any(|s| s.nonce < expected(&s.member, &s.key));
+                let passed = p
+                    .record
+                    .signers()
+                    .iter()
+                    .any(|s| s.nonce < expected(&s.member, &s.key));
                 let late = p.record.unsigned().valid_until_ms < block_time_ms;
                 (passed || late).then_some((*id, passed))
             })
@@ -255,8 +284,11 @@ impl Pool {
     /// Records to announce again: this node's own that have waited since before `before_ms`, oldest first, within `max_bytes`.
     #[must_use]
     pub(super) fn to_announce(&self, before_ms: u64, max_bytes: usize) -> Vec<Record> {
-        let mut own: Vec<&Pending> =
-            self.records.values().filter(|p| p.announce && p.added_ms <= before_ms).collect();
+        let mut own: Vec<&Pending> = self
+            .records
+            .values()
+            .filter(|p| p.announce && p.added_ms <= before_ms)
+            .collect();
         own.sort_by_key(|p| p.added_ms);
         let mut bytes = 0;
         own.into_iter()

@@ -51,7 +51,11 @@ impl Submitter {
     /// A submitter for one key. There must be one a key in the whole process.
     #[must_use]
     pub fn new(chain: Chain, key: SigningKey) -> Self {
-        Self { chain, key: Arc::new(key), turn: Arc::default() }
+        Self {
+            chain,
+            key: Arc::new(key),
+            turn: Arc::default(),
+        }
     }
 
     /// The public half.
@@ -69,7 +73,11 @@ impl Submitter {
     /// Takes the key's next nonce, for a record that a second party signs too. Waits for the key's turn.
     pub async fn lease(&self) -> Lease {
         let turn = self.turn.clone().lock_owned().await;
-        Lease { _turn: turn, signer: self.next_signer(), key: self.key.clone() }
+        Lease {
+            _turn: turn,
+            signer: self.next_signer(),
+            key: self.key.clone(),
+        }
     }
 
     fn next_signer(&self) -> Signer {
@@ -90,16 +98,25 @@ impl Submitter {
     /// # Errors
     /// [`SubmitError::Internal`] for a body that does not fit a record.
     pub fn sign(&self, body: &Body, signer: Signer) -> Result<Record, SubmitError> {
-        Unsigned::new(self.chain.ledger().network(), now_ms() + VALID_MS, vec![signer], body)
-            .sign(&[&*self.key])
-            .map_err(|e| SubmitError::Internal(e.to_string()))
+        Unsigned::new(
+            self.chain.ledger().network(),
+            now_ms() + VALID_MS,
+            vec![signer],
+            body,
+        )
+        .sign(&[&*self.key])
+        .map_err(|e| SubmitError::Internal(e.to_string()))
     }
 
     /// Signs a record of this body, submits it, and waits until it is committed.
     ///
     /// # Errors
     /// [`SubmitError`].
-    pub async fn submit(&self, body: &Body, deadline: Duration) -> Result<(RecordId, RecordPlace), SubmitError> {
+    pub async fn submit(
+        &self,
+        body: &Body,
+        deadline: Duration,
+    ) -> Result<(RecordId, RecordPlace), SubmitError> {
         let turn = self.turn.lock().await;
         for _ in 1..TRIES {
             let record = self.sign(body, self.next_signer())?;
