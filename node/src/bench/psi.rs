@@ -195,8 +195,8 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
     };
     let expected = plain_join(&file_a, &file_b)?;
     let started = Instant::now();
-    let mut a = Started::new(options, &scratch.0, true, &file_a)?;
-    let mut b = Started::new(options, &scratch.0, false, &file_b)?;
+    let mut a = Started::new(options, &scratch.0, true, &file_a).await?;
+    let mut b = Started::new(options, &scratch.0, false, &file_b).await?;
     a.introduce(&mut b).await?;
     let (a, b) = tokio::join!(a.finish(), b.finish());
     let wall_s = started.elapsed().as_secs_f64();
@@ -415,7 +415,12 @@ struct Started {
 }
 
 impl Started {
-    fn new(options: &Options, scratch: &Path, initiator: bool, file: &Path) -> Result<Self, Error> {
+    async fn new(
+        options: &Options,
+        scratch: &Path,
+        initiator: bool,
+        file: &Path,
+    ) -> Result<Self, Error> {
         let role = if initiator { "a" } else { "b" };
         let mut child = Command::new(&options.party.program)
             .args(&options.party.args)
@@ -435,12 +440,8 @@ impl Started {
             file: file.to_owned(),
             spill: scratch.to_owned(),
         };
-        // A pipe takes this much without waiting for its reader.
-        let line = to_line(&task)?;
-        let sent = futures::FutureExt::now_or_never(input.write_all(line.as_bytes()));
-        if !matches!(sent, Some(Ok(()))) {
-            return Err(Error::Pipe("the task could not be sent".into()));
-        }
+        let sent = input.write_all(to_line(&task)?.as_bytes()).await;
+        sent.map_err(io("telling a party its task"))?;
         Ok(Self {
             role,
             child,
