@@ -1,6 +1,7 @@
 //! The node: consensus, network, HTTP gateway and services wired together.
 
 pub mod admin;
+pub mod audiences;
 pub mod bench;
 pub mod card;
 pub mod ceremony;
@@ -8,7 +9,9 @@ pub mod chain;
 pub mod config;
 pub mod files;
 pub mod gateway;
+pub mod issuer;
 pub mod keys;
+pub mod matching;
 pub mod passphrase;
 pub mod psi_wire;
 pub mod runtime;

@@ -147,10 +147,7 @@ mod option_text {
 
     // The signature is serde's.
     #[allow(clippy::ref_option)]
-    pub(super) fn serialize<S: Serializer>(
-        id: &Option<RecordId>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(id: &Option<RecordId>, s: S) -> Result<S::Ok, S::Error> {
         id.map(|id| id.to_string()).serialize(s)
     }
 

@@ -157,7 +157,12 @@ impl AudienceStore {
             path: path.clone(),
             what: "cannot be written as JSON",
         })?;
-        Ok(write_sealed(&path, &self.key, &meta_purpose(&meta.key), &json)?)
+        Ok(write_sealed(
+            &path,
+            &self.key,
+            &meta_purpose(&meta.key),
+            &json,
+        )?)
     }
 
     /// All sets, by label, the newest epoch first.
@@ -252,7 +257,8 @@ impl AudienceStore {
                 .ok_or_else(|| damaged("missing"))?;
             let mut rest = chunk.as_slice();
             while !rest.is_empty() {
-                let (entry, tail) = take_entry(rest).ok_or_else(|| damaged("not a list of people"))?;
+                let (entry, tail) =
+                    take_entry(rest).ok_or_else(|| damaged("not a list of people"))?;
                 rest = tail;
                 seen += 1;
                 each(entry)?;

@@ -33,7 +33,11 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 fn ids(store: &AudienceStore, meta: &AudienceMeta) -> Vec<Vec<u8>> {
     let set = store.load(meta).unwrap();
-    let mut ids: Vec<_> = set.entries().iter().map(|e| e.id.as_bytes().to_vec()).collect();
+    let mut ids: Vec<_> = set
+        .entries()
+        .iter()
+        .map(|e| e.id.as_bytes().to_vec())
+        .collect();
     ids.sort();
     ids
 }
@@ -41,12 +45,21 @@ fn ids(store: &AudienceStore, meta: &AudienceMeta) -> Vec<Vec<u8>> {
 #[test]
 fn a_set_comes_back_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let meta = store(dir.path()).create("buyers", 9, people(500), &mut OsRng).unwrap();
-    assert_eq!((meta.size, meta.report.rows, meta.report.used), (500, 501, 500));
+    let meta = store(dir.path())
+        .create("buyers", 9, people(500), &mut OsRng)
+        .unwrap();
+    assert_eq!(
+        (meta.size, meta.report.rows, meta.report.used),
+        (500, 501, 500)
+    );
     let store = store(dir.path());
     assert_eq!(store.list().unwrap(), std::slice::from_ref(&meta));
     assert_eq!(store.latest("buyers").unwrap(), meta);
-    let expected: Vec<_> = people(500).ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+    let expected: Vec<_> = people(500)
+        .ids
+        .iter()
+        .map(|id| id.as_bytes().to_vec())
+        .collect();
     assert_eq!(ids(&store, &meta), expected);
     assert_eq!(meta.commit().root, meta.opening().commitment());
     assert_eq!(meta.reference().size_bucket, 9);
@@ -73,7 +86,10 @@ fn a_set_is_frozen_for_its_epoch_and_its_label_stays() {
     assert_ne!(first.root, next.root, "salts are fresh in every epoch");
     assert_ne!(first.key.label, store.label("others"));
     assert_eq!(store.latest("buyers").unwrap().key.epoch, 10);
-    assert!(matches!(store.latest("others"), Err(AudienceError::Unknown { .. })));
+    assert!(matches!(
+        store.latest("others"),
+        Err(AudienceError::Unknown { .. })
+    ));
 }
 
 #[test]
@@ -81,9 +97,15 @@ fn names_and_empty_sets_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     for name in ["", "a\nb", &"x".repeat(65)] {
-        assert!(matches!(store.create(name, 1, people(1), &mut OsRng), Err(AudienceError::Name { .. })));
+        assert!(matches!(
+            store.create(name, 1, people(1), &mut OsRng),
+            Err(AudienceError::Name { .. })
+        ));
     }
-    assert!(matches!(store.create("a", 1, people(0), &mut OsRng), Err(AudienceError::Empty)));
+    assert!(matches!(
+        store.create("a", 1, people(0), &mut OsRng),
+        Err(AudienceError::Empty)
+    ));
     assert!(store.list().unwrap().is_empty());
 }
 
@@ -93,17 +115,26 @@ fn the_record_is_noted() {
     let store = store(dir.path());
     let meta = store.create("buyers", 9, people(3), &mut OsRng).unwrap();
     store.set_record(&meta.key, RecordId([5; 32])).unwrap();
-    assert_eq!(store.latest("buyers").unwrap().record, Some(RecordId([5; 32])));
+    assert_eq!(
+        store.latest("buyers").unwrap().record,
+        Some(RecordId([5; 32]))
+    );
 }
 
 #[test]
 fn nothing_readable_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    store(dir.path()).create("secret buyers", 9, people(50), &mut OsRng).unwrap();
+    store(dir.path())
+        .create("secret buyers", 9, people(50), &mut OsRng)
+        .unwrap();
     for path in files(dir.path()) {
         let bytes = fs::read(&path).unwrap();
         for canary in [&b"+86130"[..], b"861300000001", b"secret buyers", b"e164"] {
-            assert!(!bytes.windows(canary.len()).any(|w| w == canary), "{}", path.display());
+            assert!(
+                !bytes.windows(canary.len()).any(|w| w == canary),
+                "{}",
+                path.display()
+            );
         }
     }
 }
@@ -113,17 +144,32 @@ fn changed_swapped_cut_and_missing_files_are_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let meta = store.create("a", 9, people(150_000), &mut OsRng).unwrap();
-    let set = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let set = fs::read_dir(dir.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let (one, two) = (set.join("people-000000"), set.join("people-000001"));
     let (first, second) = (fs::read(&one).unwrap(), fs::read(&two).unwrap());
     let mut flipped = first.clone();
     flipped[1000] ^= 1;
-    for (path, bytes) in [(&one, &flipped), (&one, &second), (&one, &first[..first.len() - 1].to_vec())] {
+    for (path, bytes) in [
+        (&one, &flipped),
+        (&one, &second),
+        (&one, &first[..first.len() - 1].to_vec()),
+    ] {
         fs::write(path, bytes).unwrap();
         assert!(store.load(&meta).is_err());
     }
     fs::remove_file(&one).unwrap();
-    assert!(matches!(store.load(&meta), Err(AudienceError::Damaged { what: "missing", .. })));
+    assert!(matches!(
+        store.load(&meta),
+        Err(AudienceError::Damaged {
+            what: "missing",
+            ..
+        })
+    ));
     fs::write(&one, &first).unwrap();
     assert!(store.load(&meta).is_ok());
     let other = AudienceStore::open(dir.path(), &StorageKey::from_bytes([8; 32])).unwrap();

@@ -1,0 +1,414 @@
+//! The desk itself: what it holds, and what an operator asks of it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use tally_contracts::ids::{MemberId, PublicKey, RecordId};
+use tally_contracts::records::{Close, CloseMatch};
+use tally_contracts::state::{self, MatchStatus};
+use tally_measure::Identifier;
+use tally_psi::Progress;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::engine;
+use super::error::MatchError;
+use super::policy::Policy;
+use super::ports::{LedgerError, LedgerPort, PeerPort};
+use super::state::{MatchFile, MatchId, MatchStore, MatchView, Role, Stage};
+use crate::audiences::{AudienceKey, AudienceMeta, AudienceStore};
+use crate::psi_wire::Deadlines;
+use crate::sealed::StorageKey;
+
+/// After this long without a receipt, the match is closed without one.
+const RECEIPT_PATIENCE_MS: u64 = 24 * 3_600_000;
+
+/// Who this node is.
+pub struct DeskIdentity {
+    /// The member.
+    pub member: MemberId,
+    /// The transport key that peers see.
+    pub node: PublicKey,
+    /// Signs the messages and statements of matches; records are signed by the ledger port.
+    pub records: SigningKey,
+}
+
+/// Bounds and deadlines of a desk.
+#[derive(Debug, Clone, Copy)]
+pub struct DeskOptions {
+    /// For one message of the peer, and for the turn of the own record key.
+    pub step: Duration,
+    /// For one record to be committed.
+    pub commit: Duration,
+    /// How long this node's ledger may be behind the peer's before a request is refused for what is not in it yet.
+    pub patience: Duration,
+    /// Of the protocol on the sets.
+    pub deadlines: Deadlines,
+    /// Most matches of other members at a time; more are refused as busy.
+    pub max_answering: usize,
+    /// Most elements of one side of a match, held in memory at 32 bytes each.
+    pub max_rows: u64,
+}
+
+impl Default for DeskOptions {
+    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^27 elements.
+    fn default() -> Self {
+        Self {
+            step: Duration::from_secs(30),
+            commit: Duration::from_secs(60),
+            patience: Duration::from_secs(5),
+            deadlines: engine::deadlines(),
+            max_answering: 4,
+            max_rows: 1 << 27,
+        }
+    }
+}
+
+struct Running {
+    cancel: CancellationToken,
+    progress: Option<Progress>,
+}
+
+pub(super) struct Inner {
+    pub(super) identity: DeskIdentity,
+    pub(super) ledger: Arc<dyn LedgerPort>,
+    pub(super) peers: Arc<dyn PeerPort>,
+    pub(super) audiences: Arc<AudienceStore>,
+    pub(super) policy: Arc<dyn Policy>,
+    pub(super) options: DeskOptions,
+    pub(super) store: MatchStore,
+    pub(super) noise_key: StorageKey,
+    pub(super) answering: Semaphore,
+    running: Mutex<HashMap<MatchId, Running>>,
+}
+
+/// Takes a match off the list of running ones when it ends, however it does.
+pub(super) struct RunGuard<'a> {
+    desk: &'a Inner,
+    id: MatchId,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Drop for RunGuard<'_> {
+    fn drop(&mut self) {
+        self.desk.running().remove(&self.id);
+    }
+}
+
+/// The match desk of a node. Clones are handles of the same one.
+#[derive(Clone)]
+pub struct MatchDesk(pub(super) Arc<Inner>);
+
+impl MatchDesk {
+    /// Opens the desk over its directory of matches. Call [`Self::tidy`] before serving, and now and then after.
+    ///
+    /// # Errors
+    /// [`MatchError::Store`] if a stored match cannot be read.
+    #[allow(clippy::too_many_arguments)]
+    pub fn open(
+        dir: &Path,
+        storage: &StorageKey,
+        identity: DeskIdentity,
+        ledger: Arc<dyn LedgerPort>,
+        peers: Arc<dyn PeerPort>,
+        audiences: Arc<AudienceStore>,
+        policy: Arc<dyn Policy>,
+        options: DeskOptions,
+    ) -> Result<Self, MatchError> {
+        Ok(Self(Arc::new(Inner {
+            store: MatchStore::open(dir, storage.derive("tally/matches/v1"))?,
+            noise_key: storage.derive("tally/match-noise/v1"),
+            answering: Semaphore::new(options.max_answering),
+            running: Mutex::default(),
+            identity,
+            ledger,
+            peers,
+            audiences,
+            policy,
+            options,
+        })))
+    }
+
+    /// The epoch of ledger time: the one that a set imported now is for.
+    ///
+    /// # Errors
+    /// [`MatchError::State`].
+    pub fn epoch(&self) -> Result<u64, MatchError> {
+        self.0.epoch()
+    }
+
+    /// Commits a stored set to the ledger, and notes the record with it. A set that is committed already stays so.
+    ///
+    /// # Errors
+    /// [`MatchError::Ledger`], also for a set of another epoch than the ledger's; [`MatchError::Audience`].
+    pub async fn commit_audience(&self, key: &AudienceKey) -> Result<AudienceMeta, MatchError> {
+        let inner = &self.0;
+        let unknown = || crate::audiences::AudienceError::Unknown {
+            name: key.label.to_string(),
+        };
+        let meta = inner.audiences.get(key)?.ok_or_else(unknown)?;
+        let own = inner.identity.member;
+        if let Some(there) = state::audience(&*inner.ledger, &own, key.epoch, &key.label)?
+            && there.root == meta.commitment()
+        {
+            return Ok(inner.audiences.set_record(key, there.record)?);
+        }
+        let body = meta.commit().into();
+        let record = inner.ledger.submit_own(&body, inner.options.commit).await?;
+        Ok(inner.audiences.set_record(key, record)?)
+    }
+
+    /// All matches of this node, the newest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<MatchView> {
+        self.0.store.all().into_iter().map(|f| f.view).collect()
+    }
+
+    /// One match, and how far it is if it runs.
+    ///
+    /// # Errors
+    /// [`MatchError::UnknownMatch`].
+    pub fn show(&self, id: &MatchId) -> Result<(MatchView, Option<Progress>), MatchError> {
+        let file = self
+            .0
+            .store
+            .get(id)
+            .ok_or(MatchError::UnknownMatch { id: *id })?;
+        let progress = self.0.running().get(id).and_then(|r| r.progress);
+        Ok((file.view, progress))
+    }
+
+    /// The people of a list that matched, as this node's own set has them.
+    ///
+    /// # Errors
+    /// [`MatchError::UnknownMatch`] for a match that is no list of this node's; [`MatchError::Audience`].
+    pub fn matched(&self, id: &MatchId) -> Result<Vec<Identifier>, MatchError> {
+        let inner = &self.0;
+        let unknown = || MatchError::UnknownMatch { id: *id };
+        let file = inner.store.get(id).ok_or_else(unknown)?;
+        let rows = inner.store.rows(id)?;
+        let meta = inner.audiences.get(&file.view.own)?.ok_or_else(unknown)?;
+        let set = inner.audiences.load(&meta)?;
+        rows.into_iter()
+            .map(|row| {
+                let entry = usize::try_from(row).ok().and_then(|i| set.entries().get(i));
+                entry.map(|e| e.id.clone()).ok_or(MatchError::Internal {
+                    what: "a matched row that the set does not have",
+                })
+            })
+            .collect()
+    }
+
+    /// Calls a match off. A budget that was not spent goes back.
+    ///
+    /// # Errors
+    /// [`MatchError::UnknownMatch`], [`MatchError::HasEnded`] for one that has its answer or has ended.
+    pub async fn cancel(&self, id: &MatchId) -> Result<(), MatchError> {
+        let inner = &self.0;
+        let file = inner
+            .store
+            .get(id)
+            .ok_or(MatchError::UnknownMatch { id: *id })?;
+        if file.view.stage.is_final() || file.view.answer.is_some() {
+            return Err(MatchError::HasEnded { id: *id });
+        }
+        let running = inner.running().get(id).map(|r| r.cancel.clone());
+        if let Some(cancel) = running {
+            cancel.cancel();
+            return Ok(());
+        }
+        inner.end(id, &MatchError::Cancelled)?;
+        inner.settle(id).await
+    }
+
+    /// Ends what a crash or a broken stream left: matches that no longer run are closed on the ledger, so that reserved budget
+    /// goes back, and missing receipts are asked for again. Returns how many matches still wait for something.
+    ///
+    /// # Errors
+    /// The first error, after trying every match.
+    pub async fn tidy(&self) -> Result<usize, MatchError> {
+        let inner = &self.0;
+        let mut first = None;
+        let mut waiting = 0;
+        for file in inner.store.all() {
+            let id = file.view.id;
+            if inner.running().contains_key(&id) {
+                continue;
+            }
+            if let Err(error) = inner.tidy_one(&file).await {
+                tracing::warn!(%id, %error, "a match could not be tidied");
+                first.get_or_insert(error);
+            }
+            let unsettled = inner
+                .store
+                .get(&id)
+                .is_some_and(|f| f.unsettled_until_ms.is_some());
+            waiting += usize::from(unsettled);
+        }
+        first.map_or(Ok(waiting), Err)
+    }
+}
+
+impl Inner {
+    fn running(&self) -> MutexGuard<'_, HashMap<MatchId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn start(&self, id: MatchId) -> RunGuard<'_> {
+        let cancel = CancellationToken::new();
+        let running = Running {
+            cancel: cancel.clone(),
+            progress: None,
+        };
+        self.running().insert(id, running);
+        RunGuard {
+            desk: self,
+            id,
+            cancel,
+        }
+    }
+
+    pub(super) fn note_progress(&self, id: &MatchId, progress: Progress) {
+        if let Some(running) = self.running().get_mut(id) {
+            running.progress = Some(progress);
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Result<u64, MatchError> {
+        let rules = state::rules(&*self.ledger)?;
+        Ok(self
+            .ledger
+            .time_ms()
+            .checked_div(rules.epoch_ms)
+            .unwrap_or(0))
+    }
+
+    /// Tries again while the ledger may only be behind the peer's.
+    pub(super) async fn patiently<T>(
+        &self,
+        mut check: impl FnMut() -> Result<T, MatchError>,
+    ) -> Result<T, MatchError> {
+        const LATE: [&str; 4] = [
+            "unknown_agreement",
+            "agreement_status",
+            "unknown_audience",
+            "unknown_match",
+        ];
+        let until = tokio::time::Instant::now() + self.options.patience;
+        loop {
+            match check() {
+                Err(MatchError::Refused { notice, .. })
+                    if LATE.contains(&notice.code.as_str())
+                        && tokio::time::Instant::now() < until =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Notes how a match ended. One that has its answer keeps it.
+    pub(super) fn end(&self, id: &MatchId, error: &MatchError) -> Result<MatchFile, MatchError> {
+        let now = self.ledger.time_ms();
+        self.store.update(id, |f| {
+            f.view.reason = Some(error.to_string());
+            if f.view.answer.is_none() && !f.view.stage.is_final() {
+                f.view.ended_ms = Some(now);
+                f.view.stage = match error {
+                    MatchError::Refused { .. } => Stage::Refused,
+                    MatchError::Cancelled => Stage::Cancelled,
+                    _ => Stage::Failed,
+                };
+            }
+        })
+    }
+
+    /// Closes on the ledger a match that will not go on, if it is open there.
+    pub(super) async fn settle(&self, id: &MatchId) -> Result<(), MatchError> {
+        let Some(file) = self.store.get(id) else {
+            return Ok(());
+        };
+        let (Some(until_ms), Some(session)) = (file.unsettled_until_ms, file.view.session) else {
+            return Ok(());
+        };
+        let now = self.ledger.time_ms();
+        let found = state::match_state(&*self.ledger, &session)?;
+        let settled = match found.map(|m| (m.status, m.record)) {
+            // The record that both signed may still be on its way.
+            None => now > until_ms,
+            Some((MatchStatus::Open | MatchStatus::Released, _)) => {
+                let patient = file.view.stage == Stage::Answered
+                    && now < file.view.started_ms.saturating_add(RECEIPT_PATIENCE_MS);
+                if patient {
+                    return Ok(());
+                }
+                let close = if file.view.stage == Stage::Cancelled {
+                    Close::Cancelled
+                } else {
+                    Close::Failed
+                };
+                let body = CloseMatch { session, close }.into();
+                match self.ledger.submit_own(&body, self.options.commit).await {
+                    // The other side was faster.
+                    Err(LedgerError::Refused(notice)) if notice.code == "match_status" => {}
+                    other => {
+                        other?;
+                    }
+                }
+                true
+            }
+            Some((MatchStatus::Done, _)) => {
+                self.store.update(id, |f| {
+                    if f.view.answer.is_some() {
+                        f.view.stage = Stage::Done;
+                        f.view.reason = None;
+                    }
+                })?;
+                true
+            }
+            Some((MatchStatus::Failed | MatchStatus::Cancelled, _)) => true,
+        };
+        if settled {
+            self.store.update(id, |f| f.unsettled_until_ms = None)?;
+        }
+        Ok(())
+    }
+
+    async fn tidy_one(&self, file: &MatchFile) -> Result<(), MatchError> {
+        let id = &file.view.id;
+        if !file.view.stage.is_final() && file.view.stage != Stage::Answered {
+            self.end(
+                id,
+                &MatchError::Ended {
+                    doing: "this node stopped",
+                    source: None,
+                },
+            )?;
+        }
+        self.settle(id).await?;
+        let left = self.store.get(id);
+        let wants_receipt =
+            left.is_some_and(|f| f.view.stage == Stage::Answered && f.unsettled_until_ms.is_some());
+        if wants_receipt && file.view.role == Role::Initiator {
+            self.receipt(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the receipt is in the ledger.
+    pub(super) fn done(&self, id: &MatchId, record: RecordId) -> Result<MatchView, MatchError> {
+        let now = self.ledger.time_ms();
+        let file = self.store.update(id, |f| {
+            f.view.stage = Stage::Done;
+            f.view.reason = None;
+            f.view.close_record = Some(record);
+            f.view.ended_ms = Some(now);
+            f.unsettled_until_ms = None;
+        })?;
+        Ok(file.view)
+    }
+}

@@ -1,0 +1,280 @@
+//! The protocol on the sets, run for one match: the machine set up from the ledger's facts, its statements signed with the
+//! record key, its release committed.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ed25519_dalek::Signer as _;
+use rand_core::OsRng;
+use tally_contracts::ids::{KeyId, PublicKey, SessionId, Signature};
+use tally_contracts::records::{Prehash, Profile, ReleaseMatch, Suite};
+use tally_contracts::signature::verify;
+use tally_contracts::state;
+use tally_merkle::Hash;
+use tally_psi::{
+    Context, IdType, Initiator, ItemSetBuilder, Machine, MemorySorters, Params, Party, PeerCount,
+    Progress, Report, Responder, Seeds, Statement,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::desk::Inner;
+use super::error::MatchError;
+use super::messages::{read_seal, seal_bytes, statement_sign_bytes};
+use super::noise::{NoiseView, psi_noise};
+use super::ports::{MatchIo, PeerIdentity};
+use super::state::{HashText, MatchId, Role, Stage};
+use super::wire::record_key;
+use crate::audiences::AudienceMeta;
+use crate::psi_wire;
+use tally_contracts::records::{AudienceRef, Computation, ProposeAgreement};
+
+/// A match that both sides have agreed to.
+pub(super) struct Agreed {
+    pub(super) id: MatchId,
+    pub(super) role: Role,
+    pub(super) peer: PeerIdentity,
+    pub(super) agreement: tally_contracts::ids::AgreementId,
+    pub(super) terms: ProposeAgreement,
+    pub(super) computation: Computation,
+    pub(super) session: SessionId,
+    pub(super) own: AudienceMeta,
+    pub(super) theirs: AudienceRef,
+    pub(super) their_size: u64,
+}
+
+impl Agreed {
+    /// `own` and `theirs`, the initiator's first.
+    pub(super) fn by_role<T>(&self, own: T, theirs: T) -> (T, T) {
+        match self.role {
+            Role::Initiator => (own, theirs),
+            Role::Responder => (theirs, own),
+        }
+    }
+}
+
+/// ID type and profile as the protocol hashes them, a byte each: the numbers of the ledger, with the prehash beside the ID type.
+fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profile), MatchError> {
+    let byte = |code: u16| {
+        u8::try_from(code).map_err(|_| MatchError::Internal {
+            what: "a profile number over a byte",
+        })
+    };
+    let prehash: Prehash = profile.prehash;
+    let id_type = byte(profile.id_type().code() | prehash.code() << 4)?;
+    Ok((
+        IdType(id_type),
+        tally_psi::Profile(byte(profile.form.code())?),
+    ))
+}
+
+fn suite(suite: Suite) -> Result<tally_psi::Suite, MatchError> {
+    match suite {
+        Suite::DhRistrettoV1 => Ok(tally_psi::Suite::DhRistrettoV1),
+        Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1 | Suite::CircuitV1 => Err(
+            MatchError::decline("suite", format!("this node has no suite {suite}")),
+        ),
+    }
+}
+
+fn computation(computation: Computation) -> Result<tally_psi::Computation, MatchError> {
+    match computation {
+        Computation::List => Ok(tally_psi::Computation::List),
+        Computation::Cardinality => Ok(tally_psi::Computation::Cardinality),
+        other => Err(MatchError::decline(
+            "computation",
+            format!("this node cannot compute {other}"),
+        )),
+    }
+}
+
+impl Inner {
+    /// What the noise will be; refuses noise that the network or the agreement's delta does not allow.
+    pub(super) fn noise_of(
+        &self,
+        terms: &ProposeAgreement,
+        computation: Computation,
+    ) -> Result<tally_psi::Noise, MatchError> {
+        let kind = state::network_info(&*self.ledger)?.kind;
+        psi_noise(&terms.noise, computation, kind)
+    }
+
+    /// Runs the protocol to its end and closes the stream.
+    pub(super) async fn run_protocol(
+        &self,
+        agreed: &Agreed,
+        stream: Box<dyn MatchIo>,
+        cancel: &CancellationToken,
+    ) -> Result<Report, MatchError> {
+        let noise = self.noise_of(&agreed.terms, agreed.computation)?;
+        let own_party = Party {
+            member: self.identity.member.0,
+            node: self.identity.node.0,
+        };
+        let their_party = Party {
+            member: agreed.peer.member.0,
+            node: agreed.peer.node.0,
+        };
+        let (initiator, responder) = agreed.by_role(own_party, their_party);
+        let own_root = agreed.own.commitment();
+        let (initiator_root, responder_root) = agreed.by_role(own_root, agreed.theirs.root);
+        let context = Context {
+            network: self.ledger.network().0,
+            suite: suite(agreed.terms.suite)?,
+            computation: computation(agreed.computation)?,
+            session: agreed.session.0,
+            initiator,
+            responder,
+            agreement: agreed.agreement.0,
+            initiator_root: initiator_root.0,
+            responder_root: responder_root.0,
+        };
+        // Bound to the query and not to the session: asking again after a broken run draws no fresh noise.
+        let noise_seed = self.noise_key.mac(&[
+            &agreed.agreement.0,
+            &agreed.computation.code().to_be_bytes(),
+            &initiator_root.0,
+            &responder_root.0,
+        ]);
+        let seeds = Seeds::new(&mut OsRng, noise_seed);
+        let session_seed = HashText::of(**seeds.session());
+        self.store.update(&agreed.id, |f| {
+            f.session_seed = Some(session_seed);
+            f.view.noise = Some(NoiseView::of(&noise));
+        })?;
+        let params = Params {
+            context,
+            noise,
+            peer: PeerCount::Exactly(agreed.their_size),
+        };
+        let machine = self.machine(agreed, params, seeds).await?;
+        let mut host = Host {
+            desk: self,
+            agreed,
+            error: None,
+        };
+        let report =
+            psi_wire::run(stream, machine, &mut host, self.options.deadlines, cancel).await;
+        // What this side's own work failed with says more than that it failed.
+        match (report, host.error) {
+            (Ok(report), _) => Ok(report),
+            (Err(_), Some(own)) => Err(own),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// The machine of this side, its set read and verified on a thread of its own.
+    async fn machine(
+        &self,
+        agreed: &Agreed,
+        params: Params,
+        seeds: Seeds,
+    ) -> Result<Box<dyn Machine>, MatchError> {
+        let (audiences, meta, role) = (self.audiences.clone(), agreed.own.clone(), agreed.role);
+        let rows = self.options.max_rows;
+        let work = move || -> Result<Box<dyn Machine>, MatchError> {
+            let set = audiences.load(&meta)?;
+            let (id_type, profile) = item_numbers(meta.profile)?;
+            let mut items = ItemSetBuilder::new(id_type, profile);
+            for entry in set.entries() {
+                items.push(entry.id.as_bytes())?;
+            }
+            let items = items.finish()?;
+            let sorters = Box::new(MemorySorters::new(rows));
+            Ok(match role {
+                Role::Initiator => Box::new(Initiator::new(params, items, seeds, sorters)?),
+                Role::Responder => Box::new(Responder::new(params, items, seeds, sorters)?),
+            })
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| MatchError::Internal {
+                what: "the thread that reads a set died",
+            })?
+    }
+}
+
+/// What the machine needs of this node.
+struct Host<'a> {
+    desk: &'a Inner,
+    agreed: &'a Agreed,
+    error: Option<MatchError>,
+}
+
+impl Host<'_> {
+    /// Keeps the error and tells the machine's driver that there is one.
+    fn fail<T>(&mut self, result: Result<T, MatchError>) -> Result<T, String> {
+        result.map_err(|error| {
+            let text = error.to_string();
+            self.error = Some(error);
+            text
+        })
+    }
+
+    fn verify_seal(&self, statement: &Statement, seal: &[u8]) -> Result<(), MatchError> {
+        const WHAT: &str = "statement";
+        let wrong = || MatchError::Signature { what: WHAT };
+        let (key, signature) = read_seal(seal).ok_or_else(wrong)?;
+        let member = self.agreed.peer.member;
+        let public = record_key(&*self.desk.ledger, &member, &key, WHAT)?;
+        let bytes = statement_sign_bytes(&member, &statement.to_bytes());
+        verify(WHAT, &public, &bytes, &signature).map_err(|_| wrong())
+    }
+
+    /// Commits the release: from here on the budget is spent, whatever happens.
+    async fn commit_release(&self, statement: &Statement) -> Result<(), MatchError> {
+        let id = &self.agreed.id;
+        self.desk
+            .store
+            .update(id, |f| f.view.stage = Stage::Releasing)?;
+        let [initiator_stream, _] = statement.streams;
+        let body = ReleaseMatch {
+            session: self.agreed.session,
+            initiator_stream: Hash(initiator_stream),
+        };
+        let record = self
+            .desk
+            .ledger
+            .submit_own(&body.into(), self.desk.options.commit)
+            .await?;
+        self.desk.store.update(id, |f| {
+            f.view.stage = Stage::Released;
+            f.view.release_record = Some(record);
+        })?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl psi_wire::Desk for Host<'_> {
+    async fn seal(&mut self, statement: &Statement) -> Result<Vec<u8>, String> {
+        let identity = &self.desk.identity;
+        let bytes = statement_sign_bytes(&identity.member, &statement.to_bytes());
+        let signature = Signature(identity.records.sign(&bytes).to_bytes());
+        Ok(seal_bytes(
+            &KeyId::of(&PublicKey::from(&identity.records)),
+            &signature,
+        ))
+    }
+
+    async fn check_seal(&mut self, statement: &Statement, seal: &[u8]) -> Result<(), String> {
+        let checked = self.verify_seal(statement, seal);
+        self.fail(checked)
+    }
+
+    async fn release(&mut self, statement: &Statement) -> Result<(), String> {
+        let released = self.commit_release(statement).await;
+        self.fail(released)
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.desk.note_progress(&self.agreed.id, progress);
+    }
+}
+
+/// Deadlines of the protocol's stream.
+pub(super) fn deadlines() -> psi_wire::Deadlines {
+    psi_wire::Deadlines {
+        total: Duration::from_secs(12 * 3600),
+        ..psi_wire::Deadlines::default()
+    }
+}

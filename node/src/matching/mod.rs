@@ -1,0 +1,39 @@
+//! The match desk: asks other members for matches and answers theirs, under agreements in the ledger.
+//!
+//! A match runs over one stream. Request (agreement, computation, the initiator's committed set and its opening, a nonce), then
+//! Accept or Refuse with a typed reason; both sign OpenMatch, which reserves the budget; the protocol of `tally-psi` runs, and
+//! the responder commits ReleaseMatch, which spends the budget, before its first reply byte; both sign the receipt in
+//! CloseMatch, over a second stream, so that a receipt whose stream broke can be signed later. Every message is signed by the
+//! sender's record key and bound to the initiator's nonce.
+//!
+//! Each step is stored, sealed, before the peer hears of it: a crash at any point leaves budget spent or given back, never
+//! released and unspent. The same query again gets the stored answer and costs nothing.
+//!
+//! In scope: the protocol, the stored matches. Out of scope: how streams are opened and records committed, which
+//! [`PeerPort`] and [`LedgerPort`] stand for.
+
+mod answer;
+mod cosign;
+mod desk;
+mod engine;
+mod error;
+mod initiator;
+mod messages;
+mod noise;
+mod policy;
+mod ports;
+mod responder;
+mod state;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use answer::Answer;
+pub use desk::{DeskIdentity, DeskOptions, MatchDesk};
+pub use error::{MatchError, Side};
+pub use initiator::MatchRequest;
+pub use noise::{NoiseView, plan_noise};
+pub use policy::{AnswerAgreed, Inquiry, Policy};
+pub use ports::{LedgerError, LedgerPort, MatchIo, PeerError, PeerIdentity, PeerPort, RecordLease};
+pub use state::{MatchId, MatchView, Role, Stage};

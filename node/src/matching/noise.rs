@@ -1,0 +1,212 @@
+//! The agreement's noise, in the terms of the protocol, and what it does to an answer.
+
+use serde::{Deserialize, Serialize};
+use tally_contracts::NetworkKind;
+use tally_contracts::records::{Computation, DELTA_ONE, Noise};
+use tally_contracts::refusal::Refusal;
+use tally_psi::{NoiseParams, plan_bound};
+
+use super::error::MatchError;
+
+/// The most that one person changes a count of people.
+const SENSITIVITY: u32 = 1;
+/// Bounds up to this have their interval computed; beyond it the normal approximation is as good.
+const EXACT_BOUND: u32 = 2_000;
+
+/// The noise for an agreement on counts: the least bound whose truncation costs at most delta = 10^-`delta_exponent`.
+///
+/// # Errors
+/// [`MatchError::Psi`] for an epsilon or delta out of range (1 to 100,000,000 millionths; 1 to 17).
+pub fn plan_noise(micro_eps: u32, delta_exponent: u32) -> Result<Noise, MatchError> {
+    if !(1..=17).contains(&delta_exponent) {
+        return Err(tally_psi::Error::Noise {
+            reason: "delta out of range",
+        }
+        .into());
+    }
+    let params = plan_bound(micro_eps, delta_exponent, SENSITIVITY)?;
+    Ok(Noise::Laplace {
+        micro_eps: micro_eps.into(),
+        delta: DELTA_ONE.div_ceil(10_u64.pow(delta_exponent)),
+        bound: params.bound,
+    })
+}
+
+/// The noise of a run. Exact counts run in test networks alone; a bound that does not give the agreement's delta is refused,
+/// because the ledger would charge too little.
+pub(super) fn psi_noise(
+    noise: &Noise,
+    computation: Computation,
+    kind: NetworkKind,
+) -> Result<tally_psi::Noise, MatchError> {
+    if !computation.is_noised() {
+        return Ok(tally_psi::Noise::NoneInTestNetwork);
+    }
+    match *noise {
+        Noise::None if kind == NetworkKind::Test => Ok(tally_psi::Noise::NoneInTestNetwork),
+        Noise::None => Err(Refusal::Noise { computation }.into()),
+        Noise::Laplace {
+            micro_eps,
+            delta,
+            bound,
+        } => {
+            let too_large = |_| tally_psi::Error::Noise {
+                reason: "epsilon out of range",
+            };
+            let params = NoiseParams {
+                epsilon_micro: u32::try_from(micro_eps).map_err(too_large)?,
+                sensitivity: SENSITIVITY,
+                bound,
+            };
+            params.verify()?;
+            if ln_truncation(&params) > ln_delta(delta) {
+                return Err(MatchError::decline(
+                    "noise",
+                    format!("a noise bound of {bound} costs more than the agreement's delta"),
+                ));
+            }
+            Ok(tally_psi::Noise::Laplace(params))
+        }
+    }
+}
+
+/// Logarithm of the mass of the outermost value, which is what truncation costs at sensitivity 1.
+fn ln_truncation(params: &NoiseParams) -> f64 {
+    let ln_a = -f64::from(params.epsilon_micro) / 1e6;
+    let (a, b) = (ln_a.exp(), f64::from(params.bound));
+    b * ln_a + (1.0 - a).ln() - (1.0 + a - 2.0 * ((b + 1.0) * ln_a).exp()).ln()
+}
+
+/// Logarithm of a delta, with room for the rounding of this floating point alone.
+#[allow(clippy::cast_precision_loss)]
+fn ln_delta(delta: u64) -> f64 {
+    (delta as f64 / DELTA_ONE as f64).ln() + 1e-9
+}
+
+/// What the noise does to a published count: shown with every answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NoiseView {
+    /// None, as only test networks allow, or for a list.
+    None,
+    /// Two truncated discrete Laplace noises.
+    Laplace {
+        /// Of each noise.
+        epsilon: f64,
+        /// Each noise lies in [-bound, bound].
+        bound: u32,
+        /// Standard deviation of both together.
+        standard_deviation: f64,
+        /// The true count is within this distance of the published one in at least 95 of 100 matches.
+        within_95: u32,
+    },
+}
+
+impl NoiseView {
+    pub(super) fn of(noise: &tally_psi::Noise) -> Self {
+        let tally_psi::Noise::Laplace(params) = noise else {
+            return Self::None;
+        };
+        let (standard_deviation, within_95) = spread(params);
+        Self::Laplace {
+            epsilon: f64::from(params.epsilon_micro) / 1e6,
+            bound: params.bound,
+            standard_deviation,
+            within_95,
+        }
+    }
+}
+
+/// Standard deviation and 95% half-width of the sum of two draws.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn spread(params: &NoiseParams) -> (f64, u32) {
+    let ln_a = -f64::from(params.epsilon_micro) / 1e6 / f64::from(params.sensitivity);
+    let a = ln_a.exp();
+    // Twice the variance of a discrete Laplace; truncation only lowers it.
+    let untruncated = (2.0 * 2.0 * a / (1.0 - a).powi(2)).sqrt();
+    let bound = params.bound;
+    if bound > EXACT_BOUND {
+        let half = (1.96 * untruncated).ceil().min(f64::from(bound) * 2.0);
+        return (untruncated, half as u32);
+    }
+    let weights: Vec<f64> = (-i64::from(bound)..=i64::from(bound))
+        .map(|z| (ln_a * z.unsigned_abs() as f64).exp())
+        .collect();
+    let total: f64 = weights.iter().sum();
+    // Mass of each distance |z1 + z2|.
+    let mut distances = vec![0.0; 2 * bound as usize * 2 + 1];
+    for (i, x) in weights.iter().enumerate() {
+        for (j, y) in weights.iter().enumerate() {
+            if let Some(d) = distances.get_mut((i + j).abs_diff(2 * bound as usize)) {
+                *d += x / total * (y / total);
+            }
+        }
+    }
+    let variance: f64 = distances
+        .iter()
+        .zip(0_u32..)
+        .map(|(p, d)| p * f64::from(d).powi(2))
+        .sum();
+    let mut mass = 0.0;
+    let half = distances.iter().zip(0_u32..).find_map(|(p, d)| {
+        mass += p;
+        (mass >= 0.95).then_some(d)
+    });
+    (variance.sqrt(), half.unwrap_or(2 * bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn laplace(bound: u32, delta: u64) -> Noise {
+        Noise::Laplace {
+            micro_eps: 500_000,
+            delta,
+            bound,
+        }
+    }
+
+    #[test]
+    fn a_planned_noise_is_accepted_and_a_cheaper_one_is_not() {
+        let planned = plan_noise(500_000, 6).unwrap();
+        let Noise::Laplace { bound, delta, .. } = planned else {
+            panic!("no noise");
+        };
+        assert!((20..=30).contains(&bound), "{bound}");
+        let run = |n: &Noise| psi_noise(n, Computation::Cardinality, NetworkKind::Live);
+        assert!(run(&planned).is_ok());
+        assert!(run(&laplace(bound - 1, delta)).is_err());
+        assert!(run(&laplace(bound, delta / 2)).is_err());
+        for exponent in 1..=12 {
+            assert!(
+                run(&plan_noise(500_000, exponent).unwrap()).is_ok(),
+                "{exponent}"
+            );
+        }
+    }
+
+    #[test]
+    fn exact_counts_are_for_test_networks() {
+        let none = |kind| psi_noise(&Noise::None, Computation::Cardinality, kind);
+        assert!(none(NetworkKind::Test).is_ok());
+        assert!(matches!(
+            none(NetworkKind::Live),
+            Err(MatchError::Refused { .. })
+        ));
+        assert!(psi_noise(&Noise::None, Computation::List, NetworkKind::Live).is_ok());
+    }
+
+    #[test]
+    fn the_spread_is_that_of_two_draws() {
+        let params = NoiseParams {
+            epsilon_micro: 500_000,
+            sensitivity: 1,
+            bound: 25,
+        };
+        let (sd, half) = spread(&params);
+        // One draw has a standard deviation of 2.8, two have sqrt(2) times that.
+        assert!((sd - 2.8 * 2.0_f64.sqrt()).abs() < 0.1, "{sd}");
+        assert!((7..=10).contains(&half), "{half}");
+    }
+}

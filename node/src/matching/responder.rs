@@ -1,0 +1,223 @@
+//! The side that answers.
+
+use rand_core::{OsRng, RngCore};
+use tally_contracts::state;
+
+use super::desk::{Inner, MatchDesk};
+use super::engine::Agreed;
+use super::error::{MatchError, Side};
+use super::initiator::{new_file, session};
+use super::messages::{Accept, Message, ReceiptOffer, Request};
+use super::policy::Inquiry;
+use super::ports::{MatchIo, PeerIdentity};
+use super::state::{MatchId, MatchView, Role, Stage};
+use super::terms;
+use super::wire::{Wire, unexpected};
+use crate::audiences::AudienceMeta;
+
+/// How many epochs old a set may be; as the contract has it.
+const MAX_AUDIENCE_AGE: u64 = 1;
+
+impl MatchDesk {
+    /// Serves one stream that another member's node has opened: a match, or the receipt of one. Returns the match as it then
+    /// stands.
+    ///
+    /// # Errors
+    /// Any; the peer has been told a reason if it still listens. A match that was accepted is listed with its reason.
+    pub async fn serve(
+        &self,
+        stream: Box<dyn MatchIo>,
+        peer: PeerIdentity,
+    ) -> Result<MatchView, MatchError> {
+        let inner = &self.0;
+        let mut wire = inner.wire(stream, peer, [0; 32], true);
+        let Ok(_slot) = inner.answering.try_acquire() else {
+            let busy = MatchError::decline("busy", "this node answers as many matches as it may");
+            // The refusal has to be bound to the request that it refuses.
+            let _ = wire.receive("request").await;
+            wire.refuse(&busy).await;
+            return Err(busy);
+        };
+        let first = wire.receive("request").await;
+        let done = match first {
+            Ok(Message::Request(request)) => return inner.answer(request, wire).await,
+            Ok(Message::Receipt(offer)) => inner.sign_receipt(&offer, &mut wire).await,
+            Ok(other) => unexpected("request", &other),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &done {
+            wire.refuse(error).await;
+        }
+        done
+    }
+}
+
+impl Inner {
+    async fn answer(&self, request: Request, mut wire: Wire<'_>) -> Result<MatchView, MatchError> {
+        let agreed = match self.accept(&request, &mut wire).await {
+            Ok(agreed) => agreed,
+            Err(error) => {
+                wire.refuse(&error).await;
+                let id = MatchId::of(&request.nonce);
+                if self
+                    .store
+                    .get(&id)
+                    .is_some_and(|f| f.view.stage == Stage::Accepted)
+                {
+                    self.end(&id, &error)?;
+                }
+                return Err(error);
+            }
+        };
+        let guard = self.start(agreed.id);
+        self.open_and_run(&agreed, wire, &guard).await?;
+        self.view(&agreed.id)
+    }
+
+    /// Checks a request, chooses what to bring, and accepts.
+    async fn accept(&self, request: &Request, wire: &mut Wire<'_>) -> Result<Agreed, MatchError> {
+        let (own, peer) = (self.identity.member, wire.peer);
+        let terms = self
+            .patiently(|| {
+                let members = [peer.member, own];
+                let terms = terms::allowed(
+                    &*self.ledger,
+                    &request.agreement,
+                    request.computation,
+                    members,
+                )?;
+                let (audience, opening) = (&request.audience, &request.opening);
+                terms::check_audience(&*self.ledger, peer.member, audience, opening, &terms)?;
+                Ok(terms)
+            })
+            .await?;
+        self.noise_of(&terms, request.computation)?;
+        let inquiry = Inquiry {
+            agreement: &request.agreement,
+            terms: &terms,
+            computation: request.computation,
+            initiator: peer.member,
+            initiator_bucket: request.audience.size_bucket,
+        };
+        let candidates = self.candidates(request, &inquiry)?;
+        let chosen = self
+            .policy
+            .choose(&inquiry, &candidates)
+            .map_err(|notice| MatchError::Refused {
+                by: Side::Us,
+                notice,
+            })?;
+        let meta =
+            candidates
+                .into_iter()
+                .find(|m| m.key == chosen)
+                .ok_or(MatchError::Internal {
+                    what: "a policy that chose what it was not offered",
+                })?;
+        let mut nonce = [0; 32];
+        OsRng.fill_bytes(&mut nonce);
+        let agreed = Agreed {
+            id: MatchId::of(&request.nonce),
+            role: Role::Responder,
+            peer,
+            agreement: request.agreement,
+            terms,
+            computation: request.computation,
+            session: session(&request.nonce, &nonce),
+            own: meta,
+            theirs: request.audience.clone(),
+            their_size: request.opening.size,
+        };
+        let view = self.new_view(
+            agreed.id,
+            Role::Responder,
+            peer.member,
+            request.agreement,
+            request.computation,
+            &agreed.own,
+        );
+        if !self.store.add(new_file(view, request.nonce))? {
+            return Err(MatchError::decline(
+                "nonce_used",
+                "the request's nonce was used",
+            ));
+        }
+        self.note_agreed(&agreed)?;
+        wire.send(&Message::Accept(Accept {
+            audience: agreed.own.reference(),
+            opening: agreed.own.opening(),
+            nonce,
+        }))
+        .await?;
+        Ok(agreed)
+    }
+
+    /// Own sets that the request and its agreement allow, the newest epoch first.
+    fn candidates(
+        &self,
+        request: &Request,
+        inquiry: &Inquiry<'_>,
+    ) -> Result<Vec<AudienceMeta>, MatchError> {
+        let (own, epoch) = (self.identity.member, self.epoch()?);
+        let mut fitting = Vec::new();
+        for meta in self.audiences.list()? {
+            let key = meta.key;
+            let recent = key.epoch <= epoch && epoch - key.epoch <= MAX_AUDIENCE_AGE;
+            let named = request.peer_audience.is_none_or(|label| label == key.label);
+            if !recent
+                || !named
+                || state::audience(&*self.ledger, &own, key.epoch, &key.label)?.is_none()
+            {
+                continue;
+            }
+            let (reference, opening) = (meta.reference(), meta.opening());
+            match terms::check_audience(&*self.ledger, own, &reference, &opening, inquiry.terms) {
+                Ok(()) => fitting.push(meta),
+                Err(MatchError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        fitting.sort_by_key(|m| std::cmp::Reverse(m.key.epoch));
+        Ok(fitting)
+    }
+
+    /// Signs the receipt of a match that this node has answered.
+    async fn sign_receipt(
+        &self,
+        offer: &ReceiptOffer,
+        wire: &mut Wire<'_>,
+    ) -> Result<MatchView, MatchError> {
+        let id = MatchId::of(&offer.nonce);
+        let file = self.store.get(&id).filter(|f| {
+            f.view.role == Role::Responder
+                && f.view.peer == wire.peer.member
+                && f.nonce.0 == offer.nonce
+        });
+        let Some(file) = file else {
+            return Err(MatchError::decline(
+                "unknown_match",
+                "there is no such match",
+            ));
+        };
+        let (Stage::Answered, Some(session), Some(answer)) =
+            (file.view.stage, file.view.session, &file.view.answer)
+        else {
+            return Err(MatchError::decline(
+                "match_status",
+                "the match does not wait for its receipt",
+            ));
+        };
+        // A list stays with the initiator: what its receipt says of the result is the initiator's word.
+        if answer
+            .commitment(&session, &offer.salt)
+            .is_some_and(|own| own != offer.result)
+        {
+            return Err(MatchError::Mismatch { what: "result" });
+        }
+        let body = self.receipt_body(&file, session, offer.result).await?;
+        let record = wire
+            .countersign(&body.into(), &self.options, &|_, _| Ok(()))
+            .await?;
+        self.done(&id, record)
+    }
+}
