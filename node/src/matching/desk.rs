@@ -49,12 +49,12 @@ pub struct DeskOptions {
     pub deadlines: Deadlines,
     /// Most matches of other members at a time; more are refused as busy.
     pub max_answering: usize,
-    /// Most elements of one side of a match, held in memory at 32 bytes each.
-    pub max_rows: u64,
+    /// Elements that one sorter keeps in memory, at 32 bytes each; the rest goes to files without a name beside the matches.
+    pub rows_in_memory: usize,
 }
 
 impl Default for DeskOptions {
-    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^27 elements.
+    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^20 elements.
     fn default() -> Self {
         Self {
             step: Duration::from_secs(30),
@@ -62,7 +62,7 @@ impl Default for DeskOptions {
             patience: Duration::from_secs(5),
             deadlines: engine::deadlines(),
             max_answering: 4,
-            max_rows: 1 << 27,
+            rows_in_memory: 1 << 20,
         }
     }
 }

@@ -12,8 +12,8 @@ use tally_contracts::signature::verify;
 use tally_contracts::state;
 use tally_merkle::Hash;
 use tally_psi::{
-    Context, IdType, Initiator, ItemSetBuilder, Machine, MemorySorters, Params, Party, PeerCount,
-    Progress, Report, Responder, Seeds, Statement,
+    Context, IdType, Initiator, ItemSetBuilder, Machine, Params, Party, PeerCount, Progress,
+    Report, Responder, Seeds, Statement,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use super::state::{HashText, MatchId, Role, Stage};
 use super::wire::record_key;
 use crate::audiences::AudienceMeta;
 use crate::psi_wire;
+use crate::spill::SpillSorters;
 use tally_contracts::records::{AudienceRef, Computation, ProposeAgreement};
 
 /// A match that both sides have agreed to.
@@ -170,7 +171,7 @@ impl Inner {
         seeds: Seeds,
     ) -> Result<Box<dyn Machine>, MatchError> {
         let (audiences, meta, role) = (self.audiences.clone(), agreed.own.clone(), agreed.role);
-        let rows = self.options.max_rows;
+        let sorters = SpillSorters::new(self.store.dir().to_owned(), self.options.rows_in_memory);
         let work = move || -> Result<Box<dyn Machine>, MatchError> {
             let set = audiences.load(&meta)?;
             let (id_type, profile) = item_numbers(meta.profile)?;
@@ -179,7 +180,7 @@ impl Inner {
                 items.push(entry.id.as_bytes())?;
             }
             let items = items.finish()?;
-            let sorters = Box::new(MemorySorters::new(rows));
+            let sorters = Box::new(sorters);
             Ok(match role {
                 Role::Initiator => Box::new(Initiator::new(params, items, seeds, sorters)?),
                 Role::Responder => Box::new(Responder::new(params, items, seeds, sorters)?),

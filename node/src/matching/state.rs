@@ -238,6 +238,11 @@ impl MatchStore {
         })
     }
 
+    /// Where the files are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<MatchId, MatchFile>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -316,7 +316,7 @@ pub(super) fn quick() -> DeskOptions {
             total: Duration::from_secs(20),
         },
         max_answering: 4,
-        max_rows: 1 << 20,
+        rows_in_memory: 100,
     }
 }
 
