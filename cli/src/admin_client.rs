@@ -108,6 +108,7 @@ impl AdminClient {
                         code: refused.code,
                         message: refused.message,
                         next: refused.next.filter(|n| !n.is_empty()),
+                        told: false,
                     };
                     return Err(failure.into());
                 }

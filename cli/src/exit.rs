@@ -38,6 +38,8 @@ pub(crate) struct Failure {
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) next: Option<String>,
+    /// The answer was printed already, so programs get no second object.
+    pub(crate) told: bool,
 }
 
 impl Failure {
@@ -47,7 +49,14 @@ impl Failure {
             code: code.to_owned(),
             message: message.into(),
             next: None,
+            told: false,
         }
+    }
+
+    /// A failure whose answer was printed.
+    pub(crate) const fn told(mut self) -> Self {
+        self.told = true;
+        self
     }
 
     /// Adds what to try next.
@@ -72,6 +81,9 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> Exit {
     let next = failure.and_then(|f| f.next.as_deref());
     let chain = chain(error);
     if json {
+        if failure.is_some_and(|f| f.told) {
+            return exit;
+        }
         let code = failure.map_or("failed", |f| f.code.as_str());
         output::value(&json!({
             "error": {"code": code, "message": chain.join(": "), "next": next},

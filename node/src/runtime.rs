@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use tally_consensus::{EngineConfig, EngineHandle, Secret, address_with_peer_id};
 use tally_contracts::genesis::NetworkKind;
+use tally_contracts::ids::MemberId;
 use tally_ledger::{CheckpointKeys, Checkpoints, Ledger, Options};
 use tally_swarm::{Host, HostConfig, Limits, TransportSeed};
 use tokio::net::TcpListener;
@@ -20,7 +21,8 @@ use crate::chain::{
 };
 use crate::config::{Config, ConfigError, DataDir};
 use crate::gateway::{Gateway, GatewayConfig, ServeLimits, serve};
-use crate::keys::{KeyError, KeyStore};
+use crate::issuer::{IssuerError, IssuerStore};
+use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::passphrase::Passphrase;
 use crate::scans::{
     ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
@@ -28,7 +30,7 @@ use crate::scans::{
 };
 use crate::status::Status;
 use crate::tiles;
-use crate::wiring::{self, LedgerAnchorer, LedgerBook, NothingIssued, SwarmForwarder};
+use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
 
 /// The member's scan log that this node keeps; a member with several gateways numbers them.
 const LOG_ID: u16 = 0;
@@ -60,6 +62,9 @@ pub enum RunError {
     /// The scan log.
     #[error(transparent)]
     Scans(#[from] ScanError),
+    /// The issuer's keys and batches.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// A port or socket that cannot be opened.
     #[error("cannot listen on {address}: {source}; is another node running, or the port taken?")]
     Listen {
@@ -91,6 +96,10 @@ pub struct Node {
     pub engine: EngineHandle,
     /// The scan log and its verdicts.
     pub scans: Arc<ScanService>,
+    /// The member's keys and batches of unit codes.
+    pub issuer: Arc<IssuerStore>,
+    /// Held while a batch is made and announced.
+    pub issuing: tokio::sync::Mutex<()>,
     /// Name of the own member.
     pub member_name: String,
 }
@@ -152,6 +161,7 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
     };
     let storage = keys.storage();
     let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
+    let issuer = open_issuer(&dir, &keys, member.id, ledger.clone()).await?;
     let book = LedgerBook::new(ledger.clone(), member.id);
     let service = Arc::new(ScanService::new(
         ServiceConfig {
@@ -161,7 +171,7 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
         },
         log,
         Arc::new(book.clone()),
-        Arc::new(NothingIssued),
+        issuer.clone(),
         Arc::new(book),
         Arc::new(SwarmForwarder::new(ledger.clone(), host.clone())),
         Arc::new(keys.records()),
@@ -199,6 +209,8 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
         host: host.clone(),
         engine: engine.clone(),
         scans: service.clone(),
+        issuer,
+        issuing: tokio::sync::Mutex::default(),
         member_name: member.name.clone(),
         config,
     });
@@ -296,6 +308,19 @@ async fn open_ledger(
     };
     Ok(Arc::new(
         blocking(move || Ledger::open(&dir, &genesis, options)).await??,
+    ))
+}
+
+/// Opens the issuer's store; its batches are read from disk.
+async fn open_issuer(
+    dir: &DataDir,
+    keys: &NodeKeys,
+    owner: MemberId,
+    ledger: Arc<Ledger>,
+) -> Result<Arc<IssuerStore>, RunError> {
+    let (codes, key) = (dir.codes(), keys.storage());
+    Ok(Arc::new(
+        blocking(move || IssuerStore::open(codes, key, owner, ledger)).await??,
     ))
 }
 

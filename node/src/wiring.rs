@@ -13,8 +13,8 @@ use tally_swarm::{Host, Peer, Refusal, ServeLimits};
 
 use crate::chain::{Chain, Submitter};
 use crate::scans::{
-    AnchorError, Anchored, Anchorer, ClaimCheck, CodeBook, ForwardError, Forwarder, Issuer,
-    MAX_FORWARD_BYTES, Product, RecordKeys, ScanService, ScannedCode, UnitFinding,
+    AnchorError, Anchored, Anchorer, CodeBook, ForwardError, Forwarder, MAX_FORWARD_BYTES, Product,
+    RecordKeys, ScanService,
 };
 
 /// Protocol by which a scan of another member's code travels to its issuer.
@@ -97,23 +97,6 @@ impl RecordKeys for LedgerBook {
         entry
             .map(|m| m.nodes.iter().map(|n| n.records).collect())
             .unwrap_or_default()
-    }
-}
-
-/// The issuer of a node that has issued nothing: every code of its own products is one it did not issue.
-#[derive(Debug, Clone, Copy)]
-pub struct NothingIssued;
-
-impl Issuer for NothingIssued {
-    fn verify(&self, _code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
-        (
-            UnitFinding::Unknown,
-            if claim.is_some() {
-                ClaimCheck::Wrong
-            } else {
-                ClaimCheck::Absent
-            },
-        )
     }
 }
 

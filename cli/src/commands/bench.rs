@@ -29,6 +29,7 @@ pub(super) fn run(ctx: &Context, command: &BenchCommand) -> Result<()> {
                     "incorrect",
                     "the match and the plain join differ",
                 )
+                .told()
                 .into())
             }
         }

@@ -55,28 +55,19 @@ fn verify(ctx: &Context, args: &VerifyArgs) -> Result<()> {
         "codes_verify",
         &json!({"code": args.code, "claim": args.claim}),
     )?;
-    let verdict = text_at(&answer, "verdict").to_owned();
-    if verdict.starts_with("genuine") {
-        ctx.show(&answer, None);
-        return Ok(());
+    ctx.show(&answer, None);
+    match text_at(&answer, "verdict") {
+        verdict if verdict.starts_with("genuine") => Ok(()),
+        "cannot_verify_now" => {
+            let what = "the code cannot be verified now: its issuer does not answer";
+            let failure = Failure::new(Exit::Failed, "cannot_verify_now", what).told();
+            Err(failure
+                .next("try again later; the code may well be genuine")
+                .into())
+        }
+        verdict => {
+            let what = format!("the code is not good: {verdict}");
+            Err(Failure::new(Exit::NotVerified, verdict, what).told().into())
+        }
     }
-    if verdict == "cannot_verify_now" {
-        let failure = Failure::new(
-            Exit::Failed,
-            &verdict,
-            "the code cannot be verified now: its issuer does not answer",
-        );
-        return Err(failure
-            .next("try again later; the code may well be genuine")
-            .into());
-    }
-    let mut failure = Failure::new(
-        Exit::NotVerified,
-        &verdict,
-        format!("the code is not good: {verdict}"),
-    );
-    if let Some(message) = answer.get("message").and_then(serde_json::Value::as_str) {
-        failure = failure.next(message);
-    }
-    Err(failure.into())
 }

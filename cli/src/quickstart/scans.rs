@@ -49,6 +49,7 @@ impl Client {
             .header("host", &self.address)
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(bytes)))?;
+        self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
         let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER)
@@ -82,12 +83,15 @@ impl Client {
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) verdicts: BTreeMap<String, u64>,
+    /// Verdicts other than the one that was due.
+    pub(crate) wrong: u64,
     /// Scans that were turned away because the source had tried too many wrong codes.
     pub(crate) slowed: u64,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, verdict: &str) {
+    pub(crate) fn add(&mut self, verdict: &str, due: &str) {
+        self.wrong += u64::from(verdict != due);
         *self.verdicts.entry(verdict.to_owned()).or_default() += 1;
     }
 

@@ -11,7 +11,7 @@ use tally_codes::batch::{BatchBuild, BatchSpec, Deriver};
 use tally_codes::ff1::{LANES, Permutation};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, SecretKey};
-use tally_codes::verdict::{BatchChecker, BatchRow, BatchStatus, check};
+use tally_codes::verdict::{BatchChecker, BatchStatus, check};
 
 fn rate(what: &str, n: u64, run: impl FnOnce()) {
     let start = Instant::now();
@@ -61,14 +61,19 @@ fn main() -> Result<(), tally_codes::Error> {
         }
     });
     let checker = BatchChecker::new(&issuer, issuer.current(), &keys, spec);
-    let table = [BatchRow {
-        batch: &checker,
-        anchored: Some(BatchStatus::Active),
-    }];
     let serial = deriver.unit(count / 2)?.serial;
     rate("checks, one thread", 100_000, || {
         for _ in 0..100_000 {
-            black_box(check(&issuer, &table, spec.gtin(), serial).is_ok());
+            black_box(
+                check::<tally_codes::Error>(
+                    &issuer,
+                    &std::iter::once(&checker),
+                    spec.gtin(),
+                    serial,
+                    |_| Ok(Some(BatchStatus::Active)),
+                )
+                .is_ok(),
+            );
         }
     });
     Ok(())

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::batch::BatchSpec;
 use crate::ff1::Permutation;
 use crate::gs1::Gtin;
-use crate::keys::{BatchKeys, IssuerKeys, KeyEpoch};
+use crate::keys::{BatchKeys, IssuerKeys, KeyEpoch, MAX_EPOCHS};
 use crate::unit::{Serial, TagMac, decipher};
 
 /// What a person who scans a code is told. None accuses that person.
@@ -117,15 +117,6 @@ impl BatchChecker {
     }
 }
 
-/// A row of the table that codes are checked against.
-#[derive(Clone, Copy)]
-pub struct BatchRow<'a> {
-    /// The batch.
-    pub batch: &'a BatchChecker,
-    /// Its status in the ledger; `None` if it is not anchored there, or not as it was made here.
-    pub anchored: Option<BatchStatus>,
-}
-
 /// What a check finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckResult {
@@ -135,6 +126,8 @@ pub enum CheckResult {
         row: usize,
         /// Index of the unit within its issuer.
         index: u64,
+        /// Where the batch is in its life.
+        status: BatchStatus,
     },
     /// No key of this issuer made it.
     Unknown,
@@ -174,51 +167,58 @@ impl AlarmReason {
 }
 
 /// Checks a code against the issuer's live epochs and `table`, which should hold every batch of the issuer, anchored or not: only
-/// the keys in it raise alarms. Tags are compared in constant time. At most one tag for each epoch, and for a code that is not valid one
-/// for each epoch and batch.
+/// the keys in it raise alarms. `anchored` says where the batch of a row is in its life, `None` if the ledger does not have it, or
+/// not as it was made here; it is asked once or twice, for batches whose key made the code. Tags are compared in constant time.
 ///
 /// # Errors
-/// [`Error::Internal`] alone, if a live epoch has no key.
-pub fn check(
+/// What `anchored` returns, and [`Error::Internal`].
+pub fn check<'a, E: From<Error>>(
     issuer: &IssuerKeys,
-    table: &[BatchRow<'_>],
+    table: &(impl Iterator<Item = &'a BatchChecker> + Clone),
     gtin: &Gtin,
     serial: Serial,
-) -> Result<CheckResult, Error> {
-    let mut plain = Vec::with_capacity(crate::keys::MAX_EPOCHS);
+    mut anchored: impl FnMut(usize) -> Result<Option<BatchStatus>, E>,
+) -> Result<CheckResult, E> {
+    let mut plain = Vec::with_capacity(MAX_EPOCHS);
     for epoch in issuer.live() {
         let permutation = Permutation::new(issuer.permutation_key(epoch)?, gtin.as_bytes());
         plain.push((epoch, decipher(&permutation, serial)));
     }
-    let right = |row: &BatchRow<'_>, unit| row.batch.tag.is_right(gtin, unit);
-    let home = |row: &BatchRow<'_>, epoch, index| {
-        row.batch.epoch == epoch && row.batch.spec.gtin() == gtin && row.batch.spec.contains(index)
-    };
+    let mut alarm = None;
     for (epoch, unit) in &plain {
-        for (at, row) in table.iter().enumerate() {
-            if row.anchored.is_some() && home(row, *epoch, unit.index) && right(row, *unit) {
-                return Ok(CheckResult::Valid {
-                    row: at,
-                    index: unit.index,
-                });
+        for (row, batch) in table.clone().enumerate() {
+            let home = batch.epoch == *epoch
+                && batch.spec.gtin() == gtin
+                && batch.spec.contains(unit.index);
+            if !home || !batch.tag.is_right(gtin, *unit) {
+                continue;
+            }
+            let index = unit.index;
+            match anchored(row)? {
+                Some(status) => return Ok(CheckResult::Valid { row, index, status }),
+                None => {
+                    alarm = Some(Alarm {
+                        row,
+                        index,
+                        reason: AlarmReason::NotAnchored,
+                    });
+                }
             }
         }
     }
-    for (epoch, unit) in &plain {
-        for (at, row) in table.iter().enumerate() {
-            if right(row, *unit) {
-                let reason = if home(row, *epoch, unit.index) {
-                    AlarmReason::NotAnchored
-                } else {
-                    AlarmReason::OutsideBatch
-                };
-                return Ok(CheckResult::OutsideAnchoredRange(Alarm {
-                    row: at,
-                    index: unit.index,
-                    reason,
-                }));
-            }
+    // Every key of the issuer is tried, so that a code made with one outside its own batch is noticed.
+    for (_, unit) in &plain {
+        if alarm.is_some() {
+            break;
         }
+        alarm = table
+            .clone()
+            .position(|batch| batch.tag.is_right(gtin, *unit))
+            .map(|row| Alarm {
+                row,
+                index: unit.index,
+                reason: AlarmReason::OutsideBatch,
+            });
     }
-    Ok(CheckResult::Unknown)
+    Ok(alarm.map_or(CheckResult::Unknown, CheckResult::OutsideAnchoredRange))
 }

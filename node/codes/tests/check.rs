@@ -5,7 +5,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tally_codes::batch::{BatchSpec, Deriver};
 use tally_codes::gs1::Gtin;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, KeyEpoch};
-use tally_codes::verdict::{Alarm, AlarmReason, BatchChecker, BatchRow, BatchStatus, check};
+use tally_codes::verdict::{Alarm, AlarmReason, BatchChecker, BatchStatus, check};
 use tally_codes::{CheckResult, Serial, Verdict};
 
 const ONE: &str = "09521234543213";
@@ -73,16 +73,11 @@ impl World {
         serial: Serial,
         anchored: &[Option<BatchStatus>],
     ) -> CheckResult {
-        let table: Vec<_> = self
-            .batches
-            .iter()
-            .zip(anchored)
-            .map(|(b, anchored)| BatchRow {
-                batch: &b.checker,
-                anchored: *anchored,
-            })
-            .collect();
-        check(&self.issuer, &table, &gtin(product), serial).unwrap()
+        let table = self.batches.iter().take(anchored.len()).map(|b| &b.checker);
+        check::<tally_codes::Error>(&self.issuer, &table, &gtin(product), serial, |row| {
+            Ok(anchored[row])
+        })
+        .unwrap()
     }
 }
 
@@ -100,7 +95,11 @@ fn every_issued_unit_is_found_in_its_batch() {
             let serial = world.forge(row, product, index);
             assert_eq!(
                 world.check(product, serial, &ALL),
-                CheckResult::Valid { row, index }
+                CheckResult::Valid {
+                    row,
+                    index,
+                    status: ALL[row].unwrap()
+                }
             );
             let other = if product == ONE { TWO } else { ONE };
             assert_eq!(
@@ -192,7 +191,11 @@ fn a_retired_epoch_is_unknown() {
     assert_eq!(world.check(ONE, old, &ALL), CheckResult::Unknown);
     assert_eq!(
         world.check(ONE, new, &ALL),
-        CheckResult::Valid { row: 2, index: 205 }
+        CheckResult::Valid {
+            row: 2,
+            index: 205,
+            status: BatchStatus::Recalled
+        }
     );
 }
 

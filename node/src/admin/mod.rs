@@ -1,6 +1,7 @@
 //! The admin socket: one JSON request a line, answered by progress lines and one last line. The socket is the operator's
 //! alone (mode 0600), so whoever can connect may do everything.
 
+mod codes;
 mod ops;
 
 use std::io;

@@ -14,13 +14,13 @@ use tally_contracts::{Canonical, Record};
 use tally_ledger::{RecordPlace, cosigner_name, origin};
 use tally_merkle::{Note, Policy, TlogProof, Vkey};
 
-use super::{AdminError, Progress};
+use super::{AdminError, Progress, codes};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
 
 /// How long a record may wait for its block.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 fn args<T: DeserializeOwned>(args: Value) -> Result<T, AdminError> {
     let args = if args.is_null() { json!({}) } else { args };
@@ -33,11 +33,11 @@ fn args<T: DeserializeOwned>(args: Value) -> Result<T, AdminError> {
     })
 }
 
-fn usage(message: impl std::fmt::Display) -> AdminError {
+pub(super) fn usage(message: impl std::fmt::Display) -> AdminError {
     AdminError::new("usage", message.to_string(), "see the command's --help")
 }
 
-fn internal(message: impl std::fmt::Display) -> AdminError {
+pub(super) fn internal(message: impl std::fmt::Display) -> AdminError {
     AdminError::new("internal", message.to_string(), "read the node's log")
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn carry_out(
     node: &Arc<Node>,
     op: &str,
     given: Value,
-    _progress: Progress,
+    progress: Progress,
 ) -> Result<Value, AdminError> {
     match op {
         "status" => Ok(status(node)),
@@ -85,6 +85,8 @@ pub(super) async fn carry_out(
             Ok(json!({"size": size, "note": note}))
         }
         "product_add" => product_add(node, args(given)?).await,
+        "codes_issue" => codes::issue(node, args(given)?, progress).await,
+        "codes_verify" => codes::verify(node, args(given)?).await,
         "batches" => batches(node),
         "batch_activate" => {
             let a: BatchArgs = args(given)?;
@@ -120,7 +122,7 @@ pub(super) async fn carry_out(
     }
 }
 
-fn committed(id: &RecordId, place: RecordPlace) -> Value {
+pub(super) fn committed(id: &RecordId, place: RecordPlace) -> Value {
     json!({"record": id.to_string(), "height": place.height, "index": place.index})
 }
 
@@ -175,10 +177,15 @@ struct ProductArgs {
 
 async fn product_add(node: &Node, a: ProductArgs) -> Result<Value, AdminError> {
     let gtin: Gtin = a.gtin.parse().map_err(usage)?;
+    let brand = if a.brand.is_empty() {
+        node.member_name.clone()
+    } else {
+        a.brand
+    };
     let body = RegisterProduct {
         gtin,
         description: a.description,
-        brand: a.brand,
+        brand,
     };
     submit(&node.records, body.into()).await
 }

@@ -1,0 +1,89 @@
+//! Batches of unit codes, and scans of them whose verdicts are known beforehand.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::network::Network;
+use super::scans::{Client, Tally};
+
+/// Codes to sell.
+const SOLD: u64 = 10_000;
+/// Codes of the batch that is recalled, and of the one that is never activated.
+const OTHERS: u64 = 50;
+/// Different codes that are scanned once.
+const SCANS: usize = 300;
+
+/// The codes of the three batches.
+pub(crate) struct Batches {
+    pub(crate) issued: u64,
+    active: Vec<String>,
+    recalled: Vec<String>,
+    held: Vec<String>,
+}
+
+/// Issues three batches at the brand's node.
+pub(crate) fn issue(network: &Network, root: &Path, gtin: &str) -> Result<Batches> {
+    let brand = network.brand();
+    let make = |lot: &str, count: u64| -> Result<(String, Vec<String>)> {
+        let out = root.join(format!("codes-{lot}.csv"));
+        let made = brand.call(
+            "codes_issue",
+            &json!({"gtin": gtin, "lot": lot, "count": count, "out": out}),
+        )?;
+        let mut rows = csv::Reader::from_path(&out)?;
+        let urls: Vec<String> = rows
+            .records()
+            .map(|row| Ok(row?.get(0).context("a row without a link")?.to_owned()))
+            .collect::<Result<_>>()?;
+        anyhow::ensure!(
+            urls.len() as u64 == count,
+            "{} rows for {count} codes",
+            urls.len()
+        );
+        Ok((
+            made["batch"]
+                .as_str()
+                .context("an answer without a batch")?
+                .to_owned(),
+            urls,
+        ))
+    };
+    let (batch, active) = make("SPRING", SOLD)?;
+    brand.call("batch_activate", &json!({"batch": batch}))?;
+    let (batch, recalled) = make("SUMMER", OTHERS)?;
+    brand.call("batch_activate", &json!({"batch": batch}))?;
+    brand.call(
+        "batch_recall",
+        &json!({"batch": batch, "reason": "a wrong label"}),
+    )?;
+    let (_, held) = make("AUTUMN", OTHERS)?;
+    Ok(Batches {
+        issued: SOLD + 2 * OTHERS,
+        active,
+        recalled,
+        held,
+    })
+}
+
+/// Scans codes of each batch; a copied code is one that is scanned again and again.
+pub(crate) async fn scan(network: &Network, batches: &Batches, tally: &mut Tally) -> Result<()> {
+    let mut brand = Client::connect(&network.brand().http).await?;
+    let mut media = Client::connect(&network.media().http).await?;
+    for (i, code) in batches.active.iter().take(SCANS).enumerate() {
+        let client = if i % 4 == 0 { &mut media } else { &mut brand };
+        tally.add(&client.scan(code).await?, "genuine_first");
+    }
+    let copied = batches.active.first().context("no codes")?;
+    for _ in 0..5 {
+        tally.add(&brand.scan(copied).await?, "genuine_repeat");
+    }
+    for code in batches.recalled.iter().take(5) {
+        tally.add(&brand.scan(code).await?, "recalled");
+    }
+    for code in batches.held.iter().take(5) {
+        tally.add(&media.scan(code).await?, "not_released");
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Issuing unit codes, and looking at one without counting it as a scan.
+
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tally_codes::gs1::UrlBase;
+use tally_contracts::records::{Body, Gtin, Lot};
+use tally_contracts::state;
+
+use super::ops::{DEADLINE, committed, internal, usage};
+use super::{AdminError, Progress};
+use crate::gateway::parse_link_url;
+use crate::issuer::{BatchMeta, IssuerError, IssuerStore, NewBatch};
+use crate::runtime::Node;
+
+/// Arguments of `codes_issue`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IssueArgs {
+    gtin: String,
+    lot: String,
+    count: u64,
+    out: PathBuf,
+}
+
+/// Arguments of `codes_verify`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VerifyArgs {
+    code: String,
+    #[serde(default)]
+    claim: Option<String>,
+}
+
+impl From<IssuerError> for AdminError {
+    fn from(error: IssuerError) -> Self {
+        if error.is_disk_full() {
+            Self::new(
+                "disk_full",
+                error.to_string(),
+                "free disk space; no batch was made",
+            )
+        } else {
+            Self::new("issuer", error.to_string(), "read the node's log")
+        }
+    }
+}
+
+/// Makes a batch, writes the printer's file, and announces the batch to the ledger.
+pub(super) async fn issue(
+    node: &Arc<Node>,
+    a: IssueArgs,
+    progress: Progress,
+) -> Result<Value, AdminError> {
+    let gtin: Gtin = a.gtin.parse().map_err(usage)?;
+    let lot: Lot = a.lot.parse().map_err(usage)?;
+    let base = UrlBase::parse(&node.config.http.base_url).map_err(usage)?;
+    // One batch at a time: its first index is the one after the last batch in the ledger.
+    let _turn = node.issuing.lock().await;
+    let ledger = node.chain.ledger();
+    let product = state::product(ledger.state(), &gtin)
+        .map_err(internal)?
+        .ok_or_else(|| {
+            AdminError::new(
+                "refused",
+                format!("GTIN {} is not registered", gtin.as_str()),
+                "register it: `tally product add`",
+            )
+        })?;
+    if product.owner != node.chain.member() {
+        let message = format!("GTIN {} belongs to another member", gtin.as_str());
+        return Err(AdminError::new(
+            "refused",
+            message,
+            "only its owner issues codes for it",
+        ));
+    }
+    let first_index = state::next_index(ledger.state(), &node.chain.member()).map_err(internal)?;
+    let new = NewBatch {
+        gtin,
+        lot,
+        count: a.count,
+        first_index,
+    };
+    let (issuer, out) = (node.issuer.clone(), a.out.clone());
+    let meta = tokio::task::spawn_blocking(move || make(&issuer, &new, &base, &out, &progress))
+        .await
+        .map_err(internal)??;
+    let body = Body::from(meta.to_record(None));
+    let done = match node.records.submit(&body, DEADLINE).await {
+        Ok((record, place)) => committed(&record, place),
+        Err(e) => {
+            // Codes of a batch that the ledger refuses would never verify: nobody must print them.
+            let _ = std::fs::remove_file(&a.out);
+            return Err(e.into());
+        }
+    };
+    Ok(json!({
+        "batch": meta.id.to_string(),
+        "count": meta.count,
+        "first_index": meta.first_index,
+        "unit_root": meta.unit_root.to_string(),
+        "out": a.out,
+        "record": done["record"],
+        "height": done["height"],
+    }))
+}
+
+/// The printer's file appears whole, readable by its owner alone, because claim codes stand in it.
+fn make(
+    issuer: &IssuerStore,
+    new: &NewBatch,
+    base: &UrlBase,
+    out: &Path,
+    progress: &Progress,
+) -> Result<BatchMeta, AdminError> {
+    let file_error = |e: std::io::Error| {
+        AdminError::new(
+            "file",
+            format!("{}: {e}", out.display()),
+            "give --out a new file in a folder that this node may write to",
+        )
+    };
+    let mut temporary = out.as_os_str().to_owned();
+    temporary.push(".unfinished");
+    let temporary = PathBuf::from(temporary);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(file_error)?;
+    let mut rows = BufWriter::new(file);
+    let made = issuer
+        .prepare_batch(new, base, &mut rows, &mut |done, total| {
+            progress.report("codes", done, total)
+        })
+        .map_err(AdminError::from)
+        .and_then(|meta| {
+            rows.flush()
+                .and_then(|()| rows.get_ref().sync_all())
+                .map_err(file_error)?;
+            std::fs::rename(&temporary, out).map_err(file_error)?;
+            Ok(meta)
+        });
+    if made.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    made
+}
+
+/// What is known of a code, without a scan.
+pub(super) async fn verify(node: &Arc<Node>, a: VerifyArgs) -> Result<Value, AdminError> {
+    let code = parse_link_url(&a.code).map_err(usage)?;
+    let known = node.scans.look(&code).await.map_err(internal)?;
+    let claim = a.claim.map(|claim| {
+        let outcome = node.issuer.verify(code.gtin(), code.serial(), Some(&claim));
+        format!("{:?}", outcome.claim).to_lowercase()
+    });
+    Ok(json!({
+        "verdict": known.verdict.name(),
+        "count": known.count,
+        "product": known.product.map(|p| p.description),
+        "claim": claim,
+    }))
+}

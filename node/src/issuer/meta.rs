@@ -1,0 +1,129 @@
+//! What a batch is, as it stands in its sealed file.
+
+use tally_codes::batch::BatchSpec;
+use tally_codes::keys::{BatchKeys, KeyEpoch};
+use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
+use tally_contracts::ids::{BatchId, MemberId};
+use tally_contracts::records::{ExpiryDate, Gtin, IssueBatch, Lot, batch_id};
+use tally_merkle::Hash;
+use zeroize::Zeroizing;
+
+use super::IssuerError;
+
+const VERSION: u8 = 1;
+
+/// A batch as it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchMeta {
+    /// Its ID.
+    pub id: BatchId,
+    /// The product.
+    pub gtin: Gtin,
+    /// The lot.
+    pub lot: Lot,
+    /// Index of the first unit within the issuer.
+    pub first_index: u64,
+    /// Units.
+    pub count: u64,
+    /// The key epoch of its codes.
+    pub epoch: u32,
+    /// Root of the tree of unit codes.
+    pub unit_root: Hash,
+    /// Root of the tree of nullifiers.
+    pub redemption_root: Hash,
+}
+
+impl BatchMeta {
+    /// The record that announces the batch.
+    #[must_use]
+    pub fn to_record(&self, expires: Option<ExpiryDate>) -> IssueBatch {
+        IssueBatch {
+            gtin: self.gtin,
+            lot: self.lot.clone(),
+            first_index: self.first_index,
+            count: self.count,
+            unit_root: self.unit_root,
+            redemption_root: self.redemption_root,
+            expires,
+        }
+    }
+
+    /// Which units it has.
+    pub(super) fn spec(&self) -> Result<BatchSpec, tally_codes::Error> {
+        let gtin = tally_codes::gs1::Gtin::from_bytes(self.gtin.as_bytes())?;
+        BatchSpec::new(gtin, self.first_index, self.count)
+    }
+
+    /// The name of its directory. The root stands in it, as a batch may be made anew under one ID before any of them is anchored.
+    pub(super) fn dir_name(&self) -> String {
+        let root: String = self.unit_root.to_string().chars().take(16).collect();
+        format!("{:09x}-{root}", self.first_index)
+    }
+
+    /// Version, what it is, then the keys.
+    pub(super) fn to_secret_bytes(&self, keys: &BatchKeys) -> Zeroizing<Vec<u8>> {
+        let mut w = Writer::new();
+        w.u8(VERSION);
+        self.gtin.write(&mut w);
+        self.lot.write(&mut w);
+        w.u64(self.first_index)
+            .u64(self.count)
+            .u32(self.epoch)
+            .raw(self.unit_root.as_bytes())
+            .raw(self.redemption_root.as_bytes());
+        let (head, keys) = (w.into_bytes(), keys.to_secret_bytes());
+        let mut out = Zeroizing::new(Vec::with_capacity(head.len() + keys.len()));
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&keys);
+        out
+    }
+
+    /// Reads [`Self::to_secret_bytes`]; the error says what is wrong.
+    pub(super) fn from_secret_bytes(
+        owner: &MemberId,
+        bytes: &[u8],
+    ) -> Result<(Self, BatchKeys), String> {
+        let mut r = Reader::new(bytes);
+        let meta = Self::read(owner, &mut r).map_err(|e| e.to_string())?;
+        let keys = bytes.get(bytes.len() - r.left()..).unwrap_or_default();
+        let keys = BatchKeys::from_secret_bytes(keys).map_err(|e| e.to_string())?;
+        meta.spec().map_err(|e| e.to_string())?;
+        Ok((meta, keys))
+    }
+
+    fn read(owner: &MemberId, r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.version("batch file version", VERSION)?;
+        let (gtin, lot) = (Gtin::read(r)?, Lot::read(r)?);
+        let first_index = r.u64("first index")?;
+        Ok(Self {
+            id: batch_id(owner, &gtin, &lot, first_index),
+            gtin,
+            lot,
+            first_index,
+            count: r.u64("count")?,
+            epoch: r.u32("key epoch")?,
+            unit_root: Hash(r.array("unit root")?),
+            redemption_root: Hash(r.array("redemption root")?),
+        })
+    }
+
+    pub(super) const fn key_epoch(&self) -> KeyEpoch {
+        KeyEpoch(self.epoch)
+    }
+
+    /// Whether the ledger's batch is this one.
+    pub(super) fn is(&self, anchored: &super::AnchoredBatch) -> bool {
+        self.first_index == anchored.first_index
+            && self.count == anchored.count
+            && self.unit_root == anchored.unit_root
+            && self.redemption_root == anchored.redemption_root
+    }
+}
+
+/// What is wrong with a stored batch, as an error.
+pub(super) fn damaged(path: &std::path::Path, what: impl Into<String>) -> IssuerError {
+    IssuerError::Damaged {
+        path: path.into(),
+        what: what.into(),
+    }
+}

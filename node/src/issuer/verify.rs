@@ -1,0 +1,309 @@
+//! Verifying codes and opening units.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tally_codes::batch::{UnitOpening, verify_unit_opening};
+use tally_codes::claim::ClaimOutcome;
+use tally_codes::verdict::{self, AlarmReason, check};
+use tally_codes::{CheckResult, Serial};
+use tally_contracts::ids::BatchId;
+use tally_contracts::records::Gtin;
+use tally_contracts::state::{self, BatchStatus};
+use tally_ledger::Ledger;
+use tally_merkle::Hash;
+
+use super::meta::damaged;
+use super::store::{Loaded, Loadout, TREES_FILE};
+use super::trees::TreeFile;
+use super::{IssuerError, IssuerStore};
+use crate::files::FileError;
+use crate::scans::{ClaimCheck, Issuer, ScannedCode, UnitFinding, UnitRef};
+
+/// A batch as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnchoredBatch {
+    /// Index of the first unit.
+    pub first_index: u64,
+    /// Units.
+    pub count: u64,
+    /// Where it is in its life.
+    pub status: BatchStatus,
+    /// Root of the tree of unit codes.
+    pub unit_root: Hash,
+    /// Root of the tree of nullifiers.
+    pub redemption_root: Hash,
+}
+
+/// The batches in the ledger's state.
+pub trait AnchoredBatches: Send + Sync {
+    /// The batch of an ID; `None` if it is not anchored.
+    ///
+    /// # Errors
+    /// Why the ledger cannot be asked now.
+    fn batch(&self, id: &BatchId) -> Result<Option<AnchoredBatch>, String>;
+}
+
+impl AnchoredBatches for Ledger {
+    fn batch(&self, id: &BatchId) -> Result<Option<AnchoredBatch>, String> {
+        let batch = state::batch(self.state(), id).map_err(|e| e.to_string())?;
+        Ok(batch.map(|b| AnchoredBatch {
+            first_index: b.first_index,
+            count: b.count,
+            status: b.status,
+            unit_root: b.unit_root,
+            redemption_root: b.redemption_root,
+        }))
+    }
+}
+
+/// What is known of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// It is a unit of an anchored batch.
+    Issued {
+        /// The batch.
+        batch: BatchId,
+        /// Index of the unit within the issuer.
+        index: u64,
+        /// Where the batch is in its life.
+        status: BatchStatus,
+    },
+    /// It is not.
+    Unknown,
+    /// The ledger cannot be asked now.
+    Unavailable,
+}
+
+/// What is known of a code and of the claim code that came with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyOutcome {
+    /// The unit code.
+    pub finding: Finding,
+    /// The claim code; absent if the unit is not issued.
+    pub claim: ClaimOutcome,
+}
+
+/// Shows that a unit is in an anchored batch, to be put beside a proof of the batch's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitProof {
+    /// The batch.
+    pub batch: BatchId,
+    /// Units of the batch.
+    pub count: u64,
+    /// The anchored root.
+    pub unit_root: Hash,
+    /// Opens the unit's leaf under it.
+    pub opening: UnitOpening,
+}
+
+/// How often what was found, since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Codes verified.
+    pub checks: u64,
+    /// Of these: no key of ours made them. Many in a short time are guesses.
+    pub tag_failures: u64,
+    /// Of these: a key of ours made them, outside their batch. Somebody inside prints codes.
+    pub alarms_outside_batch: u64,
+    /// Of these: of a batch that is not anchored. Printed too early, or never announced.
+    pub alarms_not_anchored: u64,
+    /// Claim codes that were not those of their unit.
+    pub wrong_claims: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Tally {
+    checks: AtomicU64,
+    tag_failures: AtomicU64,
+    alarms_outside_batch: AtomicU64,
+    alarms_not_anchored: AtomicU64,
+    wrong_claims: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl IssuerStore {
+    /// Verifies a code as it was read, and the claim code as it was typed. A right code outside the anchored batches is unknown to the asker,
+    /// is counted as an alarm and logged. Microseconds; one look into the ledger for a code that a key of ours made.
+    #[must_use]
+    pub fn verify(&self, gtin: &Gtin, serial: &str, claim: Option<&str>) -> VerifyOutcome {
+        count(&self.tally.checks);
+        let loadout = self.loadout();
+        let unknown = VerifyOutcome {
+            finding: Finding::Unknown,
+            claim: ClaimOutcome::Absent,
+        };
+        let found = match self.find(&loadout, gtin, serial) {
+            Ok(found) => found,
+            Err(e) => {
+                tracing::warn!(error = %e, "a code cannot be verified now");
+                return VerifyOutcome {
+                    finding: Finding::Unavailable,
+                    ..unknown
+                };
+            }
+        };
+        let Some((batch, index, status)) = found else {
+            return unknown;
+        };
+        let claim = match batch.deriver(&loadout.issuer).and_then(|d| d.unit(index)) {
+            Ok(unit) => ClaimOutcome::of(claim, &unit.claim),
+            Err(e) => {
+                tracing::error!(error = %e, batch = %batch.meta.id, "a unit of a batch cannot be derived");
+                return VerifyOutcome {
+                    finding: Finding::Unavailable,
+                    ..unknown
+                };
+            }
+        };
+        if claim == ClaimOutcome::Wrong {
+            count(&self.tally.wrong_claims);
+        }
+        VerifyOutcome {
+            finding: Finding::Issued {
+                batch: batch.meta.id,
+                index,
+                status,
+            },
+            claim,
+        }
+    }
+
+    /// Opens the leaf of a unit in its batch's tree, checked against the anchored root. About a millisecond.
+    ///
+    /// # Errors
+    /// [`IssuerError::NotIssued`], [`IssuerError::Unavailable`], [`IssuerError::Damaged`] if the stored tree does not lead to the root.
+    pub fn proof(&self, gtin: &Gtin, serial: &str) -> Result<UnitProof, IssuerError> {
+        let loadout = self.loadout();
+        let (batch, index, _) = self
+            .find(&loadout, gtin, serial)?
+            .ok_or(IssuerError::NotIssued)?;
+        let (meta, path) = (&batch.meta, batch.dir.join(TREES_FILE));
+        let trees = TreeFile::open(&path, meta.count).map_err(FileError::new("open", &path))?;
+        let opening = batch
+            .deriver(&loadout.issuer)?
+            .unit_opening(index, |level, position| {
+                trees
+                    .unit_node(level, position)
+                    .map_err(|e| IssuerError::from(FileError::new("read", &path)(e)))
+            })?;
+        verify_unit_opening(&meta.unit_root, meta.count, &opening)
+            .map_err(|_| damaged(&path, "a stored node does not lead to the anchored root"))?;
+        Ok(UnitProof {
+            batch: meta.id,
+            count: meta.count,
+            unit_root: meta.unit_root,
+            opening,
+        })
+    }
+
+    /// How often what was found.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        Counters {
+            checks: get(&self.tally.checks),
+            tag_failures: get(&self.tally.tag_failures),
+            alarms_outside_batch: get(&self.tally.alarms_outside_batch),
+            alarms_not_anchored: get(&self.tally.alarms_not_anchored),
+            wrong_claims: get(&self.tally.wrong_claims),
+        }
+    }
+
+    /// The unit of a code, if it is in an anchored batch.
+    fn find<'a>(
+        &self,
+        loadout: &'a Loadout,
+        gtin: &Gtin,
+        serial: &str,
+    ) -> Result<Option<(&'a Loaded, u64, BatchStatus)>, IssuerError> {
+        let gtin = tally_codes::gs1::Gtin::from_bytes(gtin.as_bytes())?;
+        let Ok(serial) = serial.parse::<Serial>() else {
+            count(&self.tally.tag_failures);
+            return Ok(None);
+        };
+        let table = loadout.batches.iter().map(|b| &b.checker);
+        let mut status = None;
+        let found = check(&loadout.issuer, &table, &gtin, serial, |row| {
+            status = loadout
+                .batches
+                .get(row)
+                .map(|b| self.anchored(b))
+                .transpose()?
+                .flatten();
+            Ok::<_, IssuerError>(status.map(|s| match s {
+                BatchStatus::Issued => verdict::BatchStatus::Issued,
+                BatchStatus::Active => verdict::BatchStatus::Active,
+                BatchStatus::Recalled => verdict::BatchStatus::Recalled,
+            }))
+        })?;
+        match found {
+            CheckResult::Valid { row, index, .. } => Ok(loadout
+                .batches
+                .get(row)
+                .zip(status)
+                .map(|(b, status)| (&**b, index, status))),
+            CheckResult::Unknown => {
+                count(&self.tally.tag_failures);
+                Ok(None)
+            }
+            CheckResult::OutsideAnchoredRange(alarm) => {
+                count(match alarm.reason {
+                    AlarmReason::OutsideBatch => &self.tally.alarms_outside_batch,
+                    AlarmReason::NotAnchored => &self.tally.alarms_not_anchored,
+                });
+                let batch = loadout
+                    .batches
+                    .get(alarm.row)
+                    .map(|b| b.meta.id.to_string());
+                tracing::warn!(
+                    reason = alarm.reason.name(),
+                    batch,
+                    index = alarm.index,
+                    "a code was made with our keys outside the anchored batches"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// The status of a batch, if the ledger has it as it was made here.
+    fn anchored(&self, batch: &Loaded) -> Result<Option<BatchStatus>, IssuerError> {
+        let anchored = self
+            .ledger
+            .batch(&batch.meta.id)
+            .map_err(|reason| IssuerError::Unavailable { reason })?;
+        Ok(anchored.filter(|a| batch.meta.is(a)).map(|a| a.status))
+    }
+}
+
+impl Issuer for IssuerStore {
+    fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
+        let outcome = Self::verify(self, code.gtin(), code.serial(), claim);
+        let finding = match outcome.finding {
+            Finding::Issued {
+                batch,
+                index,
+                status,
+            } => {
+                let unit = UnitRef { batch, index };
+                match status {
+                    BatchStatus::Active => UnitFinding::Released(unit),
+                    BatchStatus::Issued => UnitFinding::NotReleased(unit),
+                    BatchStatus::Recalled => UnitFinding::Recalled(unit),
+                }
+            }
+            Finding::Unknown => UnitFinding::Unknown,
+            Finding::Unavailable => UnitFinding::Unavailable,
+        };
+        let claim = match outcome.claim {
+            // A typing error is no guess: it is as if nothing had come.
+            ClaimOutcome::Absent | ClaimOutcome::Mistyped => ClaimCheck::Absent,
+            ClaimOutcome::Right => ClaimCheck::Right,
+            ClaimOutcome::Wrong => ClaimCheck::Wrong,
+        };
+        (finding, claim)
+    }
+}
