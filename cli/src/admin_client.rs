@@ -205,7 +205,7 @@ mod tests {
                 .unwrap();
         let mut news = Vec::new();
         let answer = client.call("codes_issue", &json!({"count": 3}), &mut |p| {
-            news.push(p.clone())
+            news.push(p.clone());
         });
         (answer, news, node.join().unwrap())
     }

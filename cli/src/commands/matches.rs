@@ -14,7 +14,7 @@ pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
             "no matches yet: `tally match request --help` tells how",
         ),
         MatchCommand::Show { session } => {
-            ctx.show(&ctx.ask("match_show", &json!({"session": session}))?, None)
+            ctx.show(&ctx.ask("match_show", &json!({"session": session}))?, None);
         }
         MatchCommand::Cancel { session } => ctx.show(
             &ctx.ask("match_cancel", &json!({"session": session}))?,

@@ -68,7 +68,7 @@ fn own(ctx: &Context) -> Result<Target> {
     match at.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => at.set_ip(IpAddr::from([127, 0, 0, 1])),
         IpAddr::V6(ip) if ip.is_unspecified() => {
-            at.set_ip(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))
+            at.set_ip(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
         }
         _ => {}
     }

@@ -138,7 +138,7 @@ fn make(
     let mut rows = BufWriter::new(file);
     let made = issuer
         .prepare_batch(new, base, &mut rows, &mut |done, total| {
-            progress.report("codes", done, total)
+            progress.report("codes", done, total);
         })
         .map_err(AdminError::from)
         .and_then(|meta| {

@@ -301,11 +301,11 @@ pub async fn psi_party() -> Result<(), Error> {
             let found = rows
                 .iter()
                 .filter_map(|r| values.get(usize::try_from(*r).ok()?))
-                .map(|v| v.as_str());
+                .map(String::as_str);
             (rows.len() as u64, digest(found))
         }
         Outcome::Published { value } => (u64::try_from(*value).unwrap_or(0), String::new()),
-        _ => (0, String::new()),
+        Outcome::Served => (0, String::new()),
     };
     let traffic = host.traffic();
     let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|e| Error::Io {

@@ -72,7 +72,7 @@ pub fn run_gossip(
                         match chain.take(&record, false) {
                             Ok(_) => {}
                             Err(SubmitError::Refused(reason)) => {
-                                tracing::debug!(%reason, "refused a record from a peer")
+                                tracing::debug!(%reason, "refused a record from a peer");
                             }
                             Err(e) => tracing::warn!(error = %e, "left out a record from a peer"),
                         }

@@ -29,7 +29,7 @@ pub(super) fn write(path: &Path, count: u64, trees: &BatchTrees) -> Result<(), F
         out.write_all(&count.to_be_bytes())?;
         for level in [&trees.unit, &trees.redemption]
             .into_iter()
-            .flat_map(|t| t.levels())
+            .flat_map(tally_codes::batch::UpperLevels::levels)
         {
             for node in level {
                 out.write_all(node.as_bytes())?;
