@@ -108,7 +108,7 @@ pub(crate) struct ScanArgs {
     /// Makes a repeated request count once
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
-    /// Ask this gateway, http://HOST[:PORT][/PATH], instead of the configured node's
+    /// Ask the gateway at this http address (host, port and path), instead of the configured node's
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Write the signed receipt here

@@ -158,7 +158,7 @@ fn gtin(i: u64) -> String {
     format!("{body}{}", (10 - sum % 10) % 10)
 }
 
-/// What [`bench`] measured; every time is for all blocks together.
+/// What [`bench()`] measured; every time is for all blocks together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BenchReport {
     /// Blocks committed.
