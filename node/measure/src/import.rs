@@ -183,8 +183,11 @@ impl People {
         for (line, id) in results {
             self.report.rows += 1;
             match id {
-                Ok(id) => {
-                    if !self.seen.insert(id) {
+                Ok(found) => {
+                    if found.unassigned {
+                        self.report.unassigned.add(line, self.keep);
+                    }
+                    if !self.seen.insert(found.id) {
                         self.report.duplicates.add(line, self.keep);
                     }
                 }

@@ -29,7 +29,7 @@ pub use dense::DenseRange;
 pub use error::Error;
 pub use identifier::{Identifier, MAX_IDENTIFIER_BYTES};
 pub use import::{Import, ImportOptions, import};
-pub use normalise::{Normaliser, Region};
+pub use normalise::{Normalised, Normaliser, Region};
 pub use record::{MAX_FIELD_BYTES, MAX_RECORD_BYTES, MAX_RECORD_LINES};
 pub use report::{DropReason, ImportReport, Lines};
 pub use set::{AUDIENCE_COMMITMENT, MAX_SET_SIZE, SALT_BYTES, SaltedEntry, SaltedSet, SetOpening};

@@ -22,7 +22,7 @@ pub enum DropReason {
     TooLong,
     /// The ID is empty.
     Empty,
-    /// Not a phone number that exists in its country's numbering plan.
+    /// Not a phone number, or of a length that no number of its country has.
     Phone,
     /// A phone number without `+` and country, and no default region to read it by.
     PhoneRegion,
@@ -92,6 +92,10 @@ pub struct ImportReport {
     pub duplicates: Lines,
     /// Rows not used, by reason.
     pub dropped: BTreeMap<DropReason, Lines>,
+    /// Rows that were used, or repeated, although their phone number lies in no range known to be assigned. Many of them mean
+    /// a wrong column or a broken export.
+    #[serde(default)]
+    pub unassigned: Lines,
     /// The kind of ID.
     #[serde(with = "id_type_text")]
     pub id_type: IdType,
@@ -112,6 +116,10 @@ impl ImportReport {
                 first_lines: Vec::new(),
             },
             dropped: BTreeMap::new(),
+            unassigned: Lines {
+                count: 0,
+                first_lines: Vec::new(),
+            },
             id_type: profile.id_type(),
             profile,
             dense_range: None,

@@ -11,6 +11,23 @@ use tally_contracts::records::{Form, Prehash, Profile};
 
 use crate::{DropReason, Identifier, MAX_FIELD_BYTES};
 
+/// An ID in the form of its profile.
+pub struct Normalised {
+    /// The ID.
+    pub id: Identifier,
+    /// A phone number of a possible length, in no range that the tables know to be assigned.
+    pub unassigned: bool,
+}
+
+impl From<Identifier> for Normalised {
+    fn from(id: Identifier) -> Self {
+        Self {
+            id,
+            unassigned: false,
+        }
+    }
+}
+
 /// Brings IDs into the form of one profile.
 #[derive(Debug, Clone, Copy)]
 pub struct Normaliser {
@@ -33,7 +50,7 @@ impl Normaliser {
     ///
     /// # Errors
     /// The reason why the field is no ID of this profile.
-    pub fn normalise(&self, field: &[u8]) -> Result<Identifier, DropReason> {
+    pub fn normalise(&self, field: &[u8]) -> Result<Normalised, DropReason> {
         if field.len() > MAX_FIELD_BYTES {
             return Err(DropReason::TooLong);
         }
@@ -44,19 +61,20 @@ impl Normaliser {
             return Err(DropReason::Empty);
         }
         if self.profile.prehash != Prehash::None {
-            return prehashed::normalise(text, self.profile.prehash);
+            return prehashed::normalise(text, self.profile.prehash).map(Into::into);
         }
-        match self.profile.form {
+        let id = match self.profile.form {
             form @ (Form::EmailUid2 | Form::EmailGoogle | Form::EmailPlain) => {
                 email::normalise(text, form)
             }
             form @ (Form::PhoneE164 | Form::PhoneDigits | Form::PhoneCn11) => {
-                phone::normalise(text, form, self.default_region)
+                return phone::normalise(text, form, self.default_region);
             }
             Form::Idfa => device::uuid(text, str::to_ascii_uppercase),
             Form::Gaid => device::uuid(text, str::to_ascii_lowercase),
             Form::Oaid | Form::OpenId => device::opaque(text),
-        }
+        }?;
+        Ok(id.into())
     }
 }
 
@@ -74,7 +92,7 @@ pub(crate) mod tests {
         let region = region.map(|r| r.parse().unwrap());
         let normaliser = Normaliser::new(profile.parse().unwrap(), region);
         match normaliser.normalise(field.as_bytes()) {
-            Ok(id) => String::from_utf8(id.as_bytes().to_vec()).unwrap(),
+            Ok(found) => String::from_utf8(found.id.as_bytes().to_vec()).unwrap(),
             Err(reason) => format!("{reason:?}"),
         }
     }
@@ -100,10 +118,10 @@ pub(crate) mod tests {
             form in proptest::sample::select(Form::ALL.to_vec()),
         ) {
             let normaliser = Normaliser::new(Profile::plain(form), Some("CN".parse().unwrap()));
-            if let Ok(id) = normaliser.normalise(field.as_bytes()) {
+            if let Ok(Normalised { id, .. }) = normaliser.normalise(field.as_bytes()) {
                 // What is normalised is its own normal form.
                 let again = normaliser.normalise(id.as_bytes());
-                proptest::prop_assert!(again.is_ok_and(|again| again == id), "form {form}");
+                proptest::prop_assert!(again.is_ok_and(|again| again.id == id), "form {form}");
             }
         }
     }

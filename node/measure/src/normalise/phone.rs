@@ -1,12 +1,15 @@
-//! Phone numbers, by a port of libphonenumber: a number is used only if it is valid in its country's numbering plan.
+//! Phone numbers, by a port of libphonenumber. A number with its country is used if its length is one that the country's
+//! numbers have; that it lies in no range known to be assigned is noted and does not drop it, because ranges are opened faster
+//! than tables of them are renewed, and two members with tables of different age would lose the same person to each other. A
+//! number without its country is read by the default region and must be one that the region's plan knows.
 
 use std::str::FromStr;
 
-use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat};
+use rlibphonenumber::{NumberLengthType, PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat};
 use tally_contracts::records::Form;
 use zeroize::Zeroize;
 
-use super::identifier;
+use super::{Normalised, identifier};
 use crate::{DropReason, Error, Identifier};
 
 /// Longer than any phone number with all its punctuation.
@@ -42,7 +45,7 @@ pub(super) fn normalise(
     text: &str,
     form: Form,
     default_region: Option<Region>,
-) -> Result<Identifier, DropReason> {
+) -> Result<Normalised, DropReason> {
     if text.len() > MAX_PHONE_BYTES {
         return Err(DropReason::Phone);
     }
@@ -51,7 +54,8 @@ pub(super) fn normalise(
         return Err(DropReason::Phone);
     }
     let mut number = parse(text, form, default_region)?;
-    let result = render(&number, form);
+    let unassigned = !PHONE_NUMBER_UTIL.is_valid_number(&number);
+    let result = render(&number, form).map(|id| Normalised { id, unassigned });
     number.national_number.zeroize();
     result
 }
@@ -79,34 +83,35 @@ fn render(number: &PhoneNumber, form: Form) -> Result<Identifier, DropReason> {
     }
 }
 
-/// Reads a number with its country, else in the default region; `cn11` is at home in China, and in a column of `digits` a
-/// number that is not valid in the default region is one whose `+` was left out.
+/// Reads a number with its country, else in the default region; `cn11` is at home in China. A column of `digits` leaves open
+/// where the country ends: there a number must be one that a plan knows, first the default region's, else that of the country
+/// whose `+` was left out.
 fn parse(
     text: &str,
     form: Form,
     default_region: Option<Region>,
 ) -> Result<PhoneNumber, DropReason> {
-    let region = match form {
-        Form::PhoneCn11 => Some(default_region.unwrap_or(Region(rlibphonenumber::Region::CN))),
-        _ => default_region,
-    };
     let plus = |c| matches!(c, '+' | '\u{ff0b}');
-    if text
+    let international = text
         .chars()
         .find(|c| plus(*c) || c.is_numeric())
-        .is_some_and(plus)
-    {
-        return valid(text, None);
-    }
-    let national = region.map(|region| valid(text, Some(region)));
-    match (national, form) {
-        (Some(Ok(number)), _) => Ok(number),
-        (_, Form::PhoneDigits) => {
+        .is_some_and(plus);
+    match (form, default_region) {
+        (Form::PhoneDigits, _) if international => valid(text, None),
+        (Form::PhoneDigits, region) => {
             let with_plus = zeroize::Zeroizing::new(format!("+{text}"));
-            valid(&with_plus, None)
+            region
+                .ok_or(DropReason::PhoneRegion)
+                .and_then(|region| valid(text, Some(region)))
+                .or_else(|_| valid(&with_plus, None))
         }
-        (Some(Err(reason)), _) => Err(reason),
-        (None, _) => Err(if text.chars().any(char::is_numeric) {
+        (Form::PhoneCn11, region) => {
+            let china = Region(rlibphonenumber::Region::CN);
+            possible(text, Some(region.unwrap_or(china)))
+        }
+        _ if international => possible(text, None),
+        (_, Some(region)) => valid(text, Some(region)),
+        (_, None) => Err(if text.chars().any(char::is_numeric) {
             DropReason::PhoneRegion
         } else {
             DropReason::Phone
@@ -114,16 +119,38 @@ fn parse(
     }
 }
 
+/// A number of a length that its country's numbers have.
+fn possible(text: &str, region: Option<Region>) -> Result<PhoneNumber, DropReason> {
+    read(text, region, |number| {
+        matches!(
+            PHONE_NUMBER_UTIL.is_possible_number_with_reason(number),
+            Ok(NumberLengthType::IsPossible)
+        )
+    })
+}
+
+/// A number of its country's numbering plan.
 fn valid(text: &str, region: Option<Region>) -> Result<PhoneNumber, DropReason> {
+    read(text, region, |number| {
+        PHONE_NUMBER_UTIL.is_valid_number(number)
+    })
+}
+
+fn read(
+    text: &str,
+    region: Option<Region>,
+    fits: impl Fn(&PhoneNumber) -> bool,
+) -> Result<PhoneNumber, DropReason> {
     PHONE_NUMBER_UTIL
         .parse(text, region.map(|r| r.0))
         .ok()
-        .filter(|number| PHONE_NUMBER_UTIL.is_valid_number(number))
+        .filter(fits)
         .ok_or(DropReason::Phone)
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::Normaliser;
     use crate::Region;
     use crate::normalise::tests::text;
 
@@ -192,7 +219,6 @@ mod tests {
             "unknown",
             "+",
             "+1212555014",
-            "+212125550143",
             "+1-800-FLOWERS",
             "+1 212 555 0143 ext 5",
             "n/a",
@@ -202,6 +228,21 @@ mod tests {
             assert_eq!(text("e164", Some("US"), field), "Phone", "{field}");
         }
         assert_eq!(text("e164", None, "+1 212 555 0143 #5"), "PhoneExtension");
+    }
+
+    #[test]
+    fn a_number_outside_the_known_ranges_is_used_and_noted() {
+        let normaliser = Normaliser::new("e164".parse().unwrap(), None);
+        for (field, unassigned) in [
+            ("+8613000285084", false),
+            ("+8615400285084", true),
+            ("+212125550143", true),
+        ] {
+            let found = normaliser.normalise(field.as_bytes()).unwrap();
+            assert_eq!(found.id.as_bytes(), field.as_bytes());
+            assert_eq!(found.unassigned, unassigned, "{field}");
+        }
+        assert_eq!(text("cn11", None, "+8615400285084"), "15400285084");
     }
 
     #[test]

@@ -60,7 +60,7 @@ mod tests {
     fn bytes(profile: &str, field: &str) -> Result<Vec<u8>, DropReason> {
         Normaliser::new(profile.parse().unwrap(), None)
             .normalise(field.as_bytes())
-            .map(|id| id.as_bytes().to_vec())
+            .map(|found| found.id.as_bytes().to_vec())
     }
 
     #[test]
