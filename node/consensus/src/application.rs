@@ -34,6 +34,18 @@ pub struct AppError(pub String);
 #[error("{0}")]
 pub struct Fatal(pub String);
 
+/// Why a decided block was not committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// What came is not the block that was decided, or its certificate proves nothing: who sent it is at fault and the ledger
+    /// stands as before. The engine asks others for the height again, and votes for no other block meanwhile.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing may follow: the engine stops.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
 /// Why a block is not good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -91,12 +103,12 @@ pub trait Application: Send + 'static {
     /// commit and answer only if [`Self::next_height`] still names that height.
     ///
     /// # Errors
-    /// [`Fatal`] stops the engine.
+    /// [`CommitError`]; [`CommitError::Fatal`] stops the engine.
     async fn commit_block(
         &mut self,
         block: Vec<u8>,
         certificate: CommitCertificate,
-    ) -> Result<(), Fatal>;
+    ) -> Result<(), CommitError>;
 
     /// A committed block and its certificate, for nodes that lag behind. `None` if it is not there (any more).
     async fn block_at(&mut self, height: u64) -> Option<(Vec<u8>, CommitCertificate)>;

@@ -150,6 +150,38 @@ async fn a_failed_commit_stops_the_engine_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_block_is_asked_for_again_and_the_node_goes_on() {
+    let mut net = TestNetwork::new(&[1, 1, 1, 1], Duration::from_millis(300));
+    net.start_all().await;
+    net.drive(&[0, 1, 2, 3], 2, secs(15)).await;
+    // Blocks of its own are not refused: who sent them is this node.
+    net.nodes[3].shared.refuse_commits.store(2, Ordering::SeqCst);
+    let begun = net.height(3);
+    net.drive(&[0, 1, 2], begun + 6, secs(30)).await;
+    let refused = || net.nodes[3].shared.refused.load(Ordering::SeqCst);
+    net.reach(&[3], begun + 6, secs(30)).await;
+    assert_eq!(refused(), 2);
+    assert!(net.nodes[3].engine.as_ref().unwrap().status().running);
+    // It votes again: with node 0 gone its vote is needed.
+    net.stop(0).await;
+    let at = net.height(1);
+    net.drive(&[1, 2, 3], at + 3, secs(30)).await;
+    net.assert_equal(&[1, 2, 3], at + 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_nobody_has_rightly_stops_the_engine() {
+    let mut net = TestNetwork::new(&[1], HOUR);
+    net.start(0).await;
+    net.drive(&[0], 1, secs(10)).await;
+    net.nodes[0].shared.refuse_commits.store(9, Ordering::SeqCst);
+    net.submit(b"own block");
+    let mut engine = net.nodes[0].engine.take().unwrap();
+    let ended = tokio::time::timeout(secs(10), engine.ended()).await.unwrap();
+    assert!(matches!(ended, Err(Error::Halted { .. })), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_diverges_halts_instead_of_following() {
     let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
     net.nodes[3].shared.diverge.store(true, Ordering::SeqCst);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tally_consensus::Refusal as BlockRefusal;
-use tally_consensus::{AppError, Application, CheckContext, Fatal, Validator};
+use tally_consensus::{AppError, Application, CheckContext, CommitError, Fatal, Validator};
 use tally_contracts::block::{Block, CommitCertificate};
 use tally_contracts::ids::BlockHash;
 use tally_contracts::state;
@@ -148,11 +148,15 @@ impl Application for ChainApplication {
         &mut self,
         block: Vec<u8>,
         certificate: CommitCertificate,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), CommitError> {
         self.blocking(move |chain, ledger| {
             let (header, places) = ledger
                 .commit(&block, &certificate, &chain.verified())
-                .map_err(|e| Fatal(e.to_string()))?;
+                .map_err(|e| match e {
+                    // The ledger stands as before; somebody else may have the right block.
+                    tally_ledger::Error::Refused { .. } => CommitError::Refused(e.to_string()),
+                    other => Fatal(other.to_string()).into(),
+                })?;
             {
                 let mut pool = lock(&chain.0.pool);
                 for (id, _) in &places {
@@ -172,7 +176,7 @@ impl Application for ChainApplication {
             Ok(())
         })
         .await
-        .unwrap_or_else(|e| Err(Fatal(e)))?;
+        .unwrap_or_else(|e| Err(Fatal(e).into()))?;
         self.last_block = Instant::now();
         Ok(())
     }

@@ -34,7 +34,7 @@ use super::convert;
 use super::parts::{self, Part};
 use super::signing::{Keys, vote_bytes};
 use super::store::{ProposalStore, Proposed};
-use crate::application::{Application, CheckContext, Fatal, Refusal};
+use crate::application::{Application, CheckContext, CommitError, Fatal, Refusal};
 use crate::config::RoundTimeouts;
 use crate::error::Error;
 use crate::handle::{Heard, Status};
@@ -50,6 +50,9 @@ const MAX_SYNC_BYTES: usize = 9 * 1024 * 1024;
 /// Whole blocks for the height after the next one that wait for their turn.
 const MAX_PENDING: usize = 8;
 
+/// How often bytes for one decided block may be refused before this node gives up.
+const MAX_REFUSED: u32 = 5;
+
 /// When votes are sent again in a round that does not end; this is how a validator that comes back learns what it missed.
 const REBROADCAST: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,14 @@ enum Wake {
     Message(Option<Box<Message>>),
     Event(Result<Box<Event<TallyContext>>, RecvError>),
     Work,
+}
+
+/// A block that the network decided and whose bytes here were refused. Until it is committed nothing else is voted for at its
+/// height: the engine starts the height afresh for it and no longer knows how this node voted.
+struct Wanted {
+    height: u64,
+    block: BlockHash,
+    refused: u32,
 }
 
 /// Answers the engine from the application.
@@ -87,6 +98,7 @@ pub(crate) struct Driver<A> {
     recovering: bool,
     pending: Vec<Assembled>,
     heard: BTreeMap<PublicKey, (u64, u32)>,
+    wanted: Option<Wanted>,
 }
 
 impl<A: Application> Driver<A> {
@@ -113,6 +125,7 @@ impl<A: Application> Driver<A> {
             recovering: true,
             pending: Vec::new(),
             heard: BTreeMap::new(),
+            wanted: None,
         }
     }
 
@@ -217,13 +230,20 @@ impl<A: Application> Driver<A> {
             AppMsg::Decided {
                 certificate, reply, ..
             } => {
-                self.on_decided(&certificate).await?;
-                answer(reply, ());
+                // Without an answer the engine asks its peers for the height again once it starts afresh.
+                if self.on_decided(&certificate).await? {
+                    answer(reply, ());
+                }
             }
             AppMsg::Finalized {
                 evidence, reply, ..
             } => {
                 report(&evidence);
+                if self.wanted.is_some() {
+                    let params = self.prepare_height().await?;
+                    answer(reply, Next::Restart(Height(self.next), params));
+                    return Ok(());
+                }
                 self.held = Some(reply);
                 let votes = self
                     .set
@@ -468,6 +488,10 @@ impl<A: Application> Driver<A> {
             warn!(%height, %round, next = self.next, "asked for a block of another height");
             return Ok(());
         };
+        if self.wanted.is_some() {
+            // This height is decided; no other block is proposed for it.
+            return Ok(());
+        }
         let me = self.keys.public();
         // After a restart: what was proposed once in a round is proposed again, never something else.
         let before = self
@@ -614,10 +638,14 @@ impl<A: Application> Driver<A> {
             .check_block(height, round, &body, CheckContext::Live)
             .await
             .and_then(|hash| {
-                if hash == block {
-                    Ok(())
-                } else {
+                if hash != block {
                     Err(Refusal::Invalid(format!("the block's hash is {hash}")))
+                } else if !self.is_wanted(height, &block) {
+                    Err(Refusal::Invalid(
+                        "another block was decided at this height".to_owned(),
+                    ))
+                } else {
+                    Ok(())
                 }
             });
         match checked {
@@ -680,14 +708,15 @@ impl<A: Application> Driver<A> {
         Ok(SyncedValueOutcome::Verdict(value))
     }
 
+    /// Commits the decided block; `false` if its bytes were refused and are wanted anew.
     async fn on_decided(
         &mut self,
         certificate: &EngineCertificate<TallyContext>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let certificate = convert::certificate(certificate);
-        let height = certificate.height;
+        let (height, block) = (certificate.height, certificate.block);
         if height.checked_add(1) == Some(self.next) {
-            return Ok(());
+            return Ok(true);
         }
         if height != self.next {
             return Err(self.halted(Fatal(format!("height {height} was decided out of turn"))));
@@ -698,10 +727,14 @@ impl<A: Application> Driver<A> {
                 certificate.block
             ))));
         };
-        self.app
-            .commit_block(body, certificate)
-            .await
-            .map_err(|reason| self.halted(reason))?;
+        match self.app.commit_block(body, certificate).await {
+            Ok(()) => self.wanted = None,
+            Err(CommitError::Fatal(reason)) => return Err(self.halted(reason)),
+            Err(CommitError::Refused(reason)) => {
+                self.on_refused(height, block, reason).await?;
+                return Ok(false);
+            }
+        }
         let next = self.app.next_height().await;
         if Some(next) != height.checked_add(1) {
             return Err(self.halted(Fatal(format!(
@@ -712,7 +745,41 @@ impl<A: Application> Driver<A> {
         self.store.forget_through(height).await?;
         self.assembler.forget_through(height);
         self.pending.retain(|p| p.height > height);
+        Ok(true)
+    }
+
+    /// The bytes kept for a decided block are not that block: others have to send it.
+    async fn on_refused(
+        &mut self,
+        height: u64,
+        block: BlockHash,
+        reason: String,
+    ) -> Result<(), Error> {
+        let before = self.wanted.take().map_or(0, |w| w.refused);
+        let own = self
+            .store
+            .find(height, &block)
+            .is_some_and(|p| p.sender == self.keys.public());
+        if own || before >= MAX_REFUSED {
+            // Nobody else is to blame, or nobody has it better.
+            return Err(self.halted(Fatal(reason)));
+        }
+        warn!(height, %block, reason, "a decided block was refused; asking others for it");
+        self.store.forget(height, &block).await?;
+        self.assembler.forget_through(height);
+        self.wanted = Some(Wanted {
+            height,
+            block,
+            refused: before + 1,
+        });
         Ok(())
+    }
+
+    /// Whether this block may be voted for at its height.
+    fn is_wanted(&self, height: u64, block: &BlockHash) -> bool {
+        self.wanted
+            .as_ref()
+            .is_none_or(|w| w.height != height || w.block == *block)
     }
 
     async fn decided_values(

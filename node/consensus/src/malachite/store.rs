@@ -176,6 +176,22 @@ impl ProposalStore {
         .await
     }
 
+    /// Removes what is stored of `block` at `height`: its bytes are not the block.
+    pub(crate) async fn forget(&mut self, height: u64, block: &BlockHash) -> Result<(), Error> {
+        let (gone, kept): (Vec<_>, Vec<_>) = self
+            .index
+            .drain(..)
+            .partition(|p| p.height == height && p.block == *block);
+        self.index = kept;
+        self.latest = None;
+        let dir = self.dir.clone();
+        blocking(move || {
+            gone.iter()
+                .try_for_each(|proposed| remove(&dir.join(proposed.file_name())))
+        })
+        .await
+    }
+
     /// Removes what is for `height` or below. The folder is not synced for this: a file that comes back after a crash is
     /// removed at the next commit.
     pub(crate) async fn forget_through(&mut self, height: u64) -> Result<(), Error> {

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ed25519_dalek::SigningKey;
 use tally_consensus::{
-    AppError, Application, CheckContext, EngineConfig, EngineHandle, Error, Fatal, Refusal, Secret,
-    Validator, address_with_peer_id, start, verify_certificate,
+    AppError, Application, CheckContext, CommitError, EngineConfig, EngineHandle, Error, Fatal,
+    Refusal, Secret, Validator, address_with_peer_id, start, verify_certificate,
 };
 use tally_contracts::block::{Block, CommitCertificate, Header};
 use tally_contracts::ids::{BlockHash, MemberId, NetworkId, PublicKey};
@@ -29,6 +29,10 @@ pub struct Shared {
     work: Notify,
     pub height: AtomicU64,
     pub fail_commit: AtomicBool,
+    /// How many commits of others' blocks are refused from now on.
+    pub refuse_commits: AtomicU32,
+    pub refused: AtomicU32,
+    built: Mutex<Vec<BlockHash>>,
     pub diverge: AtomicBool,
 }
 
@@ -138,6 +142,7 @@ impl Application for Ledger {
             state_root: root(&records, b"state"),
             proposer: MemberId([1; 16]),
         };
+        self.shared.built.lock().unwrap().push(header.hash());
         Ok(Block { header, records }.to_bytes())
     }
 
@@ -170,9 +175,16 @@ impl Application for Ledger {
         &mut self,
         block: Vec<u8>,
         certificate: CommitCertificate,
-    ) -> Result<(), Fatal> {
+    ) -> Result<(), CommitError> {
         if self.shared.fail_commit.load(Ordering::SeqCst) {
-            return Err(Fatal("the disk is full".to_owned()));
+            return Err(Fatal("the disk is full".to_owned()).into());
+        }
+        let left = self.shared.refuse_commits.load(Ordering::SeqCst);
+        let own = self.shared.built.lock().unwrap().contains(&certificate.block);
+        if left > 0 && (!own || self.validators.len() == 1) {
+            self.shared.refuse_commits.store(left - 1, Ordering::SeqCst);
+            self.shared.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(CommitError::Refused("not the decided block".to_owned()));
         }
         let decoded = Block::from_bytes(&block).unwrap();
         assert_eq!(certificate.block, decoded.header.hash());
