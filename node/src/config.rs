@@ -192,7 +192,7 @@ impl Default for ScansSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AutoAccept {
-    /// An operator decides on each.
+    /// None is accepted.
     Never,
     /// Whatever an accepted agreement allows is accepted.
     Agreed,
@@ -202,7 +202,7 @@ pub enum AutoAccept {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MatchSection {
-    /// Which requests are accepted without an operator.
+    /// Which requests of other members are accepted.
     pub auto_accept: AutoAccept,
     /// Milliseconds without progress after which a match is aborted.
     pub idle_timeout_ms: u64,
@@ -425,7 +425,7 @@ impl Config {
             (
                 "match.idle_timeout_ms",
                 self.matches.idle_timeout_ms,
-                1_000,
+                5_000,
                 86_400_000,
             ),
             (
@@ -502,7 +502,15 @@ macro_rules! folders {
 
 impl DataDir {
     /// The folders of a data directory.
-    pub const FOLDERS: [&str; 6] = ["keys", "ledger", "consensus", "scans", "codes", "audiences"];
+    pub const FOLDERS: [&str; 7] = [
+        "keys",
+        "ledger",
+        "consensus",
+        "scans",
+        "codes",
+        "audiences",
+        "matches",
+    ];
 
     /// The directory at `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
@@ -546,6 +554,8 @@ impl DataDir {
         codes,
         /// Imported audiences.
         audiences,
+        /// Matches with their answers.
+        matches,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use tally_consensus::{EngineConfig, EngineHandle, Secret, address_with_peer_id};
 use tally_contracts::genesis::NetworkKind;
-use tally_contracts::ids::MemberId;
+use tally_contracts::ids::{MemberId, PublicKey};
 use tally_ledger::{CheckpointKeys, Checkpoints, Ledger, Options};
 use tally_swarm::{Host, HostConfig, Limits, TransportSeed};
 use tokio::net::TcpListener;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::audiences::{AudienceError, AudienceStore};
 use crate::ceremony::{self, CeremonyError};
 use crate::chain::{
     Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
@@ -23,6 +24,7 @@ use crate::config::{Config, ConfigError, DataDir};
 use crate::gateway::{Gateway, GatewayConfig, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
+use crate::matching::{DeskIdentity, MatchDesk, MatchError};
 use crate::passphrase::Passphrase;
 use crate::scans::{
     ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
@@ -30,6 +32,9 @@ use crate::scans::{
 };
 use crate::status::Status;
 use crate::tiles;
+use crate::wiring::matching::{
+    ChainPort, SwarmPeers, desk_options, desk_policy, run_tidying, serve_matches,
+};
 use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
 
 /// The member's scan log that this node keeps; a member with several gateways numbers them.
@@ -65,6 +70,12 @@ pub enum RunError {
     /// The issuer's keys and batches.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// The stored audiences.
+    #[error(transparent)]
+    Audiences(#[from] AudienceError),
+    /// The stored matches.
+    #[error(transparent)]
+    Matches(#[from] MatchError),
     /// A port or socket that cannot be opened.
     #[error("cannot listen on {address}: {source}; is another node running, or the port taken?")]
     Listen {
@@ -100,6 +111,12 @@ pub struct Node {
     pub issuer: Arc<IssuerStore>,
     /// Held while a batch is made and announced.
     pub issuing: tokio::sync::Mutex<()>,
+    /// The member's audiences.
+    pub audiences: Arc<AudienceStore>,
+    /// Held while an audience is read in.
+    pub importing: tokio::sync::Mutex<()>,
+    /// Asks for matches and answers those of others.
+    pub matches: MatchDesk,
     /// Name of the own member.
     pub member_name: String,
 }
@@ -133,6 +150,7 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
     };
     let checkpoints = Checkpoints::open(&dir.ledger(), network, checkpoint_keys)?;
     let limits = PoolLimits {
+        max_records: usize::try_from(config.limits.pool_records).unwrap_or(usize::MAX),
         max_bytes: usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
         ..PoolLimits::default()
     };
@@ -179,6 +197,17 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
     ));
     wiring::serve_forwarded(&host, ledger.clone(), service.clone())?;
 
+    let (audiences, desk) = open_desk(
+        &config,
+        &dir,
+        &keys,
+        (member.id, node.transport),
+        &chain,
+        &records,
+        &host,
+    )
+    .await?;
+
     let mut engine_config = EngineConfig::new(
         network,
         Secret::new(*keys.consensus_seed()),
@@ -211,6 +240,9 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
         scans: service.clone(),
         issuer,
         issuing: tokio::sync::Mutex::default(),
+        audiences,
+        importing: tokio::sync::Mutex::default(),
+        matches: desk.clone(),
         member_name: member.name.clone(),
         config,
     });
@@ -233,6 +265,9 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
         stop.clone(),
     ));
     tasks.spawn(run_retries(service.clone(), task_config, stop.clone()));
+
+    tasks.spawn(run_tidying(desk.clone(), stop.clone()));
+    serve_matches(&host, ledger.clone(), desk.clone(), &tasks, stop.clone())?;
 
     let listen = shared.config.http.listen.clone();
     let listener = TcpListener::bind(&listen)
@@ -262,7 +297,12 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
     tracing::info!("stopping");
     stop.cancel();
     tasks.close();
-    let _ = tokio::time::timeout(Duration::from_secs(8), tasks.wait()).await;
+    // While the engine still runs, so that budget reserved for a match can go back.
+    let _ = tokio::time::timeout(Duration::from_secs(8), async {
+        desk.stop().await;
+        tasks.wait().await;
+    })
+    .await;
     if ended.is_ok() {
         engine.stop().await?;
     }
@@ -322,6 +362,48 @@ async fn open_issuer(
     Ok(Arc::new(
         blocking(move || IssuerStore::open(codes, key, owner, ledger)).await??,
     ))
+}
+
+/// Opens the stored audiences and matches, and the desk over them.
+async fn open_desk(
+    config: &Config,
+    dir: &DataDir,
+    keys: &NodeKeys,
+    (member, node): (MemberId, PublicKey),
+    chain: &Chain,
+    records: &Submitter,
+    host: &Host,
+) -> Result<(Arc<AudienceStore>, MatchDesk), RunError> {
+    let (audiences, matches) = (dir.audiences(), dir.matches());
+    let storage = keys.storage();
+    let identity = DeskIdentity {
+        member,
+        node,
+        records: keys.records(),
+    };
+    let options = desk_options(&config.matches);
+    let policy = desk_policy(&config.matches);
+    let ledger = Arc::new(ChainPort::new(chain.clone(), records.clone()));
+    let peers = Arc::new(SwarmPeers::new(
+        chain.ledger().clone(),
+        host.clone(),
+        &options,
+    ));
+    blocking(move || {
+        let audiences = Arc::new(AudienceStore::open(&audiences, &storage)?);
+        let desk = MatchDesk::open(
+            &matches,
+            &storage,
+            identity,
+            ledger,
+            peers,
+            audiences.clone(),
+            policy,
+            options,
+        )?;
+        Ok((audiences, desk))
+    })
+    .await?
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,5 +1,7 @@
 //! What the rooms of the node ask of each other, answered by the ledger, the chain and the member swarm.
 
+pub mod matching;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,10 @@
 //! The admin socket: one JSON request a line, answered by progress lines and one last line. The socket is the operator's
 //! alone (mode 0600), so whoever can connect may do everything.
 
+mod agreements;
+mod audiences;
 mod codes;
+mod matches;
 mod ops;
 
 use std::io;

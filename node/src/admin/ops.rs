@@ -14,7 +14,7 @@ use tally_contracts::{Canonical, Record};
 use tally_ledger::{RecordPlace, cosigner_name, origin};
 use tally_merkle::{Note, Policy, TlogProof, Vkey};
 
-use super::{AdminError, Progress, codes};
+use super::{AdminError, Progress, agreements, audiences, codes, matches};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
@@ -108,6 +108,17 @@ pub(super) async fn carry_out(
         }
         "record_show" => record_show(node, &args(given)?),
         "record_proof" => record_proof(node, &args(given)?).await,
+        "audience_import" => audiences::import(node, args(given)?, progress).await,
+        "audiences" => audiences::list(node),
+        "agreement_propose" => agreements::propose(node, args(given)?).await,
+        "agreement_accept" => agreements::accept(node, args(given)?).await,
+        "agreement_revoke" => agreements::revoke(node, args(given)?).await,
+        "agreements" => agreements::list(node),
+        "agreement_show" => agreements::show(node, &args(given)?),
+        "match_request" => matches::request(node, args(given)?, progress).await,
+        "matches" => Ok(matches::list(node)),
+        "match_show" => matches::show(node, args(given)?).await,
+        "match_cancel" => matches::cancel(node, args(given)?).await,
         "submit" => {
             let a: SubmitArgs = args(given)?;
             let bytes = hex::decode(a.record_hex).map_err(usage)?;

@@ -9,6 +9,8 @@ use tally_contracts::ids::{KeyId, MemberId, RecordId};
 /// Bounds of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolLimits {
+    /// Records in all.
+    pub max_records: usize,
     /// Bytes of all records.
     pub max_bytes: usize,
     /// Bytes of the records of one member (its first signer's).
@@ -20,6 +22,7 @@ pub struct PoolLimits {
 impl Default for PoolLimits {
     fn default() -> Self {
         Self {
+            max_records: 50_000,
             max_bytes: 64 << 20,
             max_member_bytes: 16 << 20,
             max_ahead: 16_384,
@@ -37,6 +40,12 @@ pub enum PoolError {
         what: &'static str,
         /// Bytes used.
         used: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// No room for one more record; try again when blocks have been committed.
+    #[error("the record pool is full ({max} records); try again shortly")]
+    TooMany {
         /// The bound.
         max: usize,
     },
@@ -148,6 +157,11 @@ impl Pool {
                     max: self.limits.max_ahead,
                 });
             }
+        }
+        if self.records.len() >= self.limits.max_records {
+            return Err(PoolError::TooMany {
+                max: self.limits.max_records,
+            });
         }
         let size = record.bytes().len();
         let member = record

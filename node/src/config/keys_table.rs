@@ -127,11 +127,12 @@ const SECTIONS: &[SectionDoc] = &[
         keys: &[
             key(
                 "auto_accept",
-                "\"never\": an operator decides on each; \"agreed\": what an accepted agreement allows is accepted.",
+                "\"never\": no request of another member is accepted; \"agreed\": what an accepted agreement allows is, with the only \
+                 audience that fits it or the one that the request names.",
             ),
             key(
                 "idle_timeout_ms",
-                "A match without progress for this many milliseconds is aborted.",
+                "A match in which the other side says nothing for this many milliseconds is aborted; at least 5000.",
             ),
         ],
     },
@@ -158,7 +159,7 @@ const SECTIONS: &[SectionDoc] = &[
                 "Longest body of an HTTP request, in bytes.",
             ),
             key("http_concurrent", "HTTP requests being answered at a time."),
-            key("pool_records", "Records waiting for a block."),
+            key("pool_records", "Records waiting for a block; more are refused."),
             key("pool_bytes", "Bytes of records waiting for a block."),
             key("state_cache_bytes", "Cache of the state store, in bytes."),
             key(

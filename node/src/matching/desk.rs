@@ -1,6 +1,7 @@
 //! The desk itself: what it holds, and what an operator asks of it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(super) struct Inner {
     pub(super) store: MatchStore,
     pub(super) noise_key: StorageKey,
     pub(super) answering: Semaphore,
+    /// Cancels every match, those to come too.
+    stop: CancellationToken,
     running: Mutex<HashMap<MatchId, Running>>,
 }
 
@@ -122,6 +125,7 @@ impl MatchDesk {
             store: MatchStore::open(dir, storage.derive("tally/matches/v1"))?,
             noise_key: storage.derive("tally/match-noise/v1"),
             answering: Semaphore::new(options.max_answering),
+            stop: CancellationToken::new(),
             running: Mutex::default(),
             identity,
             ledger,
@@ -130,6 +134,21 @@ impl MatchDesk {
             policy,
             options,
         })))
+    }
+
+    /// The bounds and deadlines that the desk was opened with.
+    #[must_use]
+    pub fn options(&self) -> &DeskOptions {
+        &self.0.options
+    }
+
+    /// Calls off every match, and each that begins afterwards, and waits until none runs. A budget that was not spent goes
+    /// back, now if the ledger takes a record, else by [`Self::tidy`] after the next start.
+    pub async fn stop(&self) {
+        self.0.stop.cancel();
+        while !self.0.running().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The epoch of ledger time: the one that a set imported now is for.
@@ -238,6 +257,10 @@ impl MatchDesk {
             if inner.running().contains_key(&id) {
                 continue;
             }
+            // It may have ended since the list was made; one that does not run never runs again.
+            let Some(file) = inner.store.get(&id) else {
+                continue;
+            };
             if let Err(error) = inner.tidy_one(&file).await {
                 tracing::warn!(%id, %error, "a match could not be tidied");
                 first.get_or_insert(error);
@@ -257,17 +280,28 @@ impl Inner {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn start(&self, id: MatchId) -> RunGuard<'_> {
-        let cancel = CancellationToken::new();
-        let running = Running {
-            cancel: cancel.clone(),
-            progress: None,
-        };
-        self.running().insert(id, running);
-        RunGuard {
-            desk: self,
-            id,
-            cancel,
+    /// Puts a match on the list of running ones, before it is stored: so it is never taken for one that a crash left.
+    ///
+    /// # Errors
+    /// [`MatchError::Refused`] if it runs already.
+    pub(super) fn start(&self, id: MatchId) -> Result<RunGuard<'_>, MatchError> {
+        let cancel = self.stop.child_token();
+        match self.running().entry(id) {
+            Entry::Occupied(_) => Err(MatchError::decline(
+                "nonce_used",
+                "the request's nonce was used",
+            )),
+            Entry::Vacant(place) => {
+                place.insert(Running {
+                    cancel: cancel.clone(),
+                    progress: None,
+                });
+                Ok(RunGuard {
+                    desk: self,
+                    id,
+                    cancel,
+                })
+            }
         }
     }
 

@@ -53,8 +53,20 @@ impl MatchDesk {
     /// # Errors
     /// Any. The match is then listed with its reason, unless the own ledger does not allow it.
     pub async fn request(&self, request: MatchRequest) -> Result<MatchView, MatchError> {
+        self.request_telling(request, |_| {}).await
+    }
+
+    /// As [`Self::request`]; `started` hears the match's ID as soon as it is listed, which a stored answer never gives.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_telling(
+        &self,
+        request: MatchRequest,
+        started: impl FnOnce(MatchId) + Send + 'static,
+    ) -> Result<MatchView, MatchError> {
         let inner = self.0.clone();
-        tokio::spawn(async move { inner.request(&request).await })
+        tokio::spawn(async move { inner.request(&request, started).await })
             .await
             .map_err(|_| MatchError::Internal {
                 what: "the task of a match died",
@@ -63,7 +75,11 @@ impl MatchDesk {
 }
 
 impl Inner {
-    async fn request(&self, request: &MatchRequest) -> Result<MatchView, MatchError> {
+    async fn request(
+        &self,
+        request: &MatchRequest,
+        started: impl FnOnce(MatchId) + Send,
+    ) -> Result<MatchView, MatchError> {
         let prepared = self.prepare(request)?;
         let query = |theirs| Query {
             role: Role::Initiator,
@@ -88,8 +104,9 @@ impl Inner {
             request.computation,
             &prepared.own,
         );
+        let guard = self.start(id)?;
         self.store.add(new_file(view, nonce))?;
-        let guard = self.start(id);
+        started(id);
         let agreed = async {
             let (stream, peer) = self.peers.open_stream(&prepared.peer).await?;
             if peer.member != prepared.peer {
@@ -127,7 +144,6 @@ impl Inner {
             return Ok(stored);
         }
         self.open_and_run(&agreed, wire, &guard).await?;
-        drop(guard);
         // Without the receipt the answer stands all the same.
         if let Err(error) = self.receipt(&id).await {
             tracing::warn!(%id, %error, "the receipt of a match is not signed yet");

@@ -34,6 +34,6 @@ pub use desk::{DeskIdentity, DeskOptions, MatchDesk};
 pub use error::{MatchError, Side};
 pub use initiator::MatchRequest;
 pub use noise::{NoiseView, plan_noise};
-pub use policy::{AnswerAgreed, Inquiry, Policy};
+pub use policy::{AnswerAgreed, Inquiry, Policy, RefuseAll};
 pub use ports::{LedgerError, LedgerPort, MatchIo, PeerError, PeerIdentity, PeerPort, RecordLease};
 pub use state::{MatchId, MatchView, Role, Stage};

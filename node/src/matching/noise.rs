@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tally_contracts::NetworkKind;
 use tally_contracts::records::{Computation, DELTA_ONE, Noise};
 use tally_contracts::refusal::Refusal;
-use tally_psi::{NoiseParams, plan_bound};
+use tally_psi::{MAX_BOUND, NoiseParams};
 
 use super::error::MatchError;
 
@@ -13,22 +13,42 @@ const SENSITIVITY: u32 = 1;
 /// Bounds up to this have their interval computed; beyond it the normal approximation is as good.
 const EXACT_BOUND: u32 = 2_000;
 
-/// The noise for an agreement on counts: the least bound whose truncation costs at most delta = 10^-`delta_exponent`.
+/// The noise for an agreement on counts: the least bound whose truncation costs at most `delta`, in units of 2^-60.
 ///
 /// # Errors
-/// [`MatchError::Psi`] for an epsilon or delta out of range (1 to 100,000,000 millionths; 1 to 17).
-pub fn plan_noise(micro_eps: u32, delta_exponent: u32) -> Result<Noise, MatchError> {
-    if !(1..=17).contains(&delta_exponent) {
-        return Err(tally_psi::Error::Noise {
-            reason: "delta out of range",
-        }
-        .into());
+/// [`MatchError::Psi`] for an epsilon or delta out of range (1 to 100,000,000 millionths; 1 to 2^60 - 1), or if no bound up to
+/// [`tally_psi::MAX_BOUND`] serves.
+pub fn plan_noise(micro_eps: u32, delta: u64) -> Result<Noise, MatchError> {
+    let out_of_range = |reason| MatchError::from(tally_psi::Error::Noise { reason });
+    if !(1..DELTA_ONE).contains(&delta) {
+        return Err(out_of_range("delta out of range"));
     }
-    let params = plan_bound(micro_eps, delta_exponent, SENSITIVITY)?;
+    let serves = |bound| -> Result<bool, MatchError> {
+        let params = NoiseParams {
+            epsilon_micro: micro_eps,
+            sensitivity: SENSITIVITY,
+            bound,
+        };
+        params.verify()?;
+        Ok(ln_truncation(&params) <= ln_delta(delta))
+    };
+    // The outermost value gets rarer with each step of the bound.
+    let (mut low, mut high) = (1, MAX_BOUND);
+    if !serves(high)? {
+        return Err(out_of_range("no bound in range reaches that delta"));
+    }
+    while low < high {
+        let middle = u32::midpoint(low, high);
+        if serves(middle)? {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
     Ok(Noise::Laplace {
         micro_eps: micro_eps.into(),
-        delta: DELTA_ONE.div_ceil(10_u64.pow(delta_exponent)),
-        bound: params.bound,
+        delta,
+        bound: low,
     })
 }
 
@@ -169,8 +189,9 @@ mod tests {
 
     #[test]
     fn a_planned_noise_is_accepted_and_a_cheaper_one_is_not() {
-        let planned = plan_noise(500_000, 6).unwrap();
-        let Noise::Laplace { bound, delta, .. } = planned else {
+        let delta = DELTA_ONE.div_ceil(1_000_000);
+        let planned = plan_noise(500_000, delta).unwrap();
+        let Noise::Laplace { bound, .. } = planned else {
             panic!("no noise");
         };
         assert!((20..=30).contains(&bound), "{bound}");
@@ -178,11 +199,22 @@ mod tests {
         assert!(run(&planned).is_ok());
         assert!(run(&laplace(bound - 1, delta)).is_err());
         assert!(run(&laplace(bound, delta / 2)).is_err());
-        for exponent in 1..=12 {
-            assert!(
-                run(&plan_noise(500_000, exponent).unwrap()).is_ok(),
-                "{exponent}"
-            );
+        for exponent in 1..60 {
+            let planned = plan_noise(500_000, 1 << (60 - exponent)).unwrap();
+            assert!(run(&planned).is_ok(), "{exponent}");
+        }
+    }
+
+    #[test]
+    fn noise_out_of_range_is_refused() {
+        for (micro_eps, delta) in [
+            (0, 1 << 40),
+            (100_000_001, 1 << 40),
+            (500_000, 0),
+            (500_000, DELTA_ONE),
+            (1, 1),
+        ] {
+            assert!(plan_noise(micro_eps, delta).is_err(), "{micro_eps} {delta}");
         }
     }
 

@@ -35,6 +35,30 @@ pub trait Policy: Send + Sync {
     ) -> Result<AudienceKey, RefusalNotice>;
 }
 
+/// Answers nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RefuseAll;
+
+impl Policy for RefuseAll {
+    fn choose(
+        &self,
+        inquiry: &Inquiry<'_>,
+        _candidates: &[AudienceMeta],
+    ) -> Result<AudienceKey, RefusalNotice> {
+        tracing::warn!(
+            agreement = %inquiry.agreement,
+            computation = %inquiry.computation,
+            initiator = %inquiry.initiator,
+            "declined a match that the agreement allows: match.auto_accept is \"never\""
+        );
+        Err(RefusalNotice {
+            code: "not_answering".to_owned(),
+            message: "the other member's node answers no requests: its operator has to set match.auto_accept to \"agreed\""
+                .to_owned(),
+        })
+    }
+}
+
 /// Answers whatever the agreement allows, with the newest set of the only audience that fits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnswerAgreed;

@@ -54,11 +54,18 @@ impl MatchDesk {
 
 impl Inner {
     async fn answer(&self, request: Request, mut wire: Wire<'_>) -> Result<MatchView, MatchError> {
+        let id = MatchId::of(&request.nonce);
+        let guard = match self.start(id) {
+            Ok(guard) => guard,
+            Err(used) => {
+                wire.refuse(&used).await;
+                return Err(used);
+            }
+        };
         let agreed = match self.accept(&request, &mut wire).await {
             Ok(agreed) => agreed,
             Err(error) => {
                 wire.refuse(&error).await;
-                let id = MatchId::of(&request.nonce);
                 if self
                     .store
                     .get(&id)
@@ -69,7 +76,6 @@ impl Inner {
                 return Err(error);
             }
         };
-        let guard = self.start(agreed.id);
         self.open_and_run(&agreed, wire, &guard).await?;
         self.view(&agreed.id)
     }

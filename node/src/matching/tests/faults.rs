@@ -20,7 +20,7 @@ const COUNT: &[Computation] = &[Computation::Cardinality];
 async fn noisy() -> (std::sync::Arc<Net>, AgreementId) {
     let net = Net::new();
     net.audiences().await;
-    let agreement = net.agree(net.terms(COUNT, plan_noise(500_000, 6).unwrap()));
+    let agreement = net.agree(net.terms(COUNT, plan_noise(500_000, 1 << 40).unwrap()));
     (net, agreement)
 }
 

@@ -49,7 +49,7 @@ async fn an_exact_match_equals_a_plain_join() {
 async fn the_same_query_again_is_free_and_survives_a_restart() {
     let net = Net::new();
     net.audiences().await;
-    let agreement = net.agree(net.terms(COUNT, plan_noise(500_000, 6).unwrap()));
+    let agreement = net.agree(net.terms(COUNT, plan_noise(500_000, 1 << 40).unwrap()));
     let first = net.ask(agreement, Computation::Cardinality).await.unwrap();
     let spent = net.budget(0);
     for _ in 0..3 {
@@ -78,7 +78,7 @@ async fn the_same_query_again_is_free_and_survives_a_restart() {
 async fn a_noisy_match_is_within_its_bounds_and_charged_to_both() {
     let net = Net::with(NetworkKind::Live);
     net.audiences().await;
-    let noise = plan_noise(500_000, 6).unwrap();
+    let noise = plan_noise(500_000, 1 << 40).unwrap();
     let Noise::Laplace { bound, .. } = noise else {
         panic!("no noise")
     };
@@ -267,7 +267,7 @@ async fn the_responder_chooses_unless_an_audience_is_named() {
 async fn an_exhausted_budget_is_refused_before_anything_runs() {
     let net = Net::new();
     net.audiences().await;
-    let noise = plan_noise(500_000, 6).unwrap();
+    let noise = plan_noise(500_000, 1 << 40).unwrap();
     let mut terms = net.terms(COUNT, noise);
     terms.epoch_cap = noise.charge();
     terms.lifetime_cap = noise.charge();
