@@ -37,6 +37,26 @@ pub(crate) fn render(value: &Value) -> String {
     out
 }
 
+/// As [`render`], with these keys of an object before the others, and without those that are `null`.
+pub(crate) fn render_first(value: &Value, first: &[&str]) -> String {
+    let Value::Object(map) = value else {
+        return render(value);
+    };
+    let named = first
+        .iter()
+        .filter_map(|key| map.get_key_value(*key))
+        .collect::<Vec<_>>();
+    let others = map.iter().filter(|(key, _)| !first.contains(&key.as_str()));
+    let mut out = String::new();
+    let all: Vec<_> = named
+        .into_iter()
+        .chain(others)
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    put_pairs(&mut out, &all, 0);
+    out
+}
+
 fn label(key: &str) -> String {
     key.replace('_', " ")
 }
@@ -70,7 +90,7 @@ fn short(value: &Value) -> Option<String> {
 }
 
 /// Whole numbers with a comma at every third digit; others as they are.
-fn grouped(number: &str) -> String {
+pub(crate) fn grouped(number: &str) -> String {
     let (sign, digits) = match number.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", number),
@@ -112,9 +132,14 @@ fn put(out: &mut String, value: &Value, indent: usize) {
 }
 
 fn put_object(out: &mut String, map: &Map<String, Value>, indent: usize) {
+    put_pairs(out, &map.iter().collect::<Vec<_>>(), indent);
+}
+
+fn put_pairs(out: &mut String, pairs: &[(&String, &Value)], indent: usize) {
     let pad = " ".repeat(indent);
-    let width = map.keys().map(|k| k.chars().count()).max().unwrap_or(0);
-    for (key, value) in map {
+    let width = pairs.iter().map(|(k, _)| k.chars().count()).max();
+    let width = width.unwrap_or(0);
+    for (key, value) in pairs {
         let key = label(&plain(key));
         match short(value) {
             Some(line) => out.push_str(&format!("{pad}{key:width$}  {line}\n")),

@@ -20,7 +20,7 @@ pub(crate) enum AudienceCommand {
 #[command(
     after_help = "Examples:\n  tally audience import customers.csv --label spring\n  \
     tally audience import users.csv --id-type email --profile uid2 --label newsletter\n\n\
-    The file has a header line; the column named like the ID type is read. IDs stay on this node, encrypted: the ledger and the\n\
+    The file has a header line; the column named like the ID type is read, or the one named by --column. IDs stay on this node, encrypted: the ledger and the\n\
     other members see a salted commitment.\n\
     Profiles: phone e164, digits, cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed."
 )]
@@ -36,6 +36,9 @@ pub(crate) struct ImportArgs {
     /// The name of the audience on this node
     #[arg(long)]
     pub(crate) label: String,
+    /// The column that is read, by its name in the first line; left out, the one named like the ID type
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
     /// Country of phone numbers without one: two letters of ISO 3166
     #[arg(long)]
     pub(crate) region: Option<String>,
@@ -85,8 +88,8 @@ pub(crate) enum AgreementCommand {
 pub(crate) enum Noise {
     /// None: in a test network only.
     None,
-    /// Differential privacy for each epoch.
-    Budget {
+    /// Two draws on each counted answer.
+    Laplace {
         /// Millionths.
         epsilon_micro: u64,
         /// delta = 2^-this.
@@ -98,7 +101,7 @@ impl Noise {
     pub(crate) fn to_json(self) -> Value {
         match self {
             Self::None => json!("none"),
-            Self::Budget {
+            Self::Laplace {
                 epsilon_micro,
                 delta_exp,
             } => json!({"epsilon_micro": epsilon_micro, "delta_exp": delta_exp}),
@@ -126,7 +129,7 @@ impl FromStr for Noise {
         if !(1..=60).contains(&delta_exp) {
             return Err(format!("delta 2^-{delta_exp}, expected 2^-1 to 2^-60"));
         }
-        Ok(Self::Budget {
+        Ok(Self::Laplace {
             epsilon_micro,
             delta_exp,
         })
@@ -151,10 +154,10 @@ fn micro(text: &str) -> Option<u64> {
 /// Arguments of `agreement propose`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 1.0,2^-30\n  \
+    after_help = "Examples:\n  tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 0.5,2^-20\n  \
     tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n\n\
     cardinality tells how many people are in both audiences, with noise, charged to the budget. list tells who, to the side that\n\
-    asks: no noise protects those people. `--noise none` is refused in a live network."
+    asks: no noise protects those people. `--noise none` is refused in a live network, unless only lists are agreed."
 )]
 pub(crate) struct ProposeArgs {
     /// Name of another party; may be given more than once
@@ -176,9 +179,15 @@ pub(crate) struct ProposeArgs {
     /// How both sides normalise it
     #[arg(long)]
     pub(crate) profile: Option<String>,
-    /// Privacy budget of an epoch, EPSILON,2^-N (delta is 2^-N), or none
+    /// Noise that each side adds to a counted answer: EPSILON,2^-N (delta is 2^-N), or none
     #[arg(long, value_name = "NOISE")]
     pub(crate) noise: Noise,
+    /// Counted answers that an owner's budget pays for in an epoch, over all analysts
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) epoch_answers: u64,
+    /// Counted answers that an owner's budget pays for in all, for one analyst
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) lifetime_answers: u64,
     /// Smallest audience that may be brought
     #[arg(long, value_name = "PEOPLE", default_value_t = 1_000)]
     pub(crate) min_set: u64,
@@ -188,9 +197,12 @@ pub(crate) struct ProposeArgs {
     /// Smaller results are withheld
     #[arg(long, value_name = "PEOPLE", default_value_t = 50)]
     pub(crate) min_result: u64,
+    /// Different audiences of one owner that may be used in an epoch
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) max_audiences: u32,
     /// How many matches may be run
     #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) max_matches: u64,
+    pub(crate) max_matches: u32,
     /// How long it is good for
     #[arg(long, default_value_t = 90)]
     pub(crate) days: u64,
@@ -203,15 +215,22 @@ pub(crate) enum MatchCommand {
     Request(RequestArgs),
     /// List matches, newest first
     List,
-    /// Show one match: state, sizes, answer, receipt
+    /// Show one match: stage, answer, noise, records
+    #[command(after_help = "Examples:\n  tally match show 3f9c20...\n  \
+        tally match show 3f9c20 --out people.csv    the people of a list that this node asked for")]
     Show {
-        /// The session ID that `match request` printed
-        session: String,
+        /// The match ID that `match request` printed, or its first characters
+        #[arg(value_name = "MATCH")]
+        id: String,
+        /// New file for the people of a list; mode 0600, nobody else can read it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Cancel a match that has not ended
     Cancel {
-        /// The session ID
-        session: String,
+        /// The match ID, or its first characters
+        #[arg(value_name = "MATCH")]
+        id: String,
     },
 }
 
@@ -219,15 +238,16 @@ pub(crate) enum MatchCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally match request --agreement 9a41... --audience spring\n  \
-    tally match request --agreement 9a41... --audience spring --computation list --json\n\n\
-    The other side must accept: by hand, or by match.auto_accept in its configuration. Both sign a receipt that is anchored in\n\
+    tally match request --agreement 9a41... --audience spring --computation list --out people.csv\n\n\
+    The other side must answer: match.auto_accept in its configuration says so. The same question over the same sets gets the\n\
+    stored answer and costs nothing. People of a list are written to --out alone, never printed. Both sign a receipt that is anchored in\n\
     the ledger, with sizes, budget spent and a digest of the result, and no ID of anybody."
 )]
 pub(crate) struct RequestArgs {
     /// The agreement ID
     #[arg(long)]
     pub(crate) agreement: String,
-    /// The own audience, by its label or ID
+    /// The own audience, by its label
     #[arg(long)]
     pub(crate) audience: String,
     /// What to compute; the agreement must allow it
@@ -236,6 +256,12 @@ pub(crate) struct RequestArgs {
     /// Which party, if the agreement has more than one other
     #[arg(long, value_name = "MEMBER")]
     pub(crate) peer: Option<String>,
+    /// Which audience of the other side, by the label in the ledger; left out, the only one that fits the agreement
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) peer_audience: Option<String>,
+    /// New file for the people of a list; mode 0600, nobody else can read it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -245,7 +271,7 @@ mod tests {
     #[test]
     fn noise_is_read_exactly() {
         let budget = |epsilon_micro, delta_exp| {
-            Ok(Noise::Budget {
+            Ok(Noise::Laplace {
                 epsilon_micro,
                 delta_exp,
             })

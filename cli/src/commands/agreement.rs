@@ -51,9 +51,12 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
         "id_type": args.id_type,
         "profile": profile,
         "noise": args.noise.to_json(),
+        "epoch_answers": args.epoch_answers,
+        "lifetime_answers": args.lifetime_answers,
         "min_set": args.min_set,
         "max_set": args.max_set,
         "min_result": args.min_result,
+        "max_audiences": args.max_audiences,
         "max_matches": args.max_matches,
         "days": args.days,
     });

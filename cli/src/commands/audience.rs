@@ -27,8 +27,9 @@ fn import(ctx: &Context, args: &ImportArgs) -> Result<()> {
     let mut request = json!({
         "file": absolute(&args.file)?, "id_type": args.id_type, "profile": profile, "label": args.label,
     });
-    if let (Some(region), Some(map)) = (&args.region, request.as_object_mut()) {
-        map.insert("region".into(), json!(region));
+    if let Some(map) = request.as_object_mut() {
+        map.extend(args.region.iter().map(|r| ("region".into(), json!(r))));
+        map.extend(args.column.iter().map(|c| ("column".into(), json!(c))));
     }
     let answer = ctx.ask("audience_import", &request)?;
     let next = format!(

@@ -1,10 +1,11 @@
 //! `tally match`
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{Context, MATCH_TIMEOUT_S};
+use super::{Context, MATCH_TIMEOUT_S, absolute, text_at};
 use crate::args::{MatchCommand, RequestArgs};
+use crate::exit::{Exit, Failure};
 
 pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
     match command {
@@ -13,25 +14,48 @@ pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
             &ctx.ask("matches", &json!({}))?,
             "no matches yet: `tally match request --help` tells how",
         ),
-        MatchCommand::Show { session } => {
-            ctx.show(&ctx.ask("match_show", &json!({"session": session}))?, None);
+        MatchCommand::Show { id, out } => {
+            let mut asked = Map::from_iter([("match".to_owned(), json!(id))]);
+            if let Some(out) = out {
+                asked.insert("out".into(), json!(absolute(out)?));
+            }
+            ctx.show(&ctx.ask("match_show", &Value::Object(asked))?, None);
         }
-        MatchCommand::Cancel { session } => ctx.show(
-            &ctx.ask("match_cancel", &json!({"session": session}))?,
-            None,
-        ),
+        MatchCommand::Cancel { id } => {
+            ctx.show(&ctx.ask("match_cancel", &json!({"match": id}))?, None);
+        }
     }
     Ok(())
 }
 
 fn request(ctx: &Context, args: &RequestArgs) -> Result<()> {
-    let mut request = json!({"agreement": args.agreement, "computation": args.computation, "audience": args.audience});
-    if let (Some(peer), Some(map)) = (&args.peer, request.as_object_mut()) {
-        map.insert("peer".into(), json!(peer));
+    let mut asked = Map::new();
+    asked.insert("agreement".into(), json!(args.agreement));
+    asked.insert("computation".into(), json!(args.computation));
+    asked.insert("audience".into(), json!(args.audience));
+    if let Some(peer) = &args.peer {
+        asked.insert("peer".into(), json!(peer));
     }
-    ctx.show(
-        &ctx.ask_within("match_request", &request, MATCH_TIMEOUT_S)?,
-        None,
-    );
+    if let Some(label) = &args.peer_audience {
+        asked.insert("peer_audience".into(), json!(label));
+    }
+    if let Some(out) = &args.out {
+        if args.computation != "list" {
+            let what = format!("--out is for people, and {} gives none", args.computation);
+            return Err(Failure::new(Exit::Usage, "usage", what)
+                .next("ask with --computation list, if the agreement allows it")
+                .into());
+        }
+        asked.insert("out".into(), json!(absolute(out)?));
+    }
+    let answer = ctx.ask_within("match_request", &Value::Object(asked), MATCH_TIMEOUT_S)?;
+    let next = (args.computation == "list" && args.out.is_none()).then(|| {
+        format!(
+            "tally match show {} --out FILE{}",
+            text_at(&answer, "match"),
+            ctx.config_option()
+        )
+    });
+    ctx.show(&answer, next.as_deref());
     Ok(())
 }

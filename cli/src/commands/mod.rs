@@ -173,11 +173,16 @@ impl Context {
 
     /// Prints an answer, and for people what to do next.
     fn show(&self, value: &Value, next: Option<&str>) {
+        self.show_first(value, &[], next);
+    }
+
+    /// As [`Self::show`], with these keys before the others for people.
+    fn show_first(&self, value: &Value, first: &[&str], next: Option<&str>) {
         if self.common.json {
             output::value(value);
             return;
         }
-        let mut text = output::render(value);
+        let mut text = output::render_first(value, first);
         if let Some(next) = next {
             text.push_str(&format!("next: {next}\n"));
         }

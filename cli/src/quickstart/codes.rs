@@ -1,9 +1,14 @@
 //! Batches of unit codes, and scans of them whose verdicts are known beforehand.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::network::Network;
 use super::scans::{Client, Tally};
@@ -14,6 +19,9 @@ const SOLD: u64 = 10_000;
 const OTHERS: u64 = 50;
 /// Different codes that are scanned once.
 const SCANS: usize = 300;
+
+/// Pause between two scans of the flow: a shop's till, not a load test.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The codes of the three batches.
 pub(crate) struct Batches {
@@ -86,4 +94,51 @@ pub(crate) async fn scan(network: &Network, batches: &Batches, tally: &mut Tally
         tally.add(&media.scan(code).await?, "not_released");
     }
     Ok(())
+}
+
+/// Scans of real codes that nobody has scanned yet, one after the other at two nodes in turn, until it is stopped.
+pub(crate) struct Flow {
+    acknowledged: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Result<Tally>>,
+}
+
+impl Flow {
+    /// Begins to scan.
+    pub(crate) fn start(runtime: &Runtime, batches: &Batches, addresses: [String; 2]) -> Self {
+        let codes: Vec<String> = batches.active.iter().skip(SCANS).cloned().collect();
+        let (acknowledged, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (count, stopped) = (acknowledged.clone(), stop.clone());
+        let task = runtime.spawn(async move {
+            let [first, second] = addresses;
+            let mut clients = [Client::connect(&first).await?, Client::connect(&second).await?];
+            let mut tally = Tally::default();
+            for (i, code) in codes.iter().enumerate() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let verdict = clients[i % 2].scan(code).await?;
+                tally.add(&verdict, "genuine_first");
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(tally)
+        });
+        Self {
+            acknowledged,
+            stop,
+            task,
+        }
+    }
+
+    /// Scans acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Ends the flow and gives what it counted.
+    pub(crate) async fn stop(self) -> Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await?
+    }
 }

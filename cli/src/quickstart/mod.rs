@@ -1,6 +1,8 @@
 //! A whole network on this machine in one command: founded, run, scanned, proven, and broken on purpose.
 
 mod codes;
+mod join;
+mod matching;
 mod network;
 mod proof;
 mod report;
@@ -13,9 +15,11 @@ use anyhow::{Context as _, Result};
 use hyper::Method;
 use serde_json::json;
 
-use self::network::Network;
+use self::matching::Files;
+use self::network::{Member, Network};
 use self::report::Report;
 use self::scans::{Client, Tally};
+use crate::exit::{Exit, Failure};
 
 /// The product that the quickstart registers: GS1's example number.
 const GTIN: &str = "09521234543213";
@@ -43,9 +47,8 @@ pub(crate) struct Args {
 
 /// Runs the quickstart.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.data.is_some() {
-        anyhow::bail!("--data: matching is not part of the quickstart yet; run it without --data");
-    }
+    // Before anything is started for nothing.
+    let given = args.data.as_deref().map(Files::of).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -104,11 +107,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .media()
         .wait_height(network.brand().height()?, CATCH_UP)?;
 
+    let files = match given {
+        Some(files) => files,
+        None => Files::sample(&root)?,
+    };
+    report.matching = Some(matching::run(&network, files, &say)?);
+
     say("proving the record offline: checkpoint, a quorum of cosignatures, inclusion");
     report.proof_verified = proof::record(&network, &record, &root)?;
 
     say("killing the platform's node with SIGKILL while scans and records flow");
-    broken(&mut network, &runtime, &mut report)?;
+    broken(&mut network, &runtime, &batches, &mut report)?;
 
     let height = network.brand().height()?;
     for member in &network.members {
@@ -123,17 +132,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.tree_size = network.brand().call("head", &json!({}))?["tree_size"]
         .as_u64()
         .unwrap_or_default();
+    report.height = height;
     report.seconds = begin.elapsed().as_secs_f64();
     report.print(args.json);
     if !args.exit {
-        serve_until_interrupted(&runtime, &network)?;
+        serve_until_interrupted(&runtime)?;
     }
     drop(network);
     if report.ok() {
-        Ok(())
-    } else {
-        anyhow::bail!("a step of the quickstart failed; its line above says which")
+        return Ok(());
     }
+    let failed = Failure::new(Exit::Failed, "quickstart", "a step of the quickstart failed");
+    Err(failed
+        .next("its line above is marked; --dir keeps the nodes' logs")
+        .told()
+        .into())
 }
 
 /// Codes that nobody issued: each must be `unknown`, wherever it is asked.
@@ -161,42 +174,33 @@ async fn invented(brand: &str, media: &str, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// One validator dies; the other three go on; it comes back and is in step.
+/// One validator dies while scans and records flow; the other three go on; it comes back and is in step.
 fn broken(
     network: &mut Network,
     runtime: &tokio::runtime::Runtime,
+    batches: &codes::Batches,
     report: &mut Report,
 ) -> Result<()> {
-    let before = network.brand().call("head", &json!({}))?;
-    report.height_at_kill = before["height"].as_u64().unwrap_or_default();
-    network.platform().kill()?;
-    for i in 0..8_u32 {
-        let digits = format!("{:012}", 952_100_000_000_u64 + u64::from(i));
-        let gtin = format!("0{digits}{}", check_digit(&digits));
-        network.brand().call(
-            "product_add",
-            &json!({"gtin": gtin, "description": format!("Tea no. {i}")}),
-        )?;
-        let brand = network.brand().http.clone();
-        let verdict = runtime.block_on(async {
-            Client::connect(&brand)
-                .await?
-                .scan(&format!("{brand}/01/{GTIN}/21/{:0>20}", format!("DWN{i}")))
-                .await
-        });
-        match verdict {
-            Ok(verdict) => report.tally.add(&verdict, "unknown"),
-            Err(e) if e.to_string().starts_with("429") => report.tally.slowed += 1,
-            Err(e) => return Err(e),
+    let addresses = [network.brand().http.clone(), network.media().http.clone()];
+    let flow = codes::Flow::start(runtime, batches, addresses);
+    let mut added = 0;
+    let mut add = |brand: &Member, count: u32| -> Result<()> {
+        for _ in 0..count {
+            let digits = format!("{:012}", 952_100_000_000_u64 + u64::from(added));
+            let gtin = format!("0{digits}{}", check_digit(&digits));
+            let description = format!("Tea no. {added}");
+            brand.call("product_add", &json!({"gtin": gtin, "description": description}))?;
+            added += 1;
         }
-    }
-    let after = network.brand().call("head", &json!({}))?;
-    report.height_at_return = after["height"].as_u64().unwrap_or_default();
-    let grown = after["tree_size"].as_u64().unwrap_or_default()
-        - before["tree_size"].as_u64().unwrap_or_default();
-    let blocks = report.height_at_return - report.height_at_kill;
-    // Each block with records closes with one entry of its own.
-    report.records_while_down = grown.saturating_sub(blocks.min(grown / 2));
+        Ok(())
+    };
+    add(network.brand(), 2)?;
+    network.platform().kill()?;
+    report.height_at_kill = network.brand().height()?;
+    let scanned = flow.acknowledged();
+    add(network.brand(), 8)?;
+    report.height_at_return = network.brand().height()?;
+    report.scans_while_down = flow.acknowledged() - scanned;
     let back = Instant::now();
     network.platform().start()?;
     network.platform().wait_up()?;
@@ -204,7 +208,31 @@ fn broken(
         .platform()
         .wait_height(report.height_at_return, CATCH_UP)?;
     report.catch_up_seconds = back.elapsed().as_secs_f64();
+    add(network.brand(), 1)?;
+    report.tally.merge(runtime.block_on(flow.stop())?);
+    report.records_while_down = records(
+        network.brand(),
+        report.height_at_kill,
+        report.height_at_return,
+    )?;
     Ok(())
+}
+
+/// Records in the blocks after height `from` up to height `to`: a block with records adds one entry of its own besides them.
+fn records(member: &Member, from: u64, to: u64) -> Result<u64> {
+    let size = |height: u64| -> Result<u64> {
+        member.call("head", &json!({"at_height": height}))?["tree_size"]
+            .as_u64()
+            .context("a block without a tree size")
+    };
+    let mut count = 0;
+    let mut before = size(from)?;
+    for height in from + 1..=to {
+        let after = size(height)?;
+        count += (after - before).saturating_sub(1);
+        before = after;
+    }
+    Ok(count)
 }
 
 /// GS1 check digit: from the right, weights 3 and 1.
@@ -219,11 +247,8 @@ fn check_digit(digits: &str) -> u32 {
     (10 - sum % 10) % 10
 }
 
-fn serve_until_interrupted(runtime: &tokio::runtime::Runtime, network: &Network) -> Result<()> {
-    println!("\nThe nodes are running. Ctrl-C stops them.");
-    for member in &network.members {
-        println!("  {:<9} {}/v1/status", member.name, member.http);
-    }
+fn serve_until_interrupted(runtime: &tokio::runtime::Runtime) -> Result<()> {
+    eprintln!("\nThe nodes keep running. Ctrl-C stops them.");
     runtime.block_on(tokio::signal::ctrl_c())?;
     Ok(())
 }

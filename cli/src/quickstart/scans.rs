@@ -95,6 +95,15 @@ impl Tally {
         *self.verdicts.entry(verdict.to_owned()).or_default() += 1;
     }
 
+    /// Adds what another one counted.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.wrong += other.wrong;
+        self.slowed += other.slowed;
+        for (verdict, count) in other.verdicts {
+            *self.verdicts.entry(verdict).or_default() += count;
+        }
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.verdicts.values().sum()
     }
