@@ -126,6 +126,18 @@ pub struct Node {
 /// # Errors
 /// [`RunError`] if it cannot start, or if it halted: a node that halted must not be started again without looking into why.
 pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
+    run_until(path, passphrase, asked_to_stop()).await
+}
+
+/// As [`run`], until `asked_to_stop` resolves: several nodes can run in one process.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    path: &Path,
+    passphrase: &Passphrase,
+    asked_to_stop: impl Future<Output = ()> + Send,
+) -> Result<(), RunError> {
     let config = Config::load(path)?;
     let dir = config.data_dir(path);
     let store = KeyStore::new(dir.keys());
@@ -292,7 +304,7 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
 
     let ended = tokio::select! {
         result = engine.ended() => result.map_err(RunError::from),
-        () = asked_to_stop() => Ok(()),
+        () = asked_to_stop => Ok(()),
     };
     tracing::info!("stopping");
     stop.cancel();

@@ -30,8 +30,17 @@ pub(super) fn run(ctx: &Context, command: &AgreementCommand) -> Result<()> {
             );
         }
         AgreementCommand::Show { agreement } => {
-            ctx.show(
+            ctx.show_first(
                 &ctx.ask("agreement_show", &json!({"agreement": agreement}))?,
+                &[
+                    "agreement",
+                    "status",
+                    "purpose",
+                    "parties",
+                    "waits_for",
+                    "computations",
+                    "noise",
+                ],
                 None,
             );
         }

@@ -37,6 +37,10 @@ fn import(ctx: &Context, args: &ImportArgs) -> Result<()> {
         args.label,
         ctx.config_option()
     );
-    ctx.show(&answer, Some(&next));
+    ctx.show_first(
+        &answer,
+        &["audience", "people", "note", "report"],
+        Some(&next),
+    );
     Ok(())
 }

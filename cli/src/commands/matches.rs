@@ -7,6 +7,18 @@ use super::{Context, MATCH_TIMEOUT_S, absolute, text_at};
 use crate::args::{MatchCommand, RequestArgs};
 use crate::exit::{Exit, Failure};
 
+/// What people want to know first.
+const FIRST: [&str; 8] = [
+    "match",
+    "stage",
+    "answer",
+    "noise",
+    "reason",
+    "with",
+    "computation",
+    "audience",
+];
+
 pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
     match command {
         MatchCommand::Request(args) => return request(ctx, args),
@@ -19,7 +31,7 @@ pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
             if let Some(out) = out {
                 asked.insert("out".into(), json!(absolute(out)?));
             }
-            ctx.show(&ctx.ask("match_show", &Value::Object(asked))?, None);
+            ctx.show_first(&ctx.ask("match_show", &Value::Object(asked))?, &FIRST, None);
         }
         MatchCommand::Cancel { id } => {
             ctx.show(&ctx.ask("match_cancel", &json!({"match": id}))?, None);
@@ -56,6 +68,6 @@ fn request(ctx: &Context, args: &RequestArgs) -> Result<()> {
             ctx.config_option()
         )
     });
-    ctx.show(&answer, next.as_deref());
+    ctx.show_first(&answer, &FIRST, next.as_deref());
     Ok(())
 }

@@ -173,16 +173,20 @@ impl Context {
 
     /// Prints an answer, and for people what to do next.
     fn show(&self, value: &Value, next: Option<&str>) {
-        self.show_first(value, &[], next);
+        self.print(value, next, output::render);
     }
 
-    /// As [`Self::show`], with these keys before the others for people.
+    /// As [`Self::show`]; for people these keys stand before the others, and what is unknown is left out.
     fn show_first(&self, value: &Value, first: &[&str], next: Option<&str>) {
+        self.print(value, next, |value| output::render_first(value, first));
+    }
+
+    fn print(&self, value: &Value, next: Option<&str>, render: impl Fn(&Value) -> String) {
         if self.common.json {
             output::value(value);
             return;
         }
-        let mut text = output::render_first(value, first);
+        let mut text = render(value);
         if let Some(next) = next {
             text.push_str(&format!("next: {next}\n"));
         }

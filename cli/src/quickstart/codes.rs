@@ -111,7 +111,10 @@ impl Flow {
         let (count, stopped) = (acknowledged.clone(), stop.clone());
         let task = runtime.spawn(async move {
             let [first, second] = addresses;
-            let mut clients = [Client::connect(&first).await?, Client::connect(&second).await?];
+            let mut clients = [
+                Client::connect(&first).await?,
+                Client::connect(&second).await?,
+            ];
             let mut tally = Tally::default();
             for (i, code) in codes.iter().enumerate() {
                 if stopped.load(Ordering::Relaxed) {

@@ -235,7 +235,12 @@ pub(crate) fn run(network: &Network, files: Files, say: &dyn Fn(&str)) -> Result
     media.wait_height(height, STEP)?;
 
     say("matching under an agreement without noise, as only a test network allows");
-    let exact = agree(network, "quickstart: compare with a plain join", &json!("none"), 0)?;
+    let exact = agree(
+        network,
+        "quickstart: compare with a plain join",
+        &json!("none"),
+        0,
+    )?;
     let begin = Instant::now();
     let answer = ask(network, &exact)?;
     let seconds = begin.elapsed().as_secs_f64();
@@ -267,9 +272,12 @@ pub(crate) fn run(network: &Network, files: Files, say: &dyn Fn(&str)) -> Result
         receipts: signed(&answer) && signed(&noisy),
         noisy: Noisy {
             found: noisy["found"].as_i64(),
-            bound: detail["bound"].as_i64().context("an answer without its noise")?,
+            bound: detail["bound"]
+                .as_i64()
+                .context("an answer without its noise")?,
             within_95: detail["within_95"].as_i64().unwrap_or_default(),
-            again_is_free: again["match"] == noisy["match"] && text(&shown, "matches")? == "1 of 20",
+            again_is_free: again["match"] == noisy["match"]
+                && text(&shown, "matches")? == "1 of 20",
             answers_left,
         },
         imports: vec![a, b],

@@ -142,7 +142,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if report.ok() {
         return Ok(());
     }
-    let failed = Failure::new(Exit::Failed, "quickstart", "a step of the quickstart failed");
+    let failed = Failure::new(
+        Exit::Failed,
+        "quickstart",
+        "a step of the quickstart failed",
+    );
     Err(failed
         .next("its line above is marked; --dir keeps the nodes' logs")
         .told()
@@ -183,13 +187,16 @@ fn broken(
 ) -> Result<()> {
     let addresses = [network.brand().http.clone(), network.media().http.clone()];
     let flow = codes::Flow::start(runtime, batches, addresses);
-    let mut added = 0;
+    let mut added = 0_u32;
     let mut add = |brand: &Member, count: u32| -> Result<()> {
         for _ in 0..count {
             let digits = format!("{:012}", 952_100_000_000_u64 + u64::from(added));
             let gtin = format!("0{digits}{}", check_digit(&digits));
             let description = format!("Tea no. {added}");
-            brand.call("product_add", &json!({"gtin": gtin, "description": description}))?;
+            brand.call(
+                "product_add",
+                &json!({"gtin": gtin, "description": description}),
+            )?;
             added += 1;
         }
         Ok(())

@@ -114,7 +114,10 @@ impl Report {
             ),
         );
         page.more(&if self.caught_up {
-            format!("in step again {:.1} s after its restart", self.catch_up_seconds)
+            format!(
+                "in step again {:.1} s after its restart",
+                self.catch_up_seconds
+            )
         } else {
             "it did not catch up after its restart".to_owned()
         });
@@ -125,7 +128,11 @@ impl Report {
                 "{} entries; state roots of all {} nodes {} at height {}",
                 number(self.tree_size),
                 self.nodes.len(),
-                if self.state_roots_equal { "equal" } else { "DIFFER" },
+                if self.state_roots_equal {
+                    "equal"
+                } else {
+                    "DIFFER"
+                },
                 self.height
             ),
         );

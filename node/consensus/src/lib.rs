@@ -34,7 +34,9 @@ mod identity;
 mod malachite;
 mod verify;
 
-pub use application::{AppError, Application, CheckContext, CommitError, Fatal, Refusal, Validator};
+pub use application::{
+    AppError, Application, CheckContext, CommitError, Fatal, Refusal, Validator,
+};
 pub use config::{EngineConfig, MAX_ROUND_TIMEOUT, RoundTimeouts, Secret};
 pub use error::Error;
 pub use handle::{EngineHandle, Heard, Status, metrics_text, start};

@@ -155,7 +155,10 @@ async fn a_refused_block_is_asked_for_again_and_the_node_goes_on() {
     net.start_all().await;
     net.drive(&[0, 1, 2, 3], 2, secs(15)).await;
     // Blocks of its own are not refused: who sent them is this node.
-    net.nodes[3].shared.refuse_commits.store(2, Ordering::SeqCst);
+    net.nodes[3]
+        .shared
+        .refuse_commits
+        .store(2, Ordering::SeqCst);
     let begun = net.height(3);
     net.drive(&[0, 1, 2], begun + 6, secs(30)).await;
     let refused = || net.nodes[3].shared.refused.load(Ordering::SeqCst);
@@ -174,10 +177,15 @@ async fn a_block_that_nobody_has_rightly_stops_the_engine() {
     let mut net = TestNetwork::new(&[1], HOUR);
     net.start(0).await;
     net.drive(&[0], 1, secs(10)).await;
-    net.nodes[0].shared.refuse_commits.store(9, Ordering::SeqCst);
+    net.nodes[0]
+        .shared
+        .refuse_commits
+        .store(9, Ordering::SeqCst);
     net.submit(b"own block");
     let mut engine = net.nodes[0].engine.take().unwrap();
-    let ended = tokio::time::timeout(secs(10), engine.ended()).await.unwrap();
+    let ended = tokio::time::timeout(secs(10), engine.ended())
+        .await
+        .unwrap();
     assert!(matches!(ended, Err(Error::Halted { .. })), "{ended:?}");
 }
 

@@ -76,7 +76,9 @@ impl OneArgs {
 }
 
 pub(super) fn name_of(node: &Node, id: &MemberId) -> String {
-    let entry = state::member(node.chain.ledger().state(), id).ok().flatten();
+    let entry = state::member(node.chain.ledger().state(), id)
+        .ok()
+        .flatten();
     entry.map_or_else(|| id.to_string(), |m| m.name)
 }
 

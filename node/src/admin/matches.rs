@@ -55,7 +55,9 @@ impl From<MatchError> for AdminError {
     fn from(error: MatchError) -> Self {
         let message = error.to_string();
         match error {
-            MatchError::Refused { notice, .. } => Self::new("refused", message, advice(&notice.code)),
+            MatchError::Refused { notice, .. } => {
+                Self::new("refused", message, advice(&notice.code))
+            }
             MatchError::Audience(error) => error.into(),
             MatchError::NotCommitted { .. } => Self::new(
                 "not_committed",
@@ -102,7 +104,9 @@ impl From<MatchError> for AdminError {
 fn advice(code: &str) -> &'static str {
     match code {
         "unknown_agreement" => "`tally agreement list` shows them",
-        "agreement_status" => "every party has to accept it: `tally agreement show` says who has not",
+        "agreement_status" => {
+            "every party has to accept it: `tally agreement show` says who has not"
+        }
         "agreement_expired" => "propose a new one",
         "computation" | "suite" | "profile" | "set_size" | "noise" => {
             "`tally agreement show` says what is allowed"
@@ -155,7 +159,7 @@ pub(super) async fn request(
             started = &mut told, if id.is_none() => match started {
                 Ok(started) => id = Some(started),
                 // Nothing was started: the answer is stored.
-                Err(_) => break done.await?,
+                Err(_) => break done.as_mut().await?,
             },
             () = tokio::time::sleep(REPORT_EVERY) => {}
         }
@@ -272,16 +276,19 @@ fn short(answer: &Answer, noise: Option<&NoiseView>) -> String {
 fn sentence(view: &MatchView, answer: &Answer, out: Option<&Path>) -> String {
     match answer {
         Answer::Count { value } => match &view.noise {
-            Some(NoiseView::Laplace { within_95, .. }) => format!(
-                "{value} people in both, give or take {within_95} in 95 of 100 matches"
-            ),
+            Some(NoiseView::Laplace { within_95, .. }) => {
+                format!("{value} people in both, give or take {within_95} in 95 of 100 matches")
+            }
             _ => format!("{value} people in both, exactly"),
         },
-        Answer::FewerThan { min } => format!(
-            "fewer than {min} people in both; the agreement withholds smaller results"
-        ),
+        Answer::FewerThan { min } => {
+            format!("fewer than {min} people in both; the agreement withholds smaller results")
+        }
         Answer::Listed { rows } => match out {
-            Some(out) => format!("{rows} of the own people are in both; written to {}", out.display()),
+            Some(out) => format!(
+                "{rows} of the own people are in both; written to {}",
+                out.display()
+            ),
             None => format!(
                 "{rows} of the own people are in both; `tally match show {} --out FILE` writes them",
                 view.id
@@ -334,7 +341,11 @@ fn shown(node: &Node, view: &MatchView, out: Option<&Path>) -> Value {
     put("with", json!(name_of(node, &view.peer)));
     put(
         "asked_by",
-        json!(if view.role == Role::Initiator { "us" } else { "them" }),
+        json!(if view.role == Role::Initiator {
+            "us"
+        } else {
+            "them"
+        }),
     );
     put("audience", json!(view.audience));
     put("people", json!(view.own_size));
@@ -350,7 +361,10 @@ fn shown(node: &Node, view: &MatchView, out: Option<&Path>) -> Value {
     put("released_by_record", json!(record(view.release_record)));
     put("receipt_record", json!(record(view.close_record)));
     put("started", json!(date(view.started_ms)));
-    put("took_ms", json!(view.ended_ms.map(|e| e.saturating_sub(view.started_ms))));
+    put(
+        "took_ms",
+        json!(view.ended_ms.map(|e| e.saturating_sub(view.started_ms))),
+    );
     put("out", json!(out));
     Value::Object(map)
 }
@@ -472,7 +486,10 @@ mod tests {
             0o600
         );
         assert_eq!(check_new(&out).unwrap_err().code, "file");
-        assert_eq!(check_new(Path::new("people.csv")).unwrap_err().code, "usage");
+        assert_eq!(
+            check_new(Path::new("people.csv")).unwrap_err().code,
+            "usage"
+        );
         let lost = dir.path().join("no/such/folder");
         assert_eq!(
             write_file(&lost, IdType::Phone, &people).unwrap_err().code,

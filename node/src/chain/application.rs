@@ -173,7 +173,7 @@ impl Application for ChainApplication {
                 "committed"
             );
             chain.0.head.send_replace(ledger.head());
-            Ok(())
+            Ok::<_, CommitError>(())
         })
         .await
         .unwrap_or_else(|e| Err(Fatal(e).into()))?;

@@ -159,7 +159,10 @@ const SECTIONS: &[SectionDoc] = &[
                 "Longest body of an HTTP request, in bytes.",
             ),
             key("http_concurrent", "HTTP requests being answered at a time."),
-            key("pool_records", "Records waiting for a block; more are refused."),
+            key(
+                "pool_records",
+                "Records waiting for a block; more are refused.",
+            ),
             key("pool_bytes", "Bytes of records waiting for a block."),
             key("state_cache_bytes", "Cache of the state store, in bytes."),
             key(

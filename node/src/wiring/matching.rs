@@ -260,6 +260,3 @@ pub async fn run_tidying(desk: MatchDesk, stop: CancellationToken) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

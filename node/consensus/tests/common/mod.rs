@@ -180,7 +180,12 @@ impl Application for Ledger {
             return Err(Fatal("the disk is full".to_owned()).into());
         }
         let left = self.shared.refuse_commits.load(Ordering::SeqCst);
-        let own = self.shared.built.lock().unwrap().contains(&certificate.block);
+        let own = self
+            .shared
+            .built
+            .lock()
+            .unwrap()
+            .contains(&certificate.block);
         if left > 0 && (!own || self.validators.len() == 1) {
             self.shared.refuse_commits.store(left - 1, Ordering::SeqCst);
             self.shared.refused.fetch_add(1, Ordering::SeqCst);
