@@ -37,24 +37,56 @@ pub(crate) fn render(value: &Value) -> String {
     out
 }
 
-/// As [`render`], with these keys of an object before the others, and without those that are `null`.
-pub(crate) fn render_first(value: &Value, first: &[&str]) -> String {
+/// These keys of an object as text, in this order; without those that are missing or `null`.
+pub(crate) fn render_keys(value: &Value, keys: &[&str]) -> String {
     let Value::Object(map) = value else {
         return render(value);
     };
-    let named = first
+    let pairs: Vec<_> = keys
         .iter()
         .filter_map(|key| map.get_key_value(*key))
-        .collect::<Vec<_>>();
-    let others = map.iter().filter(|(key, _)| !first.contains(&key.as_str()));
-    let mut out = String::new();
-    let all: Vec<_> = named
-        .into_iter()
-        .chain(others)
         .filter(|(_, value)| !value.is_null())
         .collect();
-    put_pairs(&mut out, &all, 0);
+    let mut out = String::new();
+    put_pairs(&mut out, &pairs, 0);
     out
+}
+
+/// Keys that people look for first, in the order in which they are read; all others follow by name.
+const ORDER: [&str; 24] = [
+    "match",
+    "agreement",
+    "audience",
+    "owner",
+    "analyst",
+    "reason",
+    "status",
+    "stage",
+    "with",
+    "asked_by",
+    "computation",
+    "computations",
+    "answer",
+    "rows",
+    "people",
+    "repeated_rows",
+    "repeated_lines",
+    "dropped_rows",
+    "dropped",
+    "why",
+    "lines",
+    "answers_left_this_epoch",
+    "answers_left_in_all",
+    "started",
+];
+
+fn ordered<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_by_key(|key| {
+        let place = ORDER.iter().position(|k| k == key);
+        (place.unwrap_or(ORDER.len()), *key)
+    });
+    keys
 }
 
 fn label(key: &str) -> String {
@@ -132,7 +164,11 @@ fn put(out: &mut String, value: &Value, indent: usize) {
 }
 
 fn put_object(out: &mut String, map: &Map<String, Value>, indent: usize) {
-    put_pairs(out, &map.iter().collect::<Vec<_>>(), indent);
+    let pairs: Vec<_> = ordered(map.keys())
+        .into_iter()
+        .filter_map(|key| map.get_key_value(key))
+        .collect();
+    put_pairs(out, &pairs, indent);
 }
 
 fn put_pairs(out: &mut String, pairs: &[(&String, &Value)], indent: usize) {
@@ -162,6 +198,7 @@ fn put_table(out: &mut String, items: &[Value], indent: usize) {
             columns.push(key);
         }
     }
+    let columns = ordered(columns.into_iter());
     let flat = items.iter().all(|i| {
         i.as_object()
             .is_some_and(|m| m.values().all(|v| short(v).is_some()))
@@ -246,8 +283,24 @@ mod tests {
             .zip(["lag", "1", "20,000"])
             .map(|(l, w)| end(l, w))
             .collect::<Vec<_>>();
-        // The keys of an object come in the order of their names, so the number stands first and ends in one column.
+        // These keys come in the order of their names, so the number stands first and ends in one column.
         assert!(column.windows(2).all(|w| w[0] == w[1]), "{text}");
+    }
+
+    #[test]
+    fn what_people_look_for_stands_first() {
+        let value = json!({"zeta": 1, "alpha": 2, "stage": "done", "match": "ab", "hidden": null});
+        let keys = |text: &str| -> Vec<String> {
+            let words = text.lines().filter_map(|l| l.split_whitespace().next());
+            words.map(ToOwned::to_owned).collect()
+        };
+        let all = ["match", "stage", "alpha", "hidden", "zeta"];
+        assert_eq!(keys(&render(&value)), all);
+        let some = ["zeta", "match", "hidden", "missing"];
+        assert_eq!(keys(&render_keys(&value, &some)), ["zeta", "match"]);
+        let table = render(&json!([{"started": 1, "match": "x"}, {"alpha": 2}]));
+        let head = table.lines().next().unwrap().split_whitespace();
+        assert_eq!(head.collect::<Vec<_>>(), ["match", "started", "alpha"]);
     }
 
     #[test]

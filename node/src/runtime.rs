@@ -427,7 +427,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Resolves on Ctrl-C or SIGTERM.
-async fn asked_to_stop() {
+pub async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(signal) => signal,

@@ -185,4 +185,7 @@ pub(crate) struct UpArgs {
     /// File whose first line opens the keys
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// Stop when standard input ends: a node that another program starts does not outlive it
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
 }

@@ -6,6 +6,28 @@ use serde_json::json;
 use super::{Context, text_at};
 use crate::args::{AgreementCommand, ProposeArgs, default_profile};
 
+/// The order in which an agreement is read.
+const SHOWN: [&str; 18] = [
+    "agreement",
+    "status",
+    "purpose",
+    "parties",
+    "proposed_by",
+    "accepted_by",
+    "waits_for",
+    "computations",
+    "noise",
+    "profile",
+    "people_in_a_set",
+    "smallest_result",
+    "audiences_an_epoch",
+    "matches",
+    "expires",
+    "suite",
+    "epoch",
+    "budget_left",
+];
+
 pub(super) fn run(ctx: &Context, command: &AgreementCommand) -> Result<()> {
     match command {
         AgreementCommand::Propose(args) => return propose(ctx, args),
@@ -30,17 +52,9 @@ pub(super) fn run(ctx: &Context, command: &AgreementCommand) -> Result<()> {
             );
         }
         AgreementCommand::Show { agreement } => {
-            ctx.show_first(
+            ctx.show_keys(
                 &ctx.ask("agreement_show", &json!({"agreement": agreement}))?,
-                &[
-                    "agreement",
-                    "status",
-                    "purpose",
-                    "parties",
-                    "waits_for",
-                    "computations",
-                    "noise",
-                ],
+                &SHOWN,
                 None,
             );
         }

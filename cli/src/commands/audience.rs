@@ -37,10 +37,15 @@ fn import(ctx: &Context, args: &ImportArgs) -> Result<()> {
         args.label,
         ctx.config_option()
     );
-    ctx.show_first(
-        &answer,
-        &["audience", "people", "note", "report"],
-        Some(&next),
-    );
+    let keys = [
+        "audience",
+        "note",
+        "report",
+        "on_the_ledger",
+        "epoch",
+        "label",
+        "record",
+    ];
+    ctx.show_keys(&answer, &keys, Some(&next));
     Ok(())
 }

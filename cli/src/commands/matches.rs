@@ -7,16 +7,26 @@ use super::{Context, MATCH_TIMEOUT_S, absolute, text_at};
 use crate::args::{MatchCommand, RequestArgs};
 use crate::exit::{Exit, Failure};
 
-/// What people want to know first.
-const FIRST: [&str; 8] = [
+/// What people want to know of a match; programs get more.
+const SHOWN: [&str; 18] = [
     "match",
     "stage",
     "answer",
     "noise",
     "reason",
-    "with",
     "computation",
+    "with",
+    "asked_by",
     "audience",
+    "people",
+    "repeated_rows",
+    "dropped_rows",
+    "their_people_at_most",
+    "agreement",
+    "opened_by_record",
+    "receipt_record",
+    "started",
+    "took_ms",
 ];
 
 pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
@@ -31,7 +41,7 @@ pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
             if let Some(out) = out {
                 asked.insert("out".into(), json!(absolute(out)?));
             }
-            ctx.show_first(&ctx.ask("match_show", &Value::Object(asked))?, &FIRST, None);
+            ctx.show_keys(&ctx.ask("match_show", &Value::Object(asked))?, &SHOWN, None);
         }
         MatchCommand::Cancel { id } => {
             ctx.show(&ctx.ask("match_cancel", &json!({"match": id}))?, None);
@@ -68,6 +78,6 @@ fn request(ctx: &Context, args: &RequestArgs) -> Result<()> {
             ctx.config_option()
         )
     });
-    ctx.show_first(&answer, &FIRST, next.as_deref());
+    ctx.show_keys(&answer, &SHOWN, next.as_deref());
     Ok(())
 }

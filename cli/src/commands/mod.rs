@@ -176,9 +176,9 @@ impl Context {
         self.print(value, next, output::render);
     }
 
-    /// As [`Self::show`]; for people these keys stand before the others, and what is unknown is left out.
-    fn show_first(&self, value: &Value, first: &[&str], next: Option<&str>) {
-        self.print(value, next, |value| output::render_first(value, first));
+    /// As [`Self::show`]; people see these keys alone, those that are known.
+    fn show_keys(&self, value: &Value, keys: &[&str], next: Option<&str>) {
+        self.print(value, next, |value| output::render_keys(value, keys));
     }
 
     fn print(&self, value: &Value, next: Option<&str>, render: impl Fn(&Value) -> String) {

@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use tally_node::config::{Config, LogFormat};
+use tally_node::runtime::{asked_to_stop, run_until};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
@@ -17,12 +19,29 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let until_stdin_closes = args.until_stdin_closes;
+    let stop = async move {
+        tokio::select! {
+            () = asked_to_stop() => {}
+            () = stdin_closed(), if until_stdin_closes => {}
+        }
+    };
     runtime
-        .block_on(tally_node::runtime::run(ctx.config_path(), &passphrase))
+        .block_on(run_until(ctx.config_path(), &passphrase, stop))
         .map_err(|e| {
             let next = "the log above says more; a node that halted must not be started again before its cause is known";
             anyhow!(e).context(Failure::new(Exit::Failed, "up", "the node stopped").next(next))
         })
+}
+
+/// Resolves at the end of standard input. A thread of its own reads it, so that a read that never ends does not hold the node.
+async fn stdin_closed() {
+    let (closed, heard) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(closed);
+    });
+    let _ = heard.await;
 }
 
 /// The log of the process, on standard error, as the configuration says.

@@ -156,7 +156,9 @@ fn import(member: &Member, file: &Path, label: &str) -> Result<Imported> {
         .iter()
         .map(|d| {
             let word = |key| d[key].as_str().unwrap_or_default();
-            format!("{} {} (line {})", d["rows"], word("why"), word("lines"))
+            let lines = word("lines");
+            let s = if lines.contains(',') { "s" } else { "" };
+            format!("{} {}: line{s} {lines}", d["rows"], word("why"))
         })
         .collect();
     Ok(Imported {

@@ -58,9 +58,10 @@ impl Member {
             .with_context(|| log.display().to_string())?;
         let exe = std::env::current_exe().context("the path of this program")?;
         let child = Command::new(exe)
-            .args(["up", "--config"])
+            .args(["up", "--until-stdin-closes", "--config"])
             .arg(&self.config)
-            .stdin(Stdio::null())
+            // Held open by this process: whatever ends it ends its nodes.
+            .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()

@@ -309,8 +309,6 @@ fn budget(
         "analyst": name_of(node, analyst),
         "answers_left_this_epoch": whole(&in_epoch),
         "answers_left_in_all": whole(&in_all),
-        "micro_rho_left_this_epoch": in_epoch.micro_rho,
-        "micro_rho_left_in_all": in_all.micro_rho,
         "list_released": state::disclosed(state, owner, epoch, analyst).map_err(internal)?,
     }))
 }

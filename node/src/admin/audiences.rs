@@ -186,7 +186,7 @@ pub(super) fn report(report: &ImportReport) -> Value {
         if l.count > l.first_lines.len() as u64 {
             text.push("...".into());
         }
-        text.join(" ")
+        text.join(", ")
     };
     let dropped: Vec<Value> = report
         .dropped

@@ -410,7 +410,8 @@ async fn write_people(node: &Arc<Node>, view: &MatchView, out: &Path) -> Result<
         .ok_or_else(|| internal("the audience of the match is gone"))?;
     let (node, id, out) = (node.clone(), view.id, out.to_owned());
     tokio::task::spawn_blocking(move || {
-        let people = node.matches.matched(&id)?;
+        let mut people = node.matches.matched(&id)?;
+        people.sort_unstable();
         write_file(&out, profile.id_type(), &people)
     })
     .await
