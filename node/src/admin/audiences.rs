@@ -208,6 +208,14 @@ pub(super) fn report(report: &ImportReport) -> Value {
         "dropped_rows": report.dropped_rows(),
         "dropped": dropped,
     });
+    if let (1.., Value::Object(map)) = (report.unassigned.count, &mut out) {
+        let note = format!(
+            "{} rows were used although no range with their number is known to be assigned; lines {}",
+            report.unassigned.count,
+            lines(&report.unassigned)
+        );
+        map.insert("note".into(), json!(note));
+    }
     if let (Some(dense), Value::Object(map)) = (&report.dense_range, &mut out) {
         let warning = format!(
             "{} of the IDs fill a range of {} numbers: this is a list of guesses rather than an audience",
