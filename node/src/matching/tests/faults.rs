@@ -198,6 +198,41 @@ async fn cancelling_ends_a_match_and_gives_the_budget_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_desk_ends_its_matches_and_begins_no_other() {
+    let (net, agreement) = noisy().await;
+    // After OpenMatch, before the release.
+    *net.fault.lock().unwrap() = Fault::Stall(3_000);
+    let desk = net.desk(0).unwrap();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let asked = tokio::spawn({
+        let desk = desk.clone();
+        let ask = request(agreement, Computation::Cardinality);
+        async move {
+            desk.request_telling(ask, |id| drop(tell.send(id)))
+                .await
+                .unwrap_err()
+        }
+    });
+    let id = told.await.unwrap();
+    while desk.show(&id).unwrap().0.stage != Stage::Open {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // One that runs is not taken for one that a crash left.
+    desk.tidy().await.unwrap();
+    assert_eq!(desk.show(&id).unwrap().0.stage, Stage::Open);
+    assert_ne!(net.budget(0).reserved, Default::default());
+
+    desk.stop().await;
+    assert!(matches!(asked.await.unwrap(), MatchError::Cancelled));
+    assert_eq!(desk.show(&id).unwrap().0.stage, Stage::Cancelled);
+    assert_eq!(net.budget(0).reserved, Default::default());
+    *net.fault.lock().unwrap() = Fault::None;
+    let after = net.ask(agreement, Computation::Cardinality).await;
+    assert!(matches!(after, Err(MatchError::Cancelled)));
+    assert_eq!(net.agreement_matches(&agreement), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_down_or_busy_is_an_error_with_a_reason() {
     let (net, agreement) = noisy().await;
     net.stop(1);
