@@ -172,11 +172,7 @@ pub fn record_kit(
     kit(ledger, place, &extra, checkpoint)
 }
 
-fn record_extra(
-    ledger: &Ledger,
-    place: RecordPlace,
-    size: u64,
-) -> Result<RecordExtra, ProofError> {
+fn record_extra(ledger: &Ledger, place: RecordPlace, size: u64) -> Result<RecordExtra, ProofError> {
     let index = size_with(ledger, place)?
         .checked_sub(1)
         .ok_or(ProofError::Internal("a block that leaves an empty tree"))?;
