@@ -81,6 +81,14 @@ pub enum Error {
         /// How many.
         found: usize,
     },
+    /// The checkpoint has another number of signatures than the proof was made with.
+    #[error("the checkpoint has {found} signatures, the proof was made with {expected}")]
+    SignatureCount {
+        /// How many it was made with.
+        expected: u16,
+        /// How many it has.
+        found: usize,
+    },
     /// An entry is not under the checkpoint.
     #[error("the {what} is not where the proof says: {source}")]
     Inclusion {
@@ -140,9 +148,11 @@ impl Error {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Text { .. } | Self::ProofForm(_) | Self::ProofNotCanonical | Self::Extra(_) => {
-                "malformed"
-            }
+            Self::Text { .. }
+            | Self::ProofForm(_)
+            | Self::ProofNotCanonical
+            | Self::Extra(_)
+            | Self::SignatureCount { .. } => "malformed",
             Self::NoExtra => "no_extra",
             Self::OtherNetwork { .. } => "other_network",
             Self::Genesis(_) => "genesis",

@@ -1,6 +1,6 @@
 //! The `extra` of our `.tlog-proof` files: what the proof is of, and all that its checkpoint does not say by itself.
 //!
-//! Version u8 (1), kind u8 (1 code, 2 record), genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
+//! Version u8 (1), kind u8 (1 code, 2 record), signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
 //! u64, BlockInfo [107], path list<=64 of [32]). A code's has further: opening bytes<=1,117, BlockInfo of the last entry [107] and
 //! its path, the batch and the product (value bytes<=1,024 and state proof each). The proof's own index and hashes are the
 //! record's.
@@ -33,6 +33,9 @@ pub enum Extra {
 /// The record, and the block that says when it was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordExtra {
+    /// Signature lines of the checkpoint. Without it a proof whose last line was cut off would be another good proof, as long as
+    /// the rest is a quorum.
+    pub signatures: u16,
     /// The genesis document, entry 0.
     pub genesis: Vec<u8>,
     /// The record's entry, as it was signed.
@@ -151,12 +154,15 @@ impl Canonical for StateValue {
 
 impl Canonical for RecordExtra {
     fn write(&self, w: &mut Writer) {
-        w.bytes(&self.genesis).bytes(&self.record);
+        w.u16(self.signatures)
+            .bytes(&self.genesis)
+            .bytes(&self.record);
         self.block.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(Self {
+            signatures: r.u16("signatures")?,
             genesis: r.bytes("genesis document", MAX_ENTRY_BYTES)?.to_vec(),
             record: r.bytes("record", MAX_ENTRY_BYTES)?.to_vec(),
             block: BlockInclusion::read(r)?,

@@ -53,6 +53,13 @@ pub fn verify(
     check_policy(policy, &expected)?;
     let quorum = judge_checkpoint(&proof, &expected, &genesis)?;
 
+    if proof.checkpoint.signatures.len() != usize::from(entry.signatures) {
+        return Err(Error::SignatureCount {
+            expected: entry.signatures,
+            found: proof.checkpoint.signatures.len(),
+        });
+    }
+
     let committed = committed(&genesis, entry, &proof, &quorum.checkpoint)?;
     let proven = match &extra {
         Extra::Record(_) if code.is_some() => return Err(Error::NotOfCode),

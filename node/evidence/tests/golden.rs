@@ -42,6 +42,7 @@ fn info(height: u64) -> BlockInfo {
 
 fn record() -> RecordExtra {
     RecordExtra {
+        signatures: 5,
         genesis: b"genesis".to_vec(),
         record: b"record".to_vec(),
         block: BlockInclusion {
@@ -122,7 +123,7 @@ fn lengths_are_bounded_before_memory_is_taken() {
     let bytes = Extra::Record(record()).to_bytes();
     // The genesis' length, then a path's count.
     let mut long = bytes.clone();
-    long[2..6].copy_from_slice(&u32::MAX.to_be_bytes());
+    long[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
     assert!(Extra::from_bytes(&long).is_err());
     let count = bytes.len() - 2 * 32 - 4;
     let mut long = bytes.clone();

@@ -126,7 +126,7 @@ impl CodeEvidence {
         let state = tally_contracts::state::BatchState::from_bytes(&batch.value)?;
         let place = place(ledger, &state.record)?;
         let extra = CodeExtra {
-            issued: record_extra(ledger, place, size)?,
+            issued: record_extra(ledger, place, checkpoint)?,
             opening: self.unit.opening.clone(),
             head: HeadInclusion {
                 info,
@@ -167,16 +167,22 @@ pub fn record_kit(
     place: RecordPlace,
     checkpoint: &Note,
 ) -> Result<Kit, ProofError> {
-    let size = checkpoint.text().parse::<Checkpoint>()?.size;
-    let extra = Extra::Record(record_extra(ledger, place, size)?);
+    let extra = Extra::Record(record_extra(ledger, place, checkpoint)?);
     kit(ledger, place, &extra, checkpoint)
 }
 
-fn record_extra(ledger: &Ledger, place: RecordPlace, size: u64) -> Result<RecordExtra, ProofError> {
+fn record_extra(
+    ledger: &Ledger,
+    place: RecordPlace,
+    checkpoint: &Note,
+) -> Result<RecordExtra, ProofError> {
+    let size = checkpoint.text().parse::<Checkpoint>()?.size;
     let index = size_with(ledger, place)?
         .checked_sub(1)
         .ok_or(ProofError::Internal("a block that leaves an empty tree"))?;
     Ok(RecordExtra {
+        signatures: u16::try_from(checkpoint.signatures.len())
+            .map_err(|_| ProofError::Internal("a checkpoint with too many signatures"))?,
         genesis: ledger.genesis_bytes().to_vec(),
         record: ledger.entry(place.index)?,
         block: BlockInclusion {

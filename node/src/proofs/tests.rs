@@ -24,7 +24,7 @@ const GTIN: &str = "09521234543213";
 
 /// A ledger of four validators, of whom member 0 is the brand.
 struct World {
-    dir: TempDir,
+    _dir: TempDir,
     network: SampleNetwork,
     ledger: Arc<Ledger>,
     issuer: IssuerStore,
@@ -54,7 +54,7 @@ impl World {
         )
         .unwrap();
         let mut world = Self {
-            dir,
+            _dir: dir,
             network,
             ledger,
             issuer,
@@ -132,17 +132,16 @@ impl World {
             cosignature: Some(self.network.key(i, "cosignature")),
         };
         let head = |i: usize| {
-            let dir = self.dir.path().join(format!("checkpoints-{i}"));
-            std::fs::create_dir_all(&dir).unwrap();
-            let mut checkpoints = Checkpoints::open(&dir, self.id(), keys(i)).unwrap();
+            let dir = TempDir::new().unwrap();
+            let mut checkpoints = Checkpoints::open(dir.path(), self.id(), keys(i)).unwrap();
             let time_s = self.time_ms / 1000 + i as u64;
             let (size, signature) = checkpoints
                 .sign_head(&self.ledger, time_s)
                 .unwrap()
                 .unwrap();
-            (checkpoints, size, signature)
+            (checkpoints, dir, size, signature)
         };
-        let (mut collector, size, _) = head(0);
+        let (mut collector, _dir, size, _) = head(0);
         let validators = self.ledger.validators().unwrap();
         let mut bare = Note::unsigned(
             Checkpoint {
@@ -157,7 +156,7 @@ impl World {
         bare.signatures
             .push(note::sign(bare.text(), &origin(&self.id()), &log).unwrap());
         for i in cosigners {
-            let (_, _, signature) = head(*i);
+            let (.., signature) = head(*i);
             collector.add(size, signature.clone(), &validators).unwrap();
             bare.signatures.push(signature);
         }
@@ -409,15 +408,16 @@ fn parts_of_other_codes_and_batches_do_not_fit() {
     let error = w.verify(&mine.proof, Some(&sold.codes[1])).unwrap_err();
     assert_eq!(error.reason(), "other_code");
     // The path of another leaf, its place, its serial, a code of another batch.
-    for change in [
-        |extra: &mut CodeExtra, next: &CodeExtra, _: &CodeExtra| {
+    let changes: [fn(&mut CodeExtra, &CodeExtra, &CodeExtra); 4] = [
+        |extra, next, _| {
             extra.opening.path = next.opening.path.clone();
             extra.opening.leaf_index = next.opening.leaf_index;
         },
         |extra, next, _| extra.opening.leaf_index = next.opening.leaf_index,
         |extra, next, _| extra.opening.serial = next.opening.serial,
         |extra, _, far| extra.opening = far.opening.clone(),
-    ] {
+    ];
+    for change in changes {
         let error = w.changed(&mine, |_, extra| change(extra, &next, &far));
         assert_eq!(error.reason(), "not_in_batch", "{error}");
     }
@@ -454,7 +454,7 @@ fn parts_of_other_codes_and_batches_do_not_fit() {
     };
     let size = w.ledger.head().tree_size;
     let error = w.changed(&mine, |proof, extra| {
-        extra.issued = record_extra(&w.ledger, place, size).unwrap();
+        extra.issued = record_extra(&w.ledger, place, &proof.checkpoint).unwrap();
         proof.index = place.index;
         proof.hashes = w.ledger.inclusion_proof(place.index, size).unwrap();
     });
@@ -512,6 +512,13 @@ fn two_of_four_are_no_quorum_and_strangers_are_no_cosigners() {
             note.signatures.remove(0);
         }),
         "checkpoint"
+    );
+    // One cosignature less is a quorum still, and not this proof.
+    assert_eq!(
+        with(&|note| {
+            note.signatures.pop();
+        }),
+        "malformed"
     );
 }
 
