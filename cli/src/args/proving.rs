@@ -54,7 +54,7 @@ pub(crate) enum LedgerCommand {
 )]
 pub(crate) struct ProofArgs {
     /// The code, issued by this member: the link of its QR code, or GTIN/SERIAL
-    pub(crate) code: String,
+    pub(crate) code: UnitCode,
     #[command(flatten)]
     pub(crate) files: ProofFiles,
 }
@@ -85,7 +85,7 @@ pub(crate) enum AuditCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof\n  \
-    tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof --code 09521234543213/0Q2B... --json\n\n\
+    tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof --code 09521234543213/0Q2B...\n\n\
     Exit code 0: all of it verified, and a code's batch is released and not recalled as of the time that is printed.\n\
     Exit code 4: it did not; error.code says why:\n  \
       recalled           verified, and the batch is recalled\n  \
@@ -113,6 +113,9 @@ pub(crate) struct AuditArgs {
     /// The code that the proof must be of: the link of its QR code, or GTIN/SERIAL
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<UnitCode>,
+    /// Write the record's entry, if all verified: with it any tool that knows C2SP tlog-proof can check the inclusion
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entry_out: Option<PathBuf>,
 }
 
 /// `export ...`

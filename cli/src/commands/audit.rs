@@ -9,7 +9,7 @@ use tally_contracts::ids::NetworkId;
 use tally_evidence::{CodeReport, Proven, RecordReport, Report, UnitCode, verify};
 use tally_merkle::policy::MAX_POLICY_BYTES;
 use tally_merkle::tlog_proof::MAX_TLOG_PROOF_BYTES;
-use tally_node::files::read_bounded;
+use tally_node::files::{read_bounded, write_atomic};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -29,8 +29,12 @@ fn verify_command(ctx: &Context, args: &AuditArgs) -> Result<()> {
         policy,
         proof,
         code,
+        entry_out,
     } = args;
     let report = verify_files(network, policy, proof, code.as_ref())?;
+    if let Some(file) = entry_out {
+        write_atomic(file, &report.entry, 0o644)?;
+    }
     if ctx.common.json {
         output::value(&json(&report));
     } else {

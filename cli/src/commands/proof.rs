@@ -11,7 +11,7 @@ use crate::args::{ProofArgs, ProofFiles};
 
 /// Proves a code of this member.
 pub(super) fn run(ctx: &Context, args: &ProofArgs) -> Result<()> {
-    let answer = ctx.ask("proof", &json!({"code": args.code}))?;
+    let answer = ctx.ask("proof", &json!({"code": args.code.to_string()}))?;
     let answer = write(answer, &args.files)?;
     let status = text_at(&answer, "status").to_owned();
     let next = next(&answer, &args.files);
@@ -52,6 +52,8 @@ fn write(mut answer: Value, files: &ProofFiles) -> Result<Value> {
     let Some(fields) = answer.as_object_mut() else {
         anyhow::bail!("the node's answer is no object");
     };
+    // It is in the proof; `tally audit verify --entry-out` takes it out again.
+    fields.remove("entry");
     let mut put = |field: &str, file: Option<&Path>| -> Result<()> {
         let text = fields.remove(field);
         let text = text.as_ref().and_then(Value::as_str);

@@ -42,7 +42,7 @@ pub enum Error {
     #[error("the policy is not in its form: {0}")]
     PolicyForm(tally_merkle::Error),
     /// The policy would take a checkpoint that a minority cosigned.
-    #[error("the policy asks for less than more than two thirds of all validators")]
+    #[error("the policy is not of the form that asks for more than two thirds of all validators")]
     PolicyShort,
     /// The policy is not the one that follows from the genesis.
     #[error("the policy is not this network's: line {line} differs from what the genesis gives")]

@@ -30,6 +30,9 @@ pub struct Report {
     pub needed: usize,
     /// Validators of the network.
     pub validators: usize,
+    /// The record's entry, as it was signed: what the proof's own index and hashes are of, for tools that know C2SP tlog-proof
+    /// and not our extra.
+    pub entry: Vec<u8>,
     /// What is proven.
     pub proven: Proven,
 }

@@ -86,6 +86,7 @@ pub fn verify(
             .collect(),
         needed: expected.needed(),
         validators: expected.witnesses().count(),
+        entry: entry.record.clone(),
         proven,
     };
     let Proven::Code(shown) = &report.proven else {

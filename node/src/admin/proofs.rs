@@ -9,6 +9,8 @@ use tally_contracts::ids::RecordId;
 use tally_contracts::records::Gtin;
 use tally_evidence::{Proven, UnitCode};
 use tally_merkle::Note;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::{Duration, Instant, timeout};
 
 use super::AdminError;
@@ -135,10 +137,17 @@ fn late() -> AdminError {
     )
 }
 
+/// POSIX milliseconds as RFC 3339 in UTC.
+fn utc(ms: u64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
 fn answer(kit: &Kit) -> Value {
     let mut answer = json!({
         "network_id": kit.report.network.to_string(),
         "size": kit.report.tree_size,
+        "entry": hex::encode(&kit.report.entry),
         "proof": kit.proof,
         "policy": kit.policy,
     });
@@ -148,13 +157,13 @@ fn answer(kit: &Kit) -> Value {
             answer["record"] = json!(code.record.to_string());
             answer["status"] = json!(code.status.name());
             answer["as_of_height"] = json!(code.as_of_height);
-            answer["as_of_ms"] = json!(code.as_of_ms);
+            answer["as_of"] = json!(utc(code.as_of_ms));
         }
         Proven::Record(record) => {
             answer["index"] = json!(record.index);
             answer["record"] = json!(record.record.to_string());
             answer["height"] = json!(record.height);
-            answer["time_ms"] = json!(record.time_ms);
+            answer["time"] = json!(utc(record.time_ms));
         }
     }
     answer
