@@ -265,3 +265,78 @@ fn json(report: &Report) -> Value {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../node/evidence/tests/golden")
+            .join(name)
+    }
+
+    fn network() -> NetworkId {
+        let id = std::fs::read_to_string(golden("network_id")).unwrap();
+        id.trim().parse().unwrap()
+    }
+
+    fn failure(verified: Result<Report>) -> (Exit, String) {
+        let error = verified.unwrap_err();
+        error
+            .downcast_ref::<Failure>()
+            .map_or((Exit::Failed, String::new()), |f| (f.exit, f.code.clone()))
+    }
+
+    #[test]
+    fn an_answer_says_what_and_on_whose_word() {
+        let (policy, proof) = (golden("policy"), golden("code.tlog-proof"));
+        let report = verify_files(&network(), &policy, &proof, None).unwrap();
+        let text = words(&report);
+        for part in [
+            "is a code that member-0 issued",
+            "Green tea, 100 g, brand Sample, GTIN 09521234543213",
+            "by member-0 at 2026-09-21T14:13:22Z, height 2, in batch",
+            "not recalled as of 2026-09-21T14:13:24Z, height 4",
+            "4 of 4 validators, 3 needed: member-0 at 2026-09-21T14:13:24Z",
+            "(Sample), a test network",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        let value = json(&report);
+        assert_eq!(value["verified"], true);
+        assert_eq!(value["status"], "active");
+        assert_eq!(value["network_id"], network().to_string());
+        assert_eq!(value["issued"], "2026-09-21T14:13:22Z");
+    }
+
+    #[test]
+    fn what_does_not_verify_has_its_own_exit_code() {
+        let (policy, proof) = (golden("policy"), golden("code.tlog-proof"));
+        let other = NetworkId([7; 32]);
+        assert_eq!(
+            failure(verify_files(&other, &policy, &proof, None)),
+            (Exit::NotVerified, "other_network".into())
+        );
+        let code = "09521234543213/00000000000000000000".parse().unwrap();
+        assert_eq!(
+            failure(verify_files(&network(), &policy, &proof, Some(&code))),
+            (Exit::NotVerified, "other_code".into())
+        );
+        assert_eq!(
+            failure(verify_files(&network(), &proof, &proof, None)),
+            (Exit::NotVerified, "policy_malformed".into())
+        );
+        assert_eq!(
+            failure(verify_files(&network(), &policy, &policy, None)),
+            (Exit::NotVerified, "malformed".into())
+        );
+        // A file that is not there says nothing of a proof.
+        assert_eq!(
+            failure(verify_files(&network(), &policy, &golden("none"), None)).0,
+            Exit::Failed
+        );
+    }
+}

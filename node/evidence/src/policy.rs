@@ -43,3 +43,67 @@ pub fn network_policy(genesis: &Genesis) -> Result<Policy, Error> {
     }
     Policy::two_thirds(logs, witnesses).map_err(Error::PolicyForm)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ed25519_dalek::SigningKey;
+    use tally_contracts::ids::PublicKey;
+    use tally_contracts::{MemberEntry, NetworkKind, NodeEntry, Roles, Rules};
+
+    use super::*;
+
+    /// The key number `n`.
+    pub(crate) fn key(n: u8) -> SigningKey {
+        SigningKey::from_bytes(&[n; 32])
+    }
+
+    /// Members with a node for each power; the keys of node `i`, counted over all, are 10 i + 1 to 10 i + 5.
+    pub(crate) fn genesis(members: &[(&str, &[u64])]) -> Genesis {
+        let public = |n| PublicKey::from(&key(n));
+        let (mut at, mut entries) = (0, Vec::new());
+        for (i, (name, powers)) in (200..).zip(members) {
+            let mut nodes = Vec::new();
+            for power in *powers {
+                nodes.push(NodeEntry {
+                    transport: public(at + 1),
+                    consensus: public(at + 2),
+                    checkpoint: public(at + 3),
+                    cosignature: public(at + 4),
+                    records: public(at + 5),
+                    power: *power,
+                    consensus_addr: "/dns4/localhost/tcp/7000".into(),
+                    swarm_addr: "/dns4/localhost/tcp/7001".into(),
+                    http_url: String::new(),
+                });
+                at += 10;
+            }
+            entries.push(MemberEntry::new(name, Roles::BRAND, vec![public(i)], nodes).unwrap());
+        }
+        let rules = Rules::default();
+        Genesis::new("t", NetworkKind::Test, 0, [0; 32], rules, entries).unwrap()
+    }
+
+    #[test]
+    fn every_network_has_a_policy() {
+        for (members, names) in [
+            (&[("a", &[1][..])][..], &["a"][..]),
+            (&[("a", &[1, 5]), ("b", &[1, 0])], &["a", "a/2", "b"]),
+            // A member may be called as a policy's own words are.
+            (
+                &[("none", &[1]), ("validators", &[1, 1]), ("c", &[2])],
+                &["c", "none/1", "validators/1", "validators/2"],
+            ),
+        ] {
+            let genesis = genesis(members);
+            let policy = network_policy(&genesis).unwrap();
+            policy.check_two_thirds().unwrap();
+            assert_eq!(policy.to_string().parse(), Ok(policy.clone()));
+            let mut found: Vec<_> = policy.witnesses().map(|(name, _)| name).collect();
+            found.sort_unstable();
+            assert_eq!(found, names);
+            let nodes: usize = members.iter().map(|(_, powers)| powers.len()).sum();
+            assert_eq!(policy.logs().count(), nodes);
+            assert_eq!(policy.needed(), names.len() * 2 / 3 + 1);
+        }
+    }
+}

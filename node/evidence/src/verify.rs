@@ -357,3 +357,60 @@ fn in_state<T: Canonical>(
         source: e.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tally_contracts::genesis::{cosigner_name, origin};
+    use tally_merkle::{Note, note};
+
+    use super::*;
+    use crate::policy::tests::{genesis, key};
+
+    #[test]
+    fn a_quorum_by_number_is_none_by_power_alone_and_neither_the_other_way() {
+        let genesis = genesis(&[("a", &[10]), ("b", &[1]), ("c", &[1]), ("d", &[1])]);
+        let policy = network_policy(&genesis).unwrap();
+        let network = genesis.network_id();
+        let judge = |cosigners: &[(&str, u8)]| {
+            let text = Checkpoint {
+                origin: origin(&network),
+                size: 1,
+                root: leaf_hash(b"x"),
+            }
+            .to_string();
+            let mut checkpoint = Note::unsigned(text.clone()).unwrap();
+            let log = note::sign(&text, &origin(&network), &key(3)).unwrap();
+            checkpoint.signatures.push(log);
+            for (name, n) in cosigners {
+                let name = cosigner_name(&network, name);
+                let signature = note::cosign(&text, &name, &key(*n), 5).unwrap();
+                checkpoint.signatures.push(signature);
+            }
+            let proof = TlogProof {
+                extra: None,
+                index: 0,
+                hashes: vec![],
+                checkpoint,
+            };
+            judge_checkpoint(&proof, &policy, &genesis)
+        };
+        let (a, b, c, d) = (("a", 4), ("b", 14), ("c", 24), ("d", 34));
+        assert!(judge(&[a, b, c]).is_ok());
+        assert_eq!(
+            judge(&[b, c, d]),
+            Err(Error::Power {
+                found: 3,
+                needed: 9,
+                total: 13
+            })
+        );
+        assert_eq!(
+            judge(&[a, b]),
+            Err(Error::Quorum {
+                found: 2,
+                needed: 3,
+                validators: 4
+            })
+        );
+    }
+}

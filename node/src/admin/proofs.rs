@@ -101,7 +101,9 @@ pub(super) async fn code(node: &Arc<Node>, a: CodeArgs) -> Result<Value, AdminEr
         if Instant::now() >= until {
             return Err(late());
         }
-        let _ = timeout(LOOK, heads.changed()).await;
+        if let Ok(Err(_)) = timeout(LOOK, heads.changed()).await {
+            return Err(internal("the node is stopping"));
+        }
     }
 }
 
