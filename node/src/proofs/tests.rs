@@ -428,7 +428,7 @@ fn parts_of_other_codes_and_batches_do_not_fit() {
     });
     assert_eq!(error.reason(), "not_in_batch");
     let error = w.changed(&mine, |_, extra| {
-        extra.issued.record = far.issued.record.clone()
+        extra.issued.record = far.issued.record.clone();
     });
     assert_eq!(error.reason(), "inclusion");
     // Another batch's record and code, with this batch's state.
@@ -440,7 +440,7 @@ fn parts_of_other_codes_and_batches_do_not_fit() {
     assert_eq!(error.reason(), "state");
     // The time of another block.
     let error = w.changed(&mine, |_, extra| {
-        extra.issued.block = far.issued.block.clone()
+        extra.issued.block = far.issued.block.clone();
     });
     assert_eq!(error.reason(), "contradiction");
     // A product's value where the batch's should be.
