@@ -19,7 +19,8 @@ pub(crate) use matching::{
     default_profile,
 };
 pub(crate) use proving::{
-    BenchCommand, BenchComputation, BenchPsiArgs, ExportCommand, LedgerCommand, ProofArgs,
+    AuditArgs, AuditCommand, BenchCommand, BenchComputation, BenchPsiArgs, ExportCommand,
+    LedgerCommand, ProofArgs, ProofFiles,
 };
 
 const EXIT_CODES: &str = "\
@@ -136,6 +137,9 @@ pub(crate) enum Command {
     Ledger(LedgerCommand),
     /// Write the proof that a code was issued, for anyone to verify offline
     Proof(ProofArgs),
+    /// Verify what somebody hands you, offline and without a node
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Write the ledger's tiles and checkpoint as files, without a running node
     #[command(subcommand)]
     Export(ExportCommand),

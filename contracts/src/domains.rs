@@ -1,6 +1,9 @@
-//! Every prefix under which something is signed or hashed, in one table, so that bytes made for one use can never be read as
-//! another. A test holds that none is a prefix of another. C2SP notes are signed without a prefix of ours: their first line
-//! is the origin (`tally/<network ID>`), which equals none of these, or the literal `cosignature/v1`.
+//! Every prefix under which something is signed, hashed or derived, in one table, so that bytes made for one use can never be
+//! read as another. A test holds that none is a prefix of another. C2SP notes are signed without a prefix of ours: their first
+//! line is the origin (`tally/<network ID>`), which equals none of these, or the literal `cosignature/v1`.
+//!
+//! Crates that must not depend on this one (`tally-codes`, `tally-psi`) write their prefixes themselves. A test of the node
+//! reads the sources and holds that every `tally/.../v1` in them stands here.
 
 /// Envelope signature: prefix || unsigned record bytes.
 pub const RECORD: &[u8] = b"tally/record/v1\n";
@@ -38,10 +41,44 @@ pub const BATCH_VERIFY: &[u8] = b"tally/batch-verify/v1\n";
 pub const STATE_LEAF: &[u8] = b"tally/state-leaf/v1\n";
 /// Inner node of the state tree: prefix || left || right.
 pub const STATE_NODE: &[u8] = b"tally/state-node/v1\n";
+/// Commitment to a set of people: prefix || salt || u64 size || root.
+pub const AUDIENCE_COMMITMENT: &[u8] = b"tally/audience-commitment/v1\n";
+/// Commitment to the answer of a match, in its receipt.
+pub const MATCH_RESULT: &[u8] = b"tally/match-result/v1\n";
+/// A match's name at both of its nodes: prefix || initiator's nonce.
+pub const MATCH_ID: &[u8] = b"tally/match-id/v1\n";
+/// A leaf of a scan log: prefix || salt || scan.
+pub const SCAN: &[u8] = b"tally/scan/v1\n";
+/// A code's name in receipts: prefix || GTIN || serial.
+pub const SCAN_CODE: &[u8] = b"tally/scan-code/v1\n";
+/// Bound into a sealed file.
+pub const SEALED_FILE: &[u8] = b"tally/sealed-file/v1\n";
+/// Bound into the head of a sealed log's file.
+pub const SEALED_SEGMENT: &[u8] = b"tally/sealed-segment/v1\n";
+/// Bound into a frame of a sealed log.
+pub const SEALED_FRAME: &[u8] = b"tally/sealed-frame/v1\n";
+/// Starts a node's seed in its encrypted file.
+pub const NODE_SEED: &[u8] = b"tally/node-seed/v1\n";
+/// Starts an administrator's seed in its encrypted file.
+pub const ADMIN_SEED: &[u8] = b"tally/admin-seed/v1\n";
+/// Tag of a unit code (`tally-codes`).
+pub const UNIT_TAG: &[u8] = b"tally/tag/v1\n";
+/// Commitment to a claim code (`tally-codes`).
+pub const CLAIM: &[u8] = b"tally/claim/v1\n";
+/// Leaf of a batch's unit tree (`tally-codes`).
+pub const UNIT: &[u8] = b"tally/unit/v1\n";
+/// Leaf of a batch's redemption tree (`tally-codes`).
+pub const NULLIFIER: &[u8] = b"tally/null/v1\n";
+/// Digest of a match's context (`tally-psi`).
+pub const PSI_CONTEXT: &[u8] = b"tally/psi-context/v1\n";
+/// Session ID of a match (`tally-psi`).
+pub const PSI_SESSION: &[u8] = b"tally/psi-session/v1\n";
+/// Filler of a match, under the session's seed (`tally-psi`).
+pub const PSI_FILLER: &[u8] = b"tally/psi/v1/filler\n";
 /// C2SP cosignature/v1 (0x04), fixed by that text.
 pub const COSIGNATURE: &[u8] = b"cosignature/v1\n";
 
-/// All of them.
+/// What is signed or hashed, or bound into a seal: all of the above. Each ends in LF.
 pub const ALL: &[&[u8]] = &[
     RECORD,
     RECORD_ID,
@@ -61,17 +98,50 @@ pub const ALL: &[&[u8]] = &[
     BATCH_VERIFY,
     STATE_LEAF,
     STATE_NODE,
+    AUDIENCE_COMMITMENT,
+    MATCH_RESULT,
+    MATCH_ID,
+    SCAN,
+    SCAN_CODE,
+    SEALED_FILE,
+    SEALED_SEGMENT,
+    SEALED_FRAME,
+    NODE_SEED,
+    ADMIN_SEED,
+    UNIT_TAG,
+    CLAIM,
+    UNIT,
+    NULLIFIER,
+    PSI_CONTEXT,
+    PSI_SESSION,
+    PSI_FILLER,
     COSIGNATURE,
+];
+
+/// What keys are derived under, by HKDF or HMAC from a secret one; they have no LF. The two that end in `/` are followed by the
+/// key's use and the party's role.
+pub const LABELS: &[&[u8]] = &[
+    b"tally/key/v1/",
+    b"tally/audiences/v1",
+    b"tally/audience-label/v1",
+    b"tally/matches/v1",
+    b"tally/match-noise/v1",
+    b"tally/scan-log/v1",
+    b"tally/scan-anchors/v1",
+    b"tally/scan-secret/v1",
+    b"tally/psi/v1/key",
+    b"tally/psi/v1/noise/",
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, LABELS};
 
     #[test]
     fn none_is_a_prefix_of_another_nor_of_an_origin() {
-        for (i, a) in ALL.iter().enumerate() {
-            for (j, b) in ALL.iter().enumerate() {
+        let all: Vec<&[u8]> = ALL.iter().chain(LABELS).copied().collect();
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate() {
                 assert!(
                     i == j || !b.starts_with(a),
                     "{} starts {}",
@@ -81,7 +151,8 @@ mod tests {
             }
             let origin = format!("tally/{}\n", "0".repeat(64));
             assert!(!origin.as_bytes().starts_with(a));
-            assert_eq!(a.last(), Some(&b'\n'));
         }
+        assert!(ALL.iter().all(|a| a.ends_with(b"\n")));
+        assert!(LABELS.iter().all(|a| !a.contains(&b'\n')));
     }
 }

@@ -13,6 +13,7 @@ use ed25519_dalek::SigningKey;
 use hkdf::Hkdf;
 use rand_core::{CryptoRng, RngCore};
 use sha2::Sha256;
+use tally_contracts::domains::{ADMIN_SEED, NODE_SEED};
 use tally_contracts::ids::PublicKey;
 use tally_contracts::{MemberEntry, NodeEntry};
 use zeroize::Zeroizing;
@@ -23,8 +24,6 @@ use crate::sealed::StorageKey;
 
 const NODE_FILE: &str = "node.age";
 const ADMIN_FILE: &str = "admin.age";
-const NODE_HEAD: &[u8] = b"tally/node-seed/v1\n";
-const ADMIN_HEAD: &[u8] = b"tally/admin-seed/v1\n";
 const MAX_KEY_FILE_BYTES: usize = 4_096;
 
 /// The work factor of new key files: scrypt with N = 2^16, about 64 MiB and a few tenths of a second.
@@ -278,14 +277,14 @@ impl KeyStore {
             &self.node_file(),
             passphrase,
             work_factor,
-            NODE_HEAD,
+            NODE_SEED,
             &node.seed,
         )?;
         seal(
             &self.admin_file(),
             passphrase,
             work_factor,
-            ADMIN_HEAD,
+            ADMIN_SEED,
             &admin.seed,
         )
     }
@@ -295,7 +294,7 @@ impl KeyStore {
     /// # Errors
     /// [`KeyError::Missing`], [`KeyError::WrongPassphrase`], [`KeyError::Damaged`], [`KeyError::File`].
     pub fn open_node(&self, passphrase: &Passphrase) -> Result<NodeKeys, KeyError> {
-        let seed = unseal(&self.node_file(), passphrase, NODE_HEAD)?;
+        let seed = unseal(&self.node_file(), passphrase, NODE_SEED)?;
         Ok(NodeKeys { seed })
     }
 
@@ -304,7 +303,7 @@ impl KeyStore {
     /// # Errors
     /// As [`Self::open_node`].
     pub fn open_admin(&self, passphrase: &Passphrase) -> Result<AdminKey, KeyError> {
-        let seed = unseal(&self.admin_file(), passphrase, ADMIN_HEAD)?;
+        let seed = unseal(&self.admin_file(), passphrase, ADMIN_SEED)?;
         Ok(AdminKey { seed })
     }
 }

@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod keys;
 pub mod matching;
 pub mod passphrase;
+pub mod proofs;
 pub mod psi_wire;
 pub mod runtime;
 pub mod scans;

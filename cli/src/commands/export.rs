@@ -2,12 +2,10 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
-use tally_contracts::ValidatorSet;
-use tally_contracts::genesis::{cosigner_name, origin};
-use tally_contracts::ids::NetworkId;
+use tally_evidence::network_policy;
 use tally_ledger::{Ledger, Options};
 use tally_merkle::note::MAX_NOTE_BYTES;
-use tally_merkle::{Checkpoint, Note, Policy, Vkey};
+use tally_merkle::{Checkpoint, Note};
 use tally_node::config::DataDir;
 use tally_node::files::{read_bounded, write_atomic};
 
@@ -36,9 +34,9 @@ pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
     let note = checkpoint(&dir)?;
     let size = note.text().parse::<Checkpoint>()?.size;
 
-    let keys = Keys::of(&ledger, &ledger.validators()?)?;
+    let policy = network_policy(ledger.genesis())?;
     let verified =
-        keys.policy.verify(&note).map_err(|e| {
+        policy.verify(&note).map_err(|e| {
             anyhow!(e).context(refused().next(
                 "start the node and let it reach the others: a new checkpoint replaces this one",
             ))
@@ -64,11 +62,11 @@ pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let tiles = ledger.export_tiles(size, out)?;
-    let lines = |keys: &[Vkey]| keys.iter().map(|k| format!("{k}\n")).collect::<String>();
+    let validators: String = policy.witnesses().map(|(_, k)| format!("{k}\n")).collect();
     for (name, text) in [
         ("log.vkey", format!("{log}\n")),
-        ("validators.vkeys", lines(&keys.validators)),
-        ("policy", keys.policy.to_string()),
+        ("validators.vkeys", validators),
+        ("policy", policy.to_string()),
         // Last, so that a folder with a checkpoint is whole.
         ("checkpoint", note.to_string()),
     ] {
@@ -99,43 +97,6 @@ fn checkpoint(dir: &DataDir) -> Result<Note> {
     let bytes = read_bounded(&path, MAX_NOTE_BYTES).map_err(|e| anyhow!(e).context(none()))?;
     let text = String::from_utf8(bytes).context("the checkpoint is not UTF-8 text")?;
     Note::parse(&text).context("the checkpoint file is damaged")
-}
-
-/// Who may sign checkpoints of a network.
-struct Keys {
-    validators: Vec<Vkey>,
-    policy: Policy,
-}
-
-impl Keys {
-    /// Every node of the genesis may sign as the log; the validators of now make the quorum.
-    fn of(ledger: &Ledger, validators: &ValidatorSet) -> Result<Self> {
-        let network: NetworkId = ledger.network();
-        let nodes = ledger.genesis().members.iter().flat_map(|m| &m.nodes);
-        let logs = nodes
-            .map(|n| Vkey::ed25519(&origin(&network), n.checkpoint.0))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut witnesses: Vec<(String, Vkey)> = Vec::new();
-        for v in validators.validators() {
-            let vkey =
-                Vkey::cosignature(&cosigner_name(&network, &v.member_name), v.cosignature.0)?;
-            let others = witnesses
-                .iter()
-                .filter(|(_, k)| k.name() == vkey.name())
-                .count();
-            // Names are unique in a policy; a member's further nodes are numbered in a way that no member's name can have.
-            let name = if others == 0 {
-                v.member_name.clone()
-            } else {
-                format!("{}/{}", v.member_name, others + 1)
-            };
-            witnesses.push((name, vkey));
-        }
-        Ok(Self {
-            validators: witnesses.iter().map(|(_, k)| k.clone()).collect(),
-            policy: Policy::two_thirds(logs, witnesses)?,
-        })
-    }
 }
 
 /// Says what to do about a ledger that another process holds.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tally_node::files::read_bounded;
 
-use super::Context;
+use super::{Context, proof};
 use crate::args::LedgerCommand;
 use crate::output;
 
@@ -30,6 +30,7 @@ pub(super) fn run(ctx: &Context, command: &LedgerCommand) -> Result<()> {
             }
             answer
         }
+        LedgerCommand::Proof { record, files } => return proof::record(ctx, record, files),
         LedgerCommand::Submit { file } => {
             let bytes = read_bounded(file, MAX_RECORD_BYTES).context("no record was submitted")?;
             ctx.ask("submit", &json!({"record_hex": hex::encode(bytes)}))?

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod audience;
+pub(crate) mod audit;
 mod bench;
 mod codes;
 mod completions;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Match(command) => matches::run(&ctx, &command),
         Command::Ledger(command) => ledger::run(&ctx, &command),
         Command::Proof(args) => proof::run(&ctx, &args),
+        Command::Audit(command) => audit::run(&ctx, &command),
         Command::Export(command) => export::run(&ctx, &command),
         Command::Reindex => reindex::run(&ctx),
         Command::Bench(command) => bench::run(&ctx, &command),

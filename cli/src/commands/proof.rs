@@ -1,20 +1,70 @@
-//! `tally proof`
+//! `tally proof` and `tally ledger proof`
 
-use anyhow::Result;
-use serde_json::json;
+use std::path::Path;
 
-use super::{Context, absolute};
-use crate::args::ProofArgs;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tally_node::files::write_atomic;
 
+use super::{Context, text_at};
+use crate::args::{ProofArgs, ProofFiles};
+
+/// Proves a code of this member.
 pub(super) fn run(ctx: &Context, args: &ProofArgs) -> Result<()> {
-    let answer = ctx.ask(
-        "proof",
-        &json!({"code": args.code, "out": absolute(&args.out)?}),
-    )?;
-    let next = format!(
-        "hand {} to the auditor; with the network ID and the policy from elsewhere they need nothing more from this node",
-        args.out.display()
-    );
+    let answer = ctx.ask("proof", &json!({"code": args.code.to_string()}))?;
+    let answer = write(answer, &args.files)?;
+    let status = text_at(&answer, "status").to_owned();
+    let next = next(&answer, &args.files);
+    let next = match status.as_str() {
+        "active" => next,
+        status => format!(
+            "the batch is {status}, and that is what this proves: `tally audit verify` refuses it\n      {next}"
+        ),
+    };
     ctx.show(&answer, Some(&next));
     Ok(())
+}
+
+/// Proves a record.
+pub(super) fn record(ctx: &Context, record: &str, files: &ProofFiles) -> Result<()> {
+    let answer = ctx.ask("record_proof", &json!({"record": record}))?;
+    let answer = write(answer, files)?;
+    let next = next(&answer, files);
+    ctx.show(&answer, Some(&next));
+    Ok(())
+}
+
+fn next(answer: &Value, files: &ProofFiles) -> String {
+    let policy = files
+        .policy_out
+        .as_deref()
+        .unwrap_or_else(|| Path::new("POLICY"));
+    format!(
+        "the auditor runs, on any machine: tally audit verify --network {} --policy {} --proof {}",
+        text_at(answer, "network_id"),
+        policy.display(),
+        files.out.display()
+    )
+}
+
+/// Writes the texts to their files, and puts the files' names in their place.
+fn write(mut answer: Value, files: &ProofFiles) -> Result<Value> {
+    let Some(fields) = answer.as_object_mut() else {
+        anyhow::bail!("the node's answer is no object");
+    };
+    // It is in the proof; `tally audit verify --entry-out` takes it out again.
+    fields.remove("entry");
+    let mut put = |field: &str, file: Option<&Path>| -> Result<()> {
+        let text = fields.remove(field);
+        let text = text.as_ref().and_then(Value::as_str);
+        let text = text.with_context(|| format!("the node's answer has no {field}"))?;
+        if let Some(file) = file {
+            write_atomic(file, text.as_bytes(), 0o644)?;
+            fields.insert(format!("{field}_file"), json!(file));
+        }
+        Ok(())
+    };
+    put("proof", Some(&files.out))?;
+    put("policy", files.policy_out.as_deref())?;
+    Ok(answer)
 }

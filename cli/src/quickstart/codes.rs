@@ -31,6 +31,18 @@ pub(crate) struct Batches {
     held: Vec<String>,
 }
 
+impl Batches {
+    /// A code that is on sale.
+    pub(crate) fn sold(&self) -> Result<&str> {
+        Ok(self.active.last().context("no codes")?)
+    }
+
+    /// A code of the batch that is recalled.
+    pub(crate) fn withdrawn(&self) -> Result<&str> {
+        Ok(self.recalled.last().context("no codes")?)
+    }
+}
+
 /// Issues three batches at the brand's node.
 pub(crate) fn issue(network: &Network, root: &Path, gtin: &str) -> Result<Batches> {
     let brand = network.brand();

@@ -113,8 +113,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     report.matching = Some(matching::run(&network, files, &say)?);
 
-    say("proving the record offline: checkpoint, a quorum of cosignatures, inclusion");
-    report.proof_verified = proof::record(&network, &record, &root)?;
+    say(
+        "proving a record and a code offline: network ID, quorum of cosignatures, inclusion, state",
+    );
+    report.proof_verified = proof::record(&network, &record, &root)?
+        && proof::code(&network, batches.sold()?, batches.withdrawn()?, &root)?;
 
     say("killing the platform's node with SIGKILL while scans and records flow");
     broken(&mut network, &runtime, &batches, &mut report)?;

@@ -100,7 +100,7 @@ impl Report {
         page.shown(
             "proof",
             self.proof_verified,
-            "a record verified offline: checkpoint, cosignatures of a quorum, inclusion",
+            "a record and a code verified offline: network ID, quorum of cosignatures, inclusion, state",
         );
         page.shown(
             "SIGKILL",

@@ -135,6 +135,18 @@ impl Ledger {
     /// # Errors
     /// [`Error::State`], and those of reading a block.
     pub fn state_evidence(&self, key: &[u8]) -> Result<StateEvidence, Error> {
+        let [evidence] = self.state_evidences([key])?;
+        Ok(evidence)
+    }
+
+    /// As [`Self::state_evidence`] for several keys, all of one head.
+    ///
+    /// # Errors
+    /// [`Error::State`], and those of reading a block.
+    pub fn state_evidences<const N: usize>(
+        &self,
+        keys: [&[u8]; N],
+    ) -> Result<[StateEvidence; N], Error> {
         let inner = self.read();
         let head = inner.head;
         // Blocks without records add no entry and change no state, so the last entry is the BlockInfo of this state root.
@@ -153,12 +165,18 @@ impl Ledger {
                 Some((index, info))
             }
         };
-        Ok(StateEvidence {
-            head,
-            value: self.store.state.get(key)?,
-            proof: inner.tree.prove(key),
-            block_info,
-        })
+        let mut values = Vec::with_capacity(N);
+        for key in keys {
+            values.push(StateEvidence {
+                head,
+                value: self.store.state.get(key)?,
+                proof: inner.tree.prove(key),
+                block_info: block_info.clone(),
+            });
+        }
+        values
+            .try_into()
+            .map_err(|_| Error::Internal("another number of values than of keys"))
     }
 
     /// A tile or entry bundle as it is served: empty if the tree does not reach that far.

@@ -8,14 +8,13 @@
 use rand_core::CryptoRngCore;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+pub use tally_contracts::domains::AUDIENCE_COMMITMENT;
 use tally_contracts::records::{Profile, size_bucket};
 use tally_merkle::{Hash, empty_root, leaf_hash, node_hash};
 use zeroize::Zeroizing;
 
 use crate::{Error, Identifier, MAX_IDENTIFIER_BYTES};
 
-/// Prefix of the hash that commits to a set.
-pub const AUDIENCE_COMMITMENT: &[u8] = b"tally/audience-commitment/v1\n";
 /// Length of a person's salt.
 pub const SALT_BYTES: usize = 16;
 /// The most people in one set.

@@ -150,6 +150,19 @@ impl Policy {
         self.witnesses.iter().map(|w| (w.name.as_str(), &w.key))
     }
 
+    /// How many witnesses the quorum needs if it is a group, or 1 for a single witness; 0 for none. Groups within a group count
+    /// as one each.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        if self.quorum == NONE {
+            return 0;
+        }
+        self.groups
+            .iter()
+            .find(|g| g.name == self.quorum)
+            .map_or(1, Group::needed)
+    }
+
     /// Checks a signed checkpoint: at least one log of this policy signed it under its own name, and the quorum cosigned.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod audiences;
 mod codes;
 mod matches;
 mod ops;
+mod proofs;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -11,10 +11,9 @@ use tally_contracts::ids::{BatchId, RecordId};
 use tally_contracts::records::{ActivateBatch, Body, Gtin, RecallBatch, RegisterProduct};
 use tally_contracts::state::{BatchState, keys};
 use tally_contracts::{Canonical, Record};
-use tally_ledger::{RecordPlace, cosigner_name, origin};
-use tally_merkle::{Note, Policy, TlogProof, Vkey};
+use tally_ledger::RecordPlace;
 
-use super::{AdminError, Progress, agreements, audiences, codes, matches};
+use super::{AdminError, Progress, agreements, audiences, codes, matches, proofs};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
@@ -107,7 +106,8 @@ pub(super) async fn carry_out(
             .await
         }
         "record_show" => record_show(node, &args(given)?),
-        "record_proof" => record_proof(node, &args(given)?).await,
+        "proof" => proofs::code(node, args(given)?).await,
+        "record_proof" => proofs::record(node, args(given)?).await,
         "audience_import" => audiences::import(node, args(given)?, progress).await,
         "audiences" => audiences::list(node),
         "agreement_propose" => agreements::propose(node, args(given)?).await,
@@ -241,53 +241,6 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
 #[serde(deny_unknown_fields)]
 struct RecordArgs {
     record: String,
-}
-
-/// What an auditor takes home of one record: its entry, a `.tlog-proof` and the policy, checkable without any node.
-async fn record_proof(node: &Node, a: &RecordArgs) -> Result<Value, AdminError> {
-    let ledger = node.chain.ledger();
-    let id: RecordId = a.record.parse().map_err(usage)?;
-    let place = ledger.find(&id).map_err(internal)?.ok_or_else(|| {
-        AdminError::new(
-            "not_found",
-            format!("no record {id} in the ledger"),
-            "is the ID whole?",
-        )
-    })?;
-    let (size, note) = node
-        .chain
-        .wait_checkpoint(place.index + 1, DEADLINE)
-        .await?;
-    let proof = TlogProof {
-        extra: None,
-        index: place.index,
-        hashes: ledger
-            .inclusion_proof(place.index, size)
-            .map_err(internal)?,
-        checkpoint: Note::parse(&note).map_err(internal)?,
-    };
-    Ok(json!({
-        "index": place.index,
-        "size": size,
-        "entry": hex::encode(ledger.entry(place.index).map_err(internal)?),
-        "proof": proof.to_string(),
-        "policy": policy(node)?.to_string(),
-    }))
-}
-
-/// The network's policy: any validator's log key, and more than two thirds of their cosignatures.
-fn policy(node: &Node) -> Result<Policy, AdminError> {
-    let ledger = node.chain.ledger();
-    let network = ledger.network();
-    let validators = ledger.validators().map_err(internal)?;
-    let (mut logs, mut witnesses) = (Vec::new(), Vec::new());
-    for v in validators.validators() {
-        logs.push(Vkey::ed25519(&origin(&network), v.checkpoint.0).map_err(internal)?);
-        let key = Vkey::cosignature(&cosigner_name(&network, &v.member_name), v.cosignature.0)
-            .map_err(internal)?;
-        witnesses.push((v.member_name.clone(), key));
-    }
-    Policy::two_thirds(logs, witnesses).map_err(internal)
 }
 
 /// A record by its ID, or an entry by its index.

@@ -6,14 +6,13 @@ use std::str::FromStr;
 use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest, Sha256};
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
+use tally_contracts::domains::SCAN_CODE;
 use tally_contracts::records::Gtin;
 
 use super::ScanError;
 
 /// Longest serial of GS1 AI (21), in characters.
 pub const MAX_SERIAL: usize = 20;
-
-const CODE_DOMAIN: &[u8] = b"tally/scan-code/v1\n";
 
 /// 16 random bytes that name a scan. Whoever knows one may read its verdict, so it is drawn from a secure source.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,7 +113,7 @@ impl ScannedCode {
     pub fn hash(&self) -> CodeHash {
         CodeHash(
             Sha256::new()
-                .chain_update(CODE_DOMAIN)
+                .chain_update(SCAN_CODE)
                 .chain_update(self.gtin.as_bytes())
                 .chain_update(self.serial.as_bytes())
                 .finalize()

@@ -4,12 +4,12 @@
 //! deleted and its leaf kept, and nobody finds a scan by guessing its content.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
+use tally_contracts::domains::SCAN;
 use tally_contracts::ids::{BatchId, MemberId};
 use tally_merkle::{Hash, leaf_hash};
 
 use super::{CodeHash, Place, ScanId, ScannedCode};
 
-const LEAF_DOMAIN: &[u8] = b"tally/scan/v1\n";
 const VERSION: u8 = 1;
 
 macro_rules! byte_enum {
@@ -170,7 +170,7 @@ pub(super) enum LogEntry {
 /// The leaf hash of an entry with canonical bytes `entry`.
 #[must_use]
 pub fn scan_leaf(salt: &[u8; 16], entry: &[u8]) -> Hash {
-    leaf_hash(&[LEAF_DOMAIN, salt, entry].concat())
+    leaf_hash(&[SCAN, salt, entry].concat())
 }
 
 impl ScanRecord {

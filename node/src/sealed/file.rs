@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand_core::{OsRng, RngCore};
+use tally_contracts::domains::SEALED_FILE;
 use zeroize::Zeroizing;
 
 use super::{SealedError, StorageKey};
 
 const MAGIC: &[u8; 8] = b"TALLYSF\x01";
-const DOMAIN: &[u8] = b"tally/sealed-file/v1\n";
 const HEAD: usize = 8 + 24;
 
 /// The largest text that [`write_sealed`] takes, in bytes.
 pub const MAX_SEALED_FILE_BYTES: usize = 64 << 20;
 
 fn bound(purpose: &str) -> Vec<u8> {
-    [DOMAIN, purpose.as_bytes()].concat()
+    [SEALED_FILE, purpose.as_bytes()].concat()
 }
 
 /// Replaces `path` by `plain` sealed under `key`; after a crash the file is the old one or the new one, and it is durable when this

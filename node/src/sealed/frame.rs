@@ -7,13 +7,12 @@
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand_core::{OsRng, RngCore};
+use tally_contracts::domains::{SEALED_FRAME, SEALED_SEGMENT};
 use zeroize::Zeroizing;
 
 use super::StorageKey;
 
 const MAGIC: &[u8; 8] = b"TALLYSL\x01";
-const SEGMENT_DOMAIN: &[u8] = b"tally/sealed-segment/v1\n";
-const FRAME_DOMAIN: &[u8] = b"tally/sealed-frame/v1\n";
 const NONCE: usize = 24;
 const TAG: usize = 16;
 
@@ -77,7 +76,7 @@ impl Sealer {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&segment.to_be_bytes());
         out.extend_from_slice(&first_frame.to_be_bytes());
-        out.extend(self.seal(&[], &self.bound(SEGMENT_DOMAIN, segment, first_frame))?);
+        out.extend(self.seal(&[], &self.bound(SEALED_SEGMENT, segment, first_frame))?);
         Some(out)
     }
 
@@ -99,14 +98,14 @@ impl Sealer {
         if numbers != expected {
             return Err(HeaderFault::OutOfOrder);
         }
-        self.unseal(sealed, &self.bound(SEGMENT_DOMAIN, segment, first_frame))
+        self.unseal(sealed, &self.bound(SEALED_SEGMENT, segment, first_frame))
             .map(|_| ())
             .ok_or(HeaderFault::WrongKey)
     }
 
     /// A whole frame, head included.
     pub(super) fn frame(&self, plain: &[u8], segment: u32, frame: u64) -> Option<Vec<u8>> {
-        let sealed = self.seal(plain, &self.bound(FRAME_DOMAIN, segment, frame))?;
+        let sealed = self.seal(plain, &self.bound(SEALED_FRAME, segment, frame))?;
         let mut out = head(u32::try_from(sealed.len()).ok()?, frame).to_vec();
         out.extend(sealed);
         Some(out)
@@ -119,7 +118,7 @@ impl Sealer {
         segment: u32,
         frame: u64,
     ) -> Option<Zeroizing<Vec<u8>>> {
-        self.unseal(sealed, &self.bound(FRAME_DOMAIN, segment, frame))
+        self.unseal(sealed, &self.bound(SEALED_FRAME, segment, frame))
     }
 }
 

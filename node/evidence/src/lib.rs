@@ -1,0 +1,25 @@
+//! What an auditor takes home: a proof of one code or of one record, in one text, and its verifier.
+//!
+//! In scope: the `extra` of our `.tlog-proof` files, the one policy of a network, and [`verify`], a pure function from bytes to
+//! what they prove. Out of scope: making a proof from a ledger and a batch's keys (the node does), files, network, clock.
+//!
+//! The root of trust is the network ID alone. It is the hash of the genesis document, which travels in the proof and fixes the
+//! validators; they fix the policy, byte for byte; the policy accepts the checkpoint; the checkpoint's root holds the entries;
+//! the last of them, a BlockInfo, holds the state root. Nothing in a proof is ignored: a changed byte fails.
+//!
+//! It is a crate of its own because it needs both the contracts and the codes, which must not need each other, and nothing that
+//! a node needs to run. Formats: `docs/formats.md`, "Proofs to take home".
+
+mod code;
+mod error;
+mod extra;
+mod policy;
+mod report;
+mod verify;
+
+pub use code::{ParseCodeError, UnitCode};
+pub use error::Error;
+pub use extra::{BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, StateValue};
+pub use policy::network_policy;
+pub use report::{CodeReport, Cosigner, Proven, RecordReport, Report, Signatory};
+pub use verify::verify;

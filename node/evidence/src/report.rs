@@ -1,0 +1,135 @@
+//! What a proof proves, as values.
+
+use tally_codes::gs1::Gtin;
+use tally_contracts::NetworkKind;
+use tally_contracts::ids::{BatchId, KeyId, MemberId, NetworkId, RecordId};
+use tally_contracts::records::{Body, ExpiryDate, Lot};
+use tally_contracts::state::{BatchStatus, KeyUse};
+use tally_merkle::Hash;
+
+use crate::UnitCode;
+
+/// What a proof proves, and on whose word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The network.
+    pub network: NetworkId,
+    /// Its name in the genesis.
+    pub network_name: String,
+    /// Test or live.
+    pub network_kind: NetworkKind,
+    /// Entries under the checkpoint.
+    pub tree_size: u64,
+    /// The checkpoint's root.
+    pub tree_root: Hash,
+    /// The member whose node signed the checkpoint as the log, by name.
+    pub signed_by: Vec<String>,
+    /// The validators that cosigned it.
+    pub cosigners: Vec<Cosigner>,
+    /// How many validators had to.
+    pub needed: usize,
+    /// Validators of the network.
+    pub validators: usize,
+    /// The record's entry, as it was signed: what the proof's own index and hashes are of, for tools that know C2SP tlog-proof
+    /// and not our extra.
+    pub entry: Vec<u8>,
+    /// What is proven.
+    pub proven: Proven,
+}
+
+/// A validator that cosigned the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cosigner {
+    /// Its name in the policy: that of its member.
+    pub name: String,
+    /// When, by its own clock, in POSIX seconds.
+    pub time_s: u64,
+}
+
+/// What is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proven {
+    /// One code, released and not recalled.
+    Code(Box<CodeReport>),
+    /// One record.
+    Record(Box<RecordReport>),
+}
+
+/// What is proven of a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeReport {
+    /// The code.
+    pub code: UnitCode,
+    /// What the product is, as its owner registered it.
+    pub description: String,
+    /// The brand on it, as its owner registered it.
+    pub brand: String,
+    /// The lot.
+    pub lot: Lot,
+    /// When the units of the batch expire.
+    pub expires: Option<ExpiryDate>,
+    /// The batch.
+    pub batch: BatchId,
+    /// Units in the batch.
+    pub units: u64,
+    /// The member that issued it.
+    pub issuer: MemberId,
+    /// The issuer's name in the genesis.
+    pub issuer_name: String,
+    /// The record that issued the batch.
+    pub record: RecordId,
+    /// Its index among the ledger's entries.
+    pub index: u64,
+    /// Height of the block that it is in.
+    pub issued_height: u64,
+    /// Time of that block, POSIX milliseconds.
+    pub issued_ms: u64,
+    /// Where the batch is in its life, as of the time and height below.
+    pub status: BatchStatus,
+    /// Time of the block in which the status last changed, POSIX milliseconds.
+    pub status_since_ms: u64,
+    /// Why it was recalled; empty otherwise.
+    pub recall_reason: String,
+    /// Height of the last block under the checkpoint: nothing is known of later ones.
+    pub as_of_height: u64,
+    /// Time of that block, POSIX milliseconds.
+    pub as_of_ms: u64,
+}
+
+impl CodeReport {
+    /// The product's number.
+    #[must_use]
+    pub const fn gtin(&self) -> &Gtin {
+        &self.code.gtin
+    }
+}
+
+/// What is proven of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordReport {
+    /// Its ID.
+    pub record: RecordId,
+    /// What it says.
+    pub body: Body,
+    /// Who signed it.
+    pub signatories: Vec<Signatory>,
+    /// Its index among the ledger's entries.
+    pub index: u64,
+    /// Height of the block that it is in.
+    pub height: u64,
+    /// Time of that block, POSIX milliseconds.
+    pub time_ms: u64,
+}
+
+/// A signer of a record, whose signature was verified under a key of the genesis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signatory {
+    /// The member.
+    pub member: MemberId,
+    /// Its name in the genesis.
+    pub name: String,
+    /// The key.
+    pub key: KeyId,
+    /// What the key may sign.
+    pub key_use: KeyUse,
+}

@@ -1,0 +1,416 @@
+//! The verifier: from a network ID and two files to what they prove.
+
+use tally_codes::batch::verify_unit_opening;
+use tally_contracts::envelope::Signer;
+use tally_contracts::genesis::{Genesis, MemberEntry, Roles, network_id};
+use tally_contracts::ids::{KeyId, NetworkId, PublicKey};
+use tally_contracts::records::{Body, IssueBatch};
+use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, keys};
+use tally_contracts::{Canonical, Record, StateProof, ValidatorSet, signature};
+use tally_merkle::{Checkpoint, Hash, Policy, TlogProof, Verified, leaf_hash, verify_inclusion};
+
+use crate::extra::{BlockInclusion, CodeExtra, Extra, RecordExtra, StateValue};
+use crate::policy::network_policy;
+use crate::report::{CodeReport, Cosigner, Proven, RecordReport, Report, Signatory};
+use crate::{Error, UnitCode};
+
+/// Judges a proof of ours, of a code or of a record, with nothing but the network's ID, which must come from elsewhere. `policy`
+/// and `proof` are the bytes of the two files; `code`, if given, is the code that the proof must be of.
+///
+/// Every byte counts: a policy must be the one of [`network_policy`], a proof must be in its one form, and signatures by keys
+/// that the network does not have are refused. A code's batch must be released and not recalled as of the last block under the
+/// checkpoint; of anything later no proof can speak. At most a few hundred signatures and hashes; no IO, no clock.
+///
+/// # Errors
+/// [`Error`]. For [`Error::Recalled`] and [`Error::NotReleased`] all else is proven, and [`Error::report`] has it.
+pub fn verify(
+    network: &NetworkId,
+    policy: &[u8],
+    proof: &[u8],
+    code: Option<&UnitCode>,
+) -> Result<Report, Error> {
+    let text = std::str::from_utf8(proof).map_err(|_| Error::Text { what: "proof" })?;
+    let proof: TlogProof = text.parse().map_err(Error::ProofForm)?;
+    if proof.to_string() != text {
+        return Err(Error::ProofNotCanonical);
+    }
+    let extra = proof.extra.as_deref().ok_or(Error::NoExtra)?;
+    let extra = Extra::from_bytes(extra).map_err(Error::Extra)?;
+    let entry = match &extra {
+        Extra::Code(code) => &code.issued,
+        Extra::Record(record) => record,
+    };
+
+    let found = network_id(&entry.genesis);
+    if found != *network {
+        return Err(Error::OtherNetwork {
+            expected: *network,
+            found,
+        });
+    }
+    let genesis = Genesis::from_bytes(&entry.genesis).map_err(Error::Genesis)?;
+    let expected = network_policy(&genesis)?;
+    check_policy(policy, &expected)?;
+    let quorum = judge_checkpoint(&proof, &expected, &genesis)?;
+
+    if proof.checkpoint.signatures.len() != usize::from(entry.signatures) {
+        return Err(Error::SignatureCount {
+            expected: entry.signatures,
+            found: proof.checkpoint.signatures.len(),
+        });
+    }
+
+    let committed = committed(&genesis, entry, &proof, &quorum.checkpoint)?;
+    let proven = match &extra {
+        Extra::Record(_) if code.is_some() => return Err(Error::NotOfCode),
+        Extra::Record(_) => Proven::Record(Box::new(committed)),
+        Extra::Code(extra) => Proven::Code(Box::new(judge_code(
+            &genesis,
+            extra,
+            &committed,
+            &quorum.checkpoint,
+            code,
+        )?)),
+    };
+    let report = Report {
+        network: *network,
+        network_name: genesis.name.clone(),
+        network_kind: genesis.kind,
+        tree_size: quorum.checkpoint.size,
+        tree_root: quorum.checkpoint.root,
+        signed_by: log_names(&genesis, &quorum),
+        cosigners: quorum
+            .witnesses
+            .into_iter()
+            .map(|(name, time_s)| Cosigner { name, time_s })
+            .collect(),
+        needed: expected.needed(),
+        validators: expected.witnesses().count(),
+        entry: entry.record.clone(),
+        proven,
+    };
+    let Proven::Code(shown) = &report.proven else {
+        return Ok(report);
+    };
+    match shown.status {
+        BatchStatus::Active => Ok(report),
+        BatchStatus::Recalled => Err(Error::Recalled(Box::new(report))),
+        BatchStatus::Issued => Err(Error::NotReleased(Box::new(report))),
+    }
+}
+
+/// The policy must be the network's own, byte for byte.
+fn check_policy(policy: &[u8], expected: &Policy) -> Result<(), Error> {
+    let expected = expected.to_string();
+    if policy == expected.as_bytes() {
+        return Ok(());
+    }
+    // What follows only finds the best words for the refusal.
+    let text = std::str::from_utf8(policy).map_err(|_| Error::Text { what: "policy" })?;
+    let policy: Policy = text.parse().map_err(Error::PolicyForm)?;
+    policy.check_two_thirds().map_err(|_| Error::PolicyShort)?;
+    let same = text
+        .lines()
+        .zip(expected.lines())
+        .take_while(|(a, b)| a == b)
+        .count();
+    Err(Error::PolicyDiffers { line: same + 1 })
+}
+
+/// The checkpoint must have a quorum by number, as the policy says, and by power, as the blocks have.
+fn judge_checkpoint(
+    proof: &TlogProof,
+    policy: &Policy,
+    genesis: &Genesis,
+) -> Result<Verified, Error> {
+    let verified = policy
+        .verify(&proof.checkpoint)
+        .map_err(|error| match error {
+            tally_merkle::Error::Quorum { found, .. } => Error::Quorum {
+                found,
+                needed: policy.needed(),
+                validators: policy.witnesses().count(),
+            },
+            other => Error::Checkpoint(other),
+        })?;
+    if verified.unknown_signatures > 0 {
+        return Err(Error::UnknownSignatures {
+            found: verified.unknown_signatures,
+        });
+    }
+    let set = ValidatorSet::from_genesis(genesis);
+    // The policy names the validators in the order of the set.
+    let power = policy
+        .witnesses()
+        .zip(set.validators())
+        .filter(|((name, _), _)| verified.witnesses.iter().any(|(w, _)| w == name))
+        .fold(0_u64, |sum, (_, v)| sum.saturating_add(v.power));
+    if !set.is_quorum(power) {
+        return Err(Error::Power {
+            found: power,
+            needed: set.quorum_power(),
+            total: set.total_power(),
+        });
+    }
+    Ok(verified)
+}
+
+/// The members whose nodes signed as the log.
+fn log_names(genesis: &Genesis, quorum: &Verified) -> Vec<String> {
+    quorum
+        .logs
+        .iter()
+        .filter_map(|key| {
+            let key = PublicKey(key.key().try_into().ok()?);
+            let (member, _) = genesis.node_by_key(&key)?;
+            Some(member.name.clone())
+        })
+        .collect()
+}
+
+/// A record that stands under the checkpoint, signed by who it says, and the time of its block.
+fn committed(
+    genesis: &Genesis,
+    entry: &RecordExtra,
+    proof: &TlogProof,
+    checkpoint: &Checkpoint,
+) -> Result<RecordReport, Error> {
+    let included = |what, leaf: &Hash, index, path: &[Hash]| {
+        verify_inclusion(leaf, index, checkpoint.size, path, &checkpoint.root)
+            .map_err(|source| Error::Inclusion { what, source })
+    };
+    included(
+        "record",
+        &leaf_hash(&entry.record),
+        proof.index,
+        &proof.hashes,
+    )?;
+    let BlockInclusion { index, info, path } = &entry.block;
+    included("block", &leaf_hash(&info.to_bytes()), *index, path)?;
+    // A block's records stand right before its BlockInfo.
+    let first = index.checked_sub(info.record_count.into());
+    if proof.index >= *index || first.is_none_or(|first| proof.index < first) {
+        return Err(Error::Contradiction {
+            what: "the record is in another block",
+        });
+    }
+    let record = Record::from_bytes(&entry.record).map_err(Error::Record)?;
+    if record.unsigned().network != genesis.network_id() {
+        return Err(Error::Contradiction {
+            what: "the record is of another network",
+        });
+    }
+    let body = record.body().map_err(|e| Error::Record(e.into()))?;
+    let mut keys = Vec::with_capacity(record.signers().len());
+    let mut signatories = Vec::with_capacity(record.signers().len());
+    for signer in record.signers() {
+        let (member, key, key_use) = signing_key(genesis, signer).ok_or_else(|| Error::Signer {
+            reason: format!(
+                "member {} has no key {} in the genesis",
+                signer.member, signer.key
+            ),
+        })?;
+        keys.push(key);
+        signatories.push(Signatory {
+            member: member.id,
+            name: member.name.clone(),
+            key: signer.key,
+            key_use,
+        });
+    }
+    for signed in record.signed(&keys) {
+        signature::verify("record", &signed.key, &signed.message, &signed.signature).map_err(
+            |e| Error::Signer {
+                reason: e.to_string(),
+            },
+        )?;
+    }
+    Ok(RecordReport {
+        record: record.id(),
+        body,
+        signatories,
+        index: proof.index,
+        height: info.height,
+        time_ms: info.time_ms,
+    })
+}
+
+/// The key that a signer names. The genesis has all keys there are, until there are records that rotate them.
+fn signing_key<'a>(
+    genesis: &'a Genesis,
+    signer: &Signer,
+) -> Option<(&'a MemberEntry, PublicKey, KeyUse)> {
+    let member = genesis.member(&signer.member)?;
+    let records = member.nodes.iter().map(|n| (n.records, KeyUse::Records));
+    let admins = member.admin_keys.iter().map(|k| (*k, KeyUse::Admin));
+    let (key, key_use) = records
+        .chain(admins)
+        .find(|(key, _)| KeyId::of(key) == signer.key)?;
+    Some((member, key, key_use))
+}
+
+fn judge_code(
+    genesis: &Genesis,
+    extra: &CodeExtra,
+    issued: &RecordReport,
+    checkpoint: &Checkpoint,
+    asked: Option<&UnitCode>,
+) -> Result<CodeReport, Error> {
+    let contradiction = |what| Error::Contradiction { what };
+    let Body::IssueBatch(body) = &issued.body else {
+        return Err(contradiction("the record issues no batch"));
+    };
+    let [issuer] = issued.signatories.as_slice() else {
+        return Err(contradiction("the batch has more than one issuer"));
+    };
+    let member = genesis
+        .member(&issuer.member)
+        .filter(|m| m.roles.has(Roles::BRAND) && issuer.key_use == KeyUse::Records)
+        .ok_or_else(|| contradiction("the signer may not issue a batch"))?;
+
+    let opening = &extra.opening;
+    if opening.gtin.as_bytes() != body.gtin.as_bytes() {
+        return Err(contradiction(
+            "the code is of another product than the batch",
+        ));
+    }
+    verify_unit_opening(&body.unit_root, body.count, opening)
+        .map_err(|_| Error::NotInBatch { units: body.count })?;
+    let code = UnitCode {
+        gtin: opening.gtin,
+        serial: opening.serial,
+    };
+    if asked.is_some_and(|asked| *asked != code) {
+        return Err(Error::OtherCode { found: code });
+    }
+
+    // The last entry of every block with records is its BlockInfo, and a block without records changes no state. So the state
+    // root of the checkpoint's last entry is the state as of the checkpoint: an older one cannot be shown in its place.
+    let head = &extra.head;
+    let last = checkpoint.size.checked_sub(1);
+    verify_inclusion(
+        &leaf_hash(&head.info.to_bytes()),
+        last.ok_or_else(|| contradiction("the ledger is empty"))?,
+        checkpoint.size,
+        &head.path,
+        &checkpoint.root,
+    )
+    .map_err(|source| Error::Inclusion {
+        what: "block that carries the state root",
+        source,
+    })?;
+    let id = body.id(&member.id);
+    let root = &head.info.state_root;
+    let batch: BatchState = in_state("batch", root, &keys::batch(&id), &extra.batch)?;
+    let as_issued = IssueBatch {
+        gtin: batch.gtin,
+        lot: batch.lot.clone(),
+        first_index: batch.first_index,
+        count: batch.count,
+        unit_root: batch.unit_root,
+        redemption_root: batch.redemption_root,
+        expires: batch.expires,
+    };
+    if as_issued != *body || batch.owner != member.id || batch.record != issued.record {
+        return Err(contradiction(
+            "the batch in the state is not the one issued",
+        ));
+    }
+    let product: ProductState =
+        in_state("product", root, &keys::product(&body.gtin), &extra.product)?;
+    if product.owner != member.id {
+        return Err(contradiction("the product is another member's"));
+    }
+    Ok(CodeReport {
+        code,
+        description: product.description,
+        brand: product.brand,
+        lot: batch.lot,
+        expires: batch.expires,
+        batch: id,
+        units: batch.count,
+        issuer: member.id,
+        issuer_name: member.name.clone(),
+        record: issued.record,
+        index: issued.index,
+        issued_height: issued.height,
+        issued_ms: issued.time_ms,
+        status: batch.status,
+        status_since_ms: batch.changed_ms,
+        recall_reason: batch.recall_reason,
+        as_of_height: head.info.height,
+        as_of_ms: head.info.time_ms,
+    })
+}
+
+fn in_state<T: Canonical>(
+    what: &'static str,
+    root: &Hash,
+    key: &[u8],
+    shown: &StateValue,
+) -> Result<T, Error> {
+    let StateValue { value, proof } = shown;
+    StateProof::verify(proof, root, key, Some(value))
+        .map_err(|source| Error::State { what, source })?;
+    T::from_bytes(value).map_err(|e| Error::State {
+        what,
+        source: e.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tally_contracts::genesis::{cosigner_name, origin};
+    use tally_merkle::{Note, note};
+
+    use super::*;
+    use crate::policy::tests::{genesis, key};
+
+    #[test]
+    fn a_quorum_by_number_is_none_by_power_alone_and_neither_the_other_way() {
+        let genesis = genesis(&[("a", &[10]), ("b", &[1]), ("c", &[1]), ("d", &[1])]);
+        let policy = network_policy(&genesis).unwrap();
+        let network = genesis.network_id();
+        let judge = |cosigners: &[(&str, u8)]| {
+            let text = Checkpoint {
+                origin: origin(&network),
+                size: 1,
+                root: leaf_hash(b"x"),
+            }
+            .to_string();
+            let mut checkpoint = Note::unsigned(text.clone()).unwrap();
+            let log = note::sign(&text, &origin(&network), &key(3)).unwrap();
+            checkpoint.signatures.push(log);
+            for (name, n) in cosigners {
+                let name = cosigner_name(&network, name);
+                let signature = note::cosign(&text, &name, &key(*n), 5).unwrap();
+                checkpoint.signatures.push(signature);
+            }
+            let proof = TlogProof {
+                extra: None,
+                index: 0,
+                hashes: vec![],
+                checkpoint,
+            };
+            judge_checkpoint(&proof, &policy, &genesis)
+        };
+        let (a, b, c, d) = (("a", 4), ("b", 14), ("c", 24), ("d", 34));
+        assert!(judge(&[a, b, c]).is_ok());
+        assert_eq!(
+            judge(&[b, c, d]),
+            Err(Error::Power {
+                found: 3,
+                needed: 9,
+                total: 13
+            })
+        );
+        assert_eq!(
+            judge(&[a, b]),
+            Err(Error::Quorum {
+                found: 2,
+                needed: 3,
+                validators: 4
+            })
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! The bytes of a proof's extra, and a whole proof made by the real parts, as they were when they were first published. A
+//! difference is a new version of the format, never a new golden file.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use tally_codes::Serial;
+use tally_codes::batch::UnitOpening;
+use tally_contracts::block::BlockInfo;
+use tally_contracts::codec::Canonical as _;
+use tally_contracts::ids::{BlockHash, MemberId, NetworkId};
+use tally_contracts::state::BatchStatus;
+use tally_contracts::tree::Terminal;
+use tally_contracts::{Genesis, StateProof};
+use tally_evidence::{
+    BlockInclusion, CodeExtra, Extra, HeadInclusion, Proven, RecordExtra, StateValue, UnitCode,
+    network_policy, verify,
+};
+use tally_merkle::{Hash, TlogProof};
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+fn info(height: u64) -> BlockInfo {
+    BlockInfo {
+        rules_version: 1,
+        height,
+        time_ms: 1_790_000_000_000 + height,
+        previous: BlockHash([1; 32]),
+        record_count: 2,
+        proposer: MemberId([2; 16]),
+        state_root: Hash([3; 32]),
+    }
+}
+
+fn record() -> RecordExtra {
+    RecordExtra {
+        signatures: 5,
+        genesis: b"genesis".to_vec(),
+        record: b"record".to_vec(),
+        block: BlockInclusion {
+            index: 8,
+            info: info(4),
+            path: vec![Hash([4; 32]), Hash([5; 32])],
+        },
+    }
+}
+
+fn code() -> CodeExtra {
+    CodeExtra {
+        issued: record(),
+        opening: UnitOpening {
+            salt: [6; 16],
+            gtin: "09521234543213".parse().unwrap(),
+            serial: Serial::from_bits(12_345_678_901_234_567_890),
+            claim_commitment: Hash([7; 32]),
+            leaf_index: 9,
+            path: vec![Hash([8; 32])],
+        },
+        head: HeadInclusion {
+            info: info(6),
+            path: vec![],
+        },
+        batch: StateValue {
+            value: b"batch".to_vec(),
+            proof: StateProof {
+                siblings: vec![Hash([9; 32])],
+                terminal: Terminal::Leaf {
+                    key_hash: Hash([10; 32]),
+                    value_hash: Hash([11; 32]),
+                },
+            },
+        },
+        product: StateValue {
+            value: b"product".to_vec(),
+            proof: StateProof {
+                siblings: vec![],
+                terminal: Terminal::Empty,
+            },
+        },
+    }
+}
+
+fn check(name: &str, extra: &Extra) {
+    let bytes = extra.to_bytes();
+    let lines: Vec<String> = hex::encode(&bytes)
+        .as_bytes()
+        .chunks(128)
+        .map(|c| String::from_utf8(c.to_vec()).unwrap())
+        .collect();
+    let text = lines.join("\n") + "\n";
+    let path = path(&format!("{name}.hex"));
+    if std::env::var_os("TALLY_BLESS").is_some() && !path.exists() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap_or_default(),
+        text,
+        "{name}"
+    );
+    assert_eq!(&Extra::from_bytes(&bytes).unwrap(), extra);
+    for cut in 0..bytes.len() {
+        assert!(Extra::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    assert!(Extra::from_bytes(&[bytes.as_slice(), &[0]].concat()).is_err());
+}
+
+#[test]
+fn extras() {
+    check("extra_code", &Extra::Code(Box::new(code())));
+    check("extra_record", &Extra::Record(record()));
+}
+
+#[test]
+fn lengths_are_bounded_before_memory_is_taken() {
+    let bytes = Extra::Record(record()).to_bytes();
+    // The genesis' length, then a path's count.
+    let mut long = bytes.clone();
+    long[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert!(Extra::from_bytes(&long).is_err());
+    let count = bytes.len() - 2 * 32 - 4;
+    let mut long = bytes.clone();
+    long[count..count + 4].copy_from_slice(&65_u32.to_be_bytes());
+    assert!(Extra::from_bytes(&long).is_err());
+    for (at, value) in [(0, 2), (1, 3), (1, 0)] {
+        let mut other = bytes.clone();
+        other[at] = value;
+        assert!(Extra::from_bytes(&other).is_err(), "byte {at} is {value}");
+    }
+}
+
+/// The golden proof: network ID, policy, proof, code.
+fn golden() -> (NetworkId, String, String, UnitCode) {
+    (
+        file("network_id").trim().parse().unwrap(),
+        file("policy"),
+        file("code.tlog-proof"),
+        file("code").trim().parse().unwrap(),
+    )
+}
+
+#[test]
+fn a_proof_of_the_first_version_still_verifies() {
+    let (network, policy, proof, code) = golden();
+    let report = verify(&network, policy.as_bytes(), proof.as_bytes(), Some(&code)).unwrap();
+    let Proven::Code(found) = report.proven else {
+        panic!("not of a code")
+    };
+    assert_eq!(found.code, code);
+    assert_eq!(found.status, BatchStatus::Active);
+    assert_eq!(
+        (found.issuer_name.as_str(), found.lot.as_str()),
+        ("member-0", "SPRING")
+    );
+    assert_eq!((found.issued_height, found.as_of_height), (2, 4));
+    // Its policy is what its genesis gives.
+    let proof: TlogProof = proof.parse().unwrap();
+    let Extra::Code(extra) = Extra::from_bytes(&proof.extra.unwrap()).unwrap() else {
+        panic!("not of a code")
+    };
+    let genesis = Genesis::from_bytes(&extra.issued.genesis).unwrap();
+    assert_eq!(network_policy(&genesis).unwrap().to_string(), policy);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        if let Ok(extra) = Extra::from_bytes(&bytes) {
+            prop_assert_eq!(extra.to_bytes(), bytes.clone());
+        }
+        let (network, policy, proof, _) = golden();
+        prop_assert!(verify(&network, &bytes, proof.as_bytes(), None).is_err());
+        prop_assert!(verify(&network, policy.as_bytes(), &bytes, None).is_err());
+    }
+
+    #[test]
+    fn damaged_extras_never_panic(
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_usize), 1..6),
+        whole in any::<bool>(),
+    ) {
+        let mut bytes = if whole {
+            golden().2.parse::<TlogProof>().unwrap().extra.unwrap()
+        } else {
+            Extra::Code(Box::new(code())).to_bytes()
+        };
+        for (at, byte, how) in cuts {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.truncate(at),
+                2 => bytes.insert(at, byte),
+                _ => { bytes.remove(at); }
+            }
+        }
+        if let Ok(extra) = Extra::from_bytes(&bytes) {
+            prop_assert_eq!(extra.to_bytes(), bytes.clone());
+        }
+        let (network, policy, proof, _) = golden();
+        let mut proof: TlogProof = proof.parse().unwrap();
+        let same = proof.extra.as_ref() == Some(&bytes);
+        if !bytes.is_empty() {
+            proof.extra = Some(bytes);
+            let judged = verify(&network, policy.as_bytes(), proof.to_string().as_bytes(), None);
+            prop_assert_eq!(judged.is_ok(), same);
+        }
+    }
+}

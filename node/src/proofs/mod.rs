@@ -1,0 +1,224 @@
+//! Makes the proofs that an auditor takes home, from the ledger, the batch's keys and a checkpoint. Each is verified before it is
+//! handed out, by the very function that the auditor will use.
+//!
+//! In scope: putting the parts together. Out of scope: their bytes and their verifier (`tally-evidence`), files, waiting for
+//! checkpoints (the admin operations).
+
+#[cfg(test)]
+mod tests;
+
+use tally_contracts::block::BlockInfo;
+use tally_contracts::ids::RecordId;
+use tally_contracts::records::Gtin;
+use tally_contracts::state::keys;
+use tally_contracts::{Canonical, CodecError};
+use tally_evidence::{
+    BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, Report, StateValue,
+    network_policy, verify,
+};
+use tally_ledger::{Ledger, RecordPlace, StateEvidence};
+use tally_merkle::{Checkpoint, Note, TlogProof};
+
+use crate::issuer::UnitProof;
+
+/// Why a proof cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// The ledger has no such record.
+    #[error("no record {id} in the ledger")]
+    NoRecord {
+        /// The record asked for.
+        id: RecordId,
+    },
+    /// What was proven in the state belongs to another tree than the checkpoint.
+    #[error("the state is of a tree of {state} entries, the checkpoint of one of {checkpoint}")]
+    OtherSize {
+        /// Entries that the state follows from.
+        state: u64,
+        /// Entries under the checkpoint.
+        checkpoint: u64,
+    },
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] tally_ledger::Error),
+    /// The checkpoint is none.
+    #[error(transparent)]
+    Merkle(#[from] tally_merkle::Error),
+    /// An entry of the ledger that does not read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The proof does not verify. With [`tally_evidence::Error::Quorum`] more cosignatures may yet come.
+    #[error("the proof that was made does not verify: {0}")]
+    Verify(#[from] tally_evidence::Error),
+    /// A state that cannot arise; a defect of this program.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// A proof and the policy that goes with it, both as the text of their files, and what they prove.
+#[derive(Debug, Clone)]
+pub struct Kit {
+    /// The `.tlog-proof` file.
+    pub proof: String,
+    /// The policy file.
+    pub policy: String,
+    /// What the verifier says of them.
+    pub report: Report,
+}
+
+/// What the state says of a code's batch and product, at one head.
+#[derive(Debug, Clone)]
+pub struct CodeEvidence {
+    unit: UnitProof,
+    batch: StateEvidence,
+    product: StateEvidence,
+}
+
+impl CodeEvidence {
+    /// Takes the evidence at the ledger's head.
+    ///
+    /// # Errors
+    /// [`ProofError::Ledger`].
+    pub fn take(ledger: &Ledger, unit: UnitProof, gtin: &Gtin) -> Result<Self, ProofError> {
+        let (batch, product) = (keys::batch(&unit.batch), keys::product(gtin));
+        let [batch, product] = ledger.state_evidences([&batch, &product])?;
+        Ok(Self {
+            unit,
+            batch,
+            product,
+        })
+    }
+
+    /// Entries in the tree that it belongs to: the checkpoint must be of just this size.
+    #[must_use]
+    pub const fn tree_size(&self) -> u64 {
+        self.batch.head.tree_size
+    }
+
+    /// The proof of the code under a checkpoint. A batch that is recalled or not released has a proof too; it says so.
+    ///
+    /// # Errors
+    /// [`ProofError::OtherSize`], [`ProofError::Verify`], [`ProofError::Ledger`].
+    pub fn seal(&self, ledger: &Ledger, checkpoint: &Note) -> Result<Kit, ProofError> {
+        let size = checkpoint.text().parse::<Checkpoint>()?.size;
+        if size != self.tree_size() {
+            return Err(ProofError::OtherSize {
+                state: self.tree_size(),
+                checkpoint: size,
+            });
+        }
+        let value = |evidence: &StateEvidence| {
+            Ok::<_, ProofError>(StateValue {
+                value: evidence
+                    .value
+                    .clone()
+                    .ok_or(ProofError::Internal("an anchored batch without a state"))?,
+                proof: evidence.proof.clone(),
+            })
+        };
+        let (index, info) = self
+            .batch
+            .block_info
+            .clone()
+            .ok_or(ProofError::Internal("a batch in an empty ledger"))?;
+        let batch = value(&self.batch)?;
+        let state = tally_contracts::state::BatchState::from_bytes(&batch.value)?;
+        let place = place(ledger, &state.record)?;
+        let extra = CodeExtra {
+            issued: record_extra(ledger, place, checkpoint)?,
+            opening: self.unit.opening.clone(),
+            head: HeadInclusion {
+                info,
+                path: ledger.inclusion_proof(index, size)?,
+            },
+            batch,
+            product: value(&self.product)?,
+        };
+        kit(ledger, place, &Extra::Code(Box::new(extra)), checkpoint)
+    }
+}
+
+/// Where a record stands.
+///
+/// # Errors
+/// [`ProofError::NoRecord`], [`ProofError::Ledger`].
+pub fn place(ledger: &Ledger, id: &RecordId) -> Result<RecordPlace, ProofError> {
+    ledger.find(id)?.ok_or(ProofError::NoRecord { id: *id })
+}
+
+/// The size of the tree that ends with a record's block; a checkpoint of at least this size can prove the record and its time.
+///
+/// # Errors
+/// [`ProofError::Ledger`].
+pub fn size_with(ledger: &Ledger, place: RecordPlace) -> Result<u64, ProofError> {
+    let stored = ledger.block(place.height)?;
+    Ok(tally_contracts::block::Block::from_bytes(&stored.block)?
+        .header
+        .tree_size)
+}
+
+/// The proof of a record under a checkpoint.
+///
+/// # Errors
+/// [`ProofError`].
+pub fn record_kit(
+    ledger: &Ledger,
+    place: RecordPlace,
+    checkpoint: &Note,
+) -> Result<Kit, ProofError> {
+    let extra = Extra::Record(record_extra(ledger, place, checkpoint)?);
+    kit(ledger, place, &extra, checkpoint)
+}
+
+fn record_extra(
+    ledger: &Ledger,
+    place: RecordPlace,
+    checkpoint: &Note,
+) -> Result<RecordExtra, ProofError> {
+    let size = checkpoint.text().parse::<Checkpoint>()?.size;
+    let index = size_with(ledger, place)?
+        .checked_sub(1)
+        .ok_or(ProofError::Internal("a block that leaves an empty tree"))?;
+    Ok(RecordExtra {
+        signatures: u16::try_from(checkpoint.signatures.len())
+            .map_err(|_| ProofError::Internal("a checkpoint with too many signatures"))?,
+        genesis: ledger.genesis_bytes().to_vec(),
+        record: ledger.entry(place.index)?,
+        block: BlockInclusion {
+            index,
+            info: BlockInfo::from_bytes(&ledger.entry(index)?)?,
+            path: ledger.inclusion_proof(index, size)?,
+        },
+    })
+}
+
+fn kit(
+    ledger: &Ledger,
+    place: RecordPlace,
+    extra: &Extra,
+    checkpoint: &Note,
+) -> Result<Kit, ProofError> {
+    let size = checkpoint.text().parse::<Checkpoint>()?.size;
+    let proof = TlogProof {
+        extra: Some(extra.to_bytes()),
+        index: place.index,
+        hashes: ledger.inclusion_proof(place.index, size)?,
+        checkpoint: checkpoint.clone(),
+    }
+    .to_string();
+    let policy = network_policy(ledger.genesis())?.to_string();
+    let judged = verify(&ledger.network(), policy.as_bytes(), proof.as_bytes(), None);
+    let report = match judged {
+        Ok(report) => report,
+        Err(
+            tally_evidence::Error::Recalled(report) | tally_evidence::Error::NotReleased(report),
+        ) => *report,
+        Err(e) => return Err(e.into()),
+    };
+    Ok(Kit {
+        proof,
+        policy,
+        report,
+    })
+}
