@@ -60,12 +60,12 @@ fn submit(
     next: &AtomicU32,
     mut log: Acknowledged,
 ) -> Result<PathBuf> {
-    let mut own = None;
+    let mut own: Option<String> = None;
     while !stop.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let done = match &own {
-            Some(gtin) if number % 3 == 0 => client
-                .issue(gtin, &format!("L{number}"), 3, false)
+            Some(product) if number % 3 == 0 => client
+                .issue(product, &format!("L{number}"), 3, false)
                 .and_then(|batch| {
                     log.note(&json!({"record": batch.record}))?;
                     client.ok(&["codes", "activate", &batch.id])
