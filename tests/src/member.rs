@@ -1,7 +1,9 @@
 //! One member of a network under test, and the process of its node.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -41,7 +43,12 @@ impl Member {
     pub fn init(root: &Path, name: &str, roles: &str, power: u64) -> Result<Self> {
         let port = crate::network::free_ports()?;
         let passphrase = root.join(format!("{name}.passphrase"));
-        fs::write(&passphrase, "a passphrase of a test\n")?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&passphrase)?;
+        file.write_all(b"a passphrase of a test\n")?;
         let dir = root.join(name);
         let (port_text, power) = (port.to_string(), power.to_string());
         let (dir_text, passphrase) = (path_text(&dir)?, path_text(&passphrase)?);

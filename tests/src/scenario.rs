@@ -31,7 +31,7 @@ impl Scenario {
         println!("{name}: TALLY_SEED={seed}");
         let scenario = Self { dir, seed };
         if let Err(e) = body(&scenario) {
-            panic!("{name}: {e:?}");
+            panic!("{name}: {e:#}");
         }
     }
 
@@ -69,13 +69,19 @@ impl Drop for Scenario {
 
 /// Every `node.log` in the folder of a scenario.
 fn logs(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("node.log"))
-        .filter(|path| path.exists())
+    let below = |dir: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    // A member's folder lies in the scenario's, or in one that stands for a machine or a disk.
+    let mut found: Vec<PathBuf> = below(dir)
+        .iter()
+        .flat_map(|d| [vec![d.clone()], below(d)].concat())
         .collect();
+    found.retain_mut(|path| {
+        path.push("node.log");
+        path.is_file()
+    });
     found.sort();
     found
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tally_tests::{Client, Network, Plan, Scenario, get, gtin, skip, tally, until, within};
+use tally_tests::{Client, Member, Network, Plan, Scenario, get, gtin, skip, tally, until, within};
 
 /// Size of the small disk.
 const DISK: u64 = 96 << 20;
@@ -127,8 +127,8 @@ fn scan_until_refused(
 }
 
 fn scenario(scenario: &Scenario) -> Result<()> {
-    // The brand's data directory is a disk of its own.
-    let disk = scenario.dir().join("brand");
+    // The brand's data directory, its log in it, is on a disk of its own.
+    let disk = scenario.dir().join("disk");
     fs::create_dir(&disk)?;
     let mounted = Command::new("mount")
         .args([
@@ -142,7 +142,20 @@ fn scenario(scenario: &Scenario) -> Result<()> {
         .status()?;
     ensure!(mounted.success(), "mount ended with {mounted}");
 
-    let mut network = Network::found(scenario, &Plan::four())?;
+    let plan = Plan::four();
+    let members = plan
+        .members
+        .iter()
+        .map(|(name, roles)| {
+            let root = if *name == "brand" {
+                &disk
+            } else {
+                scenario.dir()
+            };
+            Member::init(root, name, roles, 1)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut network = Network::found_of(scenario.dir(), members, plan.heartbeat_ms)?;
     network[0].configure("limits", "disk_reserve_bytes", i64::try_from(RESERVE)?)?;
     network.start()?;
     let (brand, media) = (network[0].client(), network[2].client());

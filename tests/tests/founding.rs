@@ -75,8 +75,8 @@ fn four_founders_on_separate_machines() {
         let forged = acme.dir.join("forged.toml");
         let mut forgeries = 0;
         for (from, to) in [
-            ("boreal", "borea1"),
-            ("127.0.0.1", "127.0.0.2"),
+            ("name = \"boreal\"", "name = \"borea1\""),
+            ("/ip4/127.0.0.1", "/ip4/127.0.0.2"),
             ("power = 1", "power = 9"),
         ] {
             let changed = honest.replacen(from, to, 1);
@@ -102,8 +102,15 @@ fn four_founders_on_separate_machines() {
             network_id(&shown)? == id && shown["kind"] == "test" && shown["network"] == "tea-trade",
             "{shown}"
         );
-        let missing: Vec<_> = names.iter().map(|n| Value::from(*n)).collect();
-        ensure!(shown["missing"] == Value::from(missing), "{shown}");
+        // In the order of their IDs, which are random.
+        let mut missing: Vec<_> = shown["missing"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        missing.sort_unstable();
+        ensure!(missing == names, "{shown}");
 
         // Another network's ID is not signed, nor is a genesis that one does not stand in.
         let other_id = format!(
@@ -143,7 +150,7 @@ fn four_founders_on_separate_machines() {
         refused(
             &members[0].run(&["join", text(&partial)?, "--network", &id])?,
             1,
-            "boreal, cobalt, delta",
+            "is not signed by",
         )?;
 
         // A wrong signature is refused: one bit of the last founder's, at the end of the file.

@@ -120,7 +120,7 @@ fn verifiers(scenario: &Scenario) -> Result<Vec<Verifier>> {
 
 /// Every file of an export, by its path below the folder.
 fn exported(folder: &Path, below: &str, found: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(folder.join(below))? {
+    for entry in fs::read_dir(folder.join(below.trim_start_matches('/')))? {
         let entry = entry?;
         let name = format!("{below}/{}", entry.file_name().to_string_lossy());
         if entry.file_type()?.is_dir() {
