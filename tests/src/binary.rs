@@ -25,8 +25,18 @@ fn build() -> Result<PathBuf> {
     let mut build = Command::new(cargo);
     for (name, _) in std::env::vars_os() {
         // What cargo tells a test of itself. Build scripts of some crates look at it: it would have them built again.
-        let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "CARGO_TARGET_TMPDIR"];
-        if name.to_str().is_some_and(|name| ours.iter().any(|start| name.starts_with(start))) {
+        let ours = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+            "CARGO_PRIMARY_",
+            "CARGO_TARGET_TMPDIR",
+        ];
+        if name
+            .to_str()
+            .is_some_and(|name| ours.iter().any(|start| name.starts_with(start)))
+        {
             build.env_remove(&name);
         }
     }

@@ -53,7 +53,8 @@ fn read_only_with_a_reason_until_there_is_room() {
     };
     // Built outside, where the user is who it is.
     tally();
-    let status = Command::new("unshare")
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "unshare"])
         .args(options)
         .arg("--")
         .arg(std::env::current_exe().expect("this test"))
