@@ -346,7 +346,9 @@ pub async fn run_until(
     }
     host.shutdown().await;
     let _ = std::fs::remove_file(&socket);
-    if ledger.read_only().is_none() {
+    // After a full disk the state store may refuse; what it lacks follows from the blocks at the next start.
+    let was_full = matches!(ended, Ok(Ended::RoomAgain)) || room.lacking().is_some();
+    if !was_full && ledger.read_only().is_none() {
         blocking(move || ledger.flush()).await??;
     }
     ended
