@@ -15,6 +15,7 @@ pub mod matching;
 pub mod passphrase;
 pub mod proofs;
 pub mod psi_wire;
+pub mod room;
 pub mod runtime;
 pub mod scans;
 pub mod sealed;

@@ -1,8 +1,10 @@
 //! `tally up`
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, anyhow};
 use tally_node::config::{Config, LogFormat};
-use tally_node::runtime::{asked_to_stop, run_until};
+use tally_node::runtime::{Ended, asked_to_stop, run_until};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
@@ -10,28 +12,41 @@ use super::Context;
 use crate::args::UpArgs;
 use crate::exit::{Exit, Failure};
 
+/// How long tasks that are still at work may take when a node ends.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
 pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
     let (config, dir) = ctx.config()?;
     ctx.stopped(&dir)?;
     Context::genesis(&dir)?;
     let passphrase = ctx.passphrase(args.passphrase_file.as_deref(), &config)?;
     start_log(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     let until_stdin_closes = args.until_stdin_closes;
-    let stop = async move {
-        tokio::select! {
-            () = asked_to_stop() => {}
-            () = stdin_closed(), if until_stdin_closes => {}
+    loop {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        let stop = async move {
+            tokio::select! {
+                () = asked_to_stop() => {}
+                () = stdin_closed(), if until_stdin_closes => {}
+            }
+        };
+        let ended = runtime.block_on(run_until(ctx.config_path(), &passphrase, stop));
+        // With the runtime goes everything that the node holds, its files and ports too.
+        runtime.shutdown_timeout(SHUTDOWN);
+        match ended {
+            Ok(Ended::Asked) => return Ok(()),
+            Ok(Ended::RoomAgain) => {
+                tracing::info!("there is room on the disk again; starting anew");
+            }
+            Err(e) => {
+                let next = "the log above says more; a node that halted must not be started again before its cause is known";
+                return Err(anyhow!(e)
+                    .context(Failure::new(Exit::Failed, "up", "the node stopped").next(next)));
+            }
         }
-    };
-    runtime
-        .block_on(run_until(ctx.config_path(), &passphrase, stop))
-        .map_err(|e| {
-            let next = "the log above says more; a node that halted must not be started again before its cause is known";
-            anyhow!(e).context(Failure::new(Exit::Failed, "up", "the node stopped").next(next))
-        })
+    }
 }
 
 /// Resolves at the end of standard input. A thread of its own reads it, so that a read that never ends does not hold the node.

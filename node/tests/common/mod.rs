@@ -14,7 +14,7 @@ use tally_node::ceremony;
 use tally_node::config::{AutoAccept, Config, DataDir};
 use tally_node::keys::KeyStore;
 use tally_node::passphrase::Passphrase;
-use tally_node::runtime::{RunError, run_until};
+use tally_node::runtime::{Ended, RunError, run_until};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ pub struct TestNode {
     pub dir: DataDir,
     /// Everything that the node answered, progress included.
     pub heard: Arc<Mutex<String>>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), RunError>>)>,
+    running: Option<(oneshot::Sender<()>, JoinHandle<Result<Ended, RunError>>)>,
 }
 
 /// A test network of validators of equal power.
