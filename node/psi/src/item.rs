@@ -1,9 +1,12 @@
 //! The own side's IDs: kept in blocks that are wiped, without any way to print them.
 
+use std::hash::{BuildHasher, RandomState};
+
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::sort::sort_uniform;
 
 /// Longest value of an item, in bytes.
 pub const MAX_VALUE_BYTES: usize = 512;
@@ -98,17 +101,43 @@ impl ItemSetBuilder {
             blocks,
             mut places,
         } = self;
-        let pushed = places.len();
-        places.par_sort_unstable_by(|a, b| {
-            slice(&blocks, *a)
-                .cmp(&slice(&blocks, *b))
-                .then(a.row.cmp(&b.row))
-        });
-        places.dedup_by(|later, kept| slice(&blocks, *later) == slice(&blocks, *kept));
-        places.par_sort_unstable_by_key(|p| p.row);
+        // Equal values meet under equal hashes, whose key is drawn for this set: nobody can choose values that collide.
+        let hash = RandomState::new();
+        let hashes: Vec<u128> = places
+            .par_iter()
+            .map(|p| {
+                let hash = hash.hash_one(slice(&blocks, *p));
+                u128::from(hash) << 64 | u128::from(p.row)
+            })
+            .collect();
+        let hashes = sort_uniform(hashes);
+        let value = |number: u128| {
+            // The low half is a row, which is its place's number until rows are left out.
+            usize::try_from(number & u128::from(u32::MAX))
+                .ok()
+                .and_then(|row| places.get(row))
+                .and_then(|p| slice(&blocks, *p))
+        };
+        let mut repeated = Vec::new();
+        for same in hashes
+            .chunk_by(|a, b| a >> 64 == b >> 64)
+            .filter(|s| s.len() > 1)
+        {
+            let mut same: Vec<_> = same.iter().map(|n| (value(*n), *n)).collect();
+            // By value, then by row.
+            same.sort_unstable();
+            for pair in same.windows(2) {
+                if pair[0].0 == pair[1].0 {
+                    repeated.push(pair[1].1 & u128::from(u32::MAX));
+                }
+            }
+        }
+        repeated.sort_unstable();
+        let mut next = repeated.iter().peekable();
+        places.retain(|p| next.next_if(|row| **row == u128::from(p.row)).is_none());
         places.shrink_to_fit();
         Ok(ItemSet {
-            duplicates: (pushed - places.len()) as u64,
+            duplicates: repeated.len() as u64,
             id_type,
             profile,
             blocks,
@@ -143,6 +172,11 @@ impl ItemSet {
     #[must_use]
     pub const fn duplicates(&self) -> u64 {
         self.duplicates
+    }
+
+    /// The row of every item, in order; the values are wiped.
+    pub(crate) fn into_rows(self) -> Vec<u32> {
+        self.places.iter().map(|p| p.row).collect()
     }
 
     /// The row under which item `index` was first pushed.
@@ -189,6 +223,21 @@ mod tests {
             (0..3).map(|i| s.row(i).unwrap()).collect::<Vec<_>>(),
             [0, 1, 3]
         );
+        // Many repeats of few values, and the bound between the two ways of sorting.
+        let many: Vec<Vec<u8>> = (0..10_000_u32)
+            .map(|i| (i * i % 977).to_string().into_bytes())
+            .collect();
+        let borrowed: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+        let mut seen = std::collections::HashSet::new();
+        let first: Vec<u32> = (0..10_000)
+            .filter(|i| seen.insert(&many[*i as usize]))
+            .collect();
+        let m = set(&borrowed);
+        assert_eq!(
+            (m.len(), m.duplicates()),
+            (first.len(), 10_000 - first.len() as u64)
+        );
+        assert_eq!(m.into_rows(), first);
         assert_eq!(s.message(0), Some(([0, 3, 4], &b"\x00\x02zz"[..])));
         assert_eq!(s.message(2), Some(([0, 3, 4], &b"\x00\x01b"[..])));
         assert_eq!(s.message(3), None);
