@@ -3,9 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 
 use rayon::prelude::*;
-use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::simd::wipe;
 use crate::sort::sort_uniform;
 
 /// Longest value of an item, in bytes.
@@ -21,6 +21,15 @@ pub struct IdType(pub u8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Profile(pub u8);
 
+/// Values end to end, wiped when dropped. It never grows past what it was made for, so no copy is left elsewhere.
+struct Block(Vec<u8>);
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Place {
     block: u32,
@@ -32,7 +41,7 @@ struct Place {
 pub struct ItemSetBuilder {
     id_type: IdType,
     profile: Profile,
-    blocks: Vec<Zeroizing<Vec<u8>>>,
+    blocks: Vec<Block>,
     places: Vec<Place>,
 }
 
@@ -68,10 +77,9 @@ impl ItemSetBuilder {
         if self
             .blocks
             .last()
-            .is_none_or(|b| b.len() + needed > BLOCK_BYTES)
+            .is_none_or(|b| b.0.len() + needed > BLOCK_BYTES)
         {
-            self.blocks
-                .push(Zeroizing::new(Vec::with_capacity(BLOCK_BYTES)));
+            self.blocks.push(Block(Vec::with_capacity(BLOCK_BYTES)));
         }
         let (Ok(block), Ok(row), Ok(len)) = (
             u32::try_from(self.blocks.len() - 1),
@@ -80,7 +88,7 @@ impl ItemSetBuilder {
         ) else {
             return Err(full);
         };
-        let Some(bytes) = self.blocks.last_mut() else {
+        let Some(Block(bytes)) = self.blocks.last_mut() else {
             return Err(Error::Internal { what: "no block" });
         };
         let offset = u32::try_from(bytes.len()).map_err(|_| full)?;
@@ -150,7 +158,7 @@ impl ItemSetBuilder {
 pub struct ItemSet {
     id_type: IdType,
     profile: Profile,
-    blocks: Vec<Zeroizing<Vec<u8>>>,
+    blocks: Vec<Block>,
     places: Vec<Place>,
     duplicates: u64,
 }
@@ -195,9 +203,10 @@ impl ItemSet {
 }
 
 /// Length and value at a place.
-fn slice(blocks: &[Zeroizing<Vec<u8>>], place: Place) -> Option<&[u8]> {
+fn slice(blocks: &[Block], place: Place) -> Option<&[u8]> {
     let bytes = blocks
         .get(place.block as usize)?
+        .0
         .get(place.offset as usize..)?;
     let (len, _) = bytes.split_first_chunk::<2>()?;
     bytes.get(..2 + usize::from(u16::from_be_bytes(*len)))
@@ -255,7 +264,7 @@ mod tests {
         }
         let s = b.finish().unwrap();
         assert_eq!(s.len(), 5000);
-        assert!(s.blocks.len() > 1 && s.blocks.iter().all(|b| b.capacity() == BLOCK_BYTES));
+        assert!(s.blocks.len() > 1 && s.blocks.iter().all(|b| b.0.capacity() == BLOCK_BYTES));
         let (_, m) = s.message(4999).unwrap();
         assert_eq!(m[2..6], 4999_u32.to_be_bytes());
     }

@@ -39,7 +39,7 @@ pub(crate) fn sort_uniform(mut numbers: Vec<u128>) -> Vec<u128> {
         buckets[b][filled[b] as usize] = n;
         filled[b] += 1;
     }
-    buckets.into_par_iter().for_each(|b| b.sort_unstable());
+    buckets.into_par_iter().for_each(<[u128]>::sort_unstable);
     out
 }
 

@@ -85,7 +85,7 @@ fn the_order_of_frames_is_that_of_the_protocol() {
 fn missing_repeated_and_exchanged_frames_are_refused() {
     for side in 0..2 {
         let frames = honest(side);
-        for i in 0..frames.len() {
+        for (i, frame) in frames.iter().enumerate() {
             let mut missing = frames.clone();
             missing.remove(i);
             let got = feed(side, &missing).unwrap_err();
@@ -95,10 +95,10 @@ fn missing_repeated_and_exchanged_frames_are_refused() {
                     Error::UnexpectedMessage { .. } | Error::EarlyEnd { .. } | Error::Count { .. }
                 ),
                 "without {}: {got}",
-                name(&frames[i])
+                name(frame)
             );
             let mut repeated = frames.clone();
-            repeated.insert(i, frames[i].clone());
+            repeated.insert(i, frame.clone());
             let got = feed(side, &repeated).unwrap_err();
             assert!(
                 matches!(
@@ -106,7 +106,7 @@ fn missing_repeated_and_exchanged_frames_are_refused() {
                     Error::UnexpectedMessage { .. } | Error::Count { .. } | Error::State { .. }
                 ),
                 "twice {}: {got}",
-                name(&frames[i])
+                name(frame)
             );
             for j in 0..i {
                 let mut exchanged = frames.clone();
@@ -125,8 +125,8 @@ fn missing_repeated_and_exchanged_frames_are_refused() {
 fn payloads_of_another_length_are_refused() {
     for side in 0..2 {
         let frames = honest(side);
-        for i in 0..frames.len() {
-            let (kind, payload) = (frames[i][0], &frames[i][HEADER_BYTES..]);
+        for (i, frame) in frames.iter().enumerate() {
+            let (kind, payload) = (frame[0], &frame[HEADER_BYTES..]);
             let longer = [payload, &[0; 16]].concat();
             for cut in [1, 16, payload.len() / 2, payload.len()] {
                 let shorter = &payload[..payload.len().saturating_sub(cut)];
@@ -137,7 +137,7 @@ fn payloads_of_another_length_are_refused() {
                     assert!(
                         !matches!(got, Error::Internal { .. }),
                         "{}: {got}",
-                        name(&honest(side)[i])
+                        name(frame)
                     );
                 }
             }
@@ -149,8 +149,8 @@ fn payloads_of_another_length_are_refused() {
 fn a_changed_byte_anywhere_in_a_stream_is_noticed() {
     for side in 0..2 {
         let frames = honest(side);
-        for i in 1..4 {
-            let len = frames[i].len();
+        for (i, frame) in frames.iter().enumerate().skip(1).take(3) {
+            let len = frame.len();
             for at in [
                 HEADER_BYTES,
                 HEADER_BYTES + 1,
@@ -170,7 +170,7 @@ fn a_changed_byte_anywhere_in_a_stream_is_noticed() {
                             | Error::Unsorted { .. }
                     ),
                     "{} at {at}: {got}",
-                    name(&honest(side)[i])
+                    name(frame)
                 );
             }
         }

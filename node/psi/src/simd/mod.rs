@@ -2,7 +2,7 @@
 //! time, once; tests hold every kernel against its twin.
 //!
 //! The one module of this crate with `unsafe`: for vector loads and stores, whose bounds each kernel checks before its loop,
-//! and for calling a function compiled for instructions that were detected.
+//! for calling a function compiled for instructions that were detected, and for wiping memory by the word.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -107,6 +107,21 @@ impl Kernels {
         }
     }
 
+    /// Adds to each element of `sums` the elements of `from` at the places beside it; a place that does not exist gives nothing.
+    /// Constant time in the elements.
+    pub(crate) fn add_places<const W: usize, const N: usize>(
+        self,
+        sums: &mut [[u128; W]],
+        from: &[[u128; W]],
+        places: &[[u32; N]],
+    ) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Clmul | Self::Avx512 => x86::add_places(sums, from, places),
+            Self::Portable => portable::add_places(sums, from, places),
+        }
+    }
+
     /// One pass of the convolution over `x`, in place: for each i in order, element i is added to element i + 1 + j for each of
     /// the low [`TAPS`] bits j set in `taps[i]`, and to element i + 1 + `TAPS`; places wrap around at the end. `x` has more than
     /// `TAPS` + 1 elements and `taps` as many, or nothing happens. Constant time in `x`.
@@ -118,6 +133,22 @@ impl Kernels {
             _ => portable::convolve(x, taps),
         }
     }
+}
+
+/// Overwrites `bytes` with zeros, in a way that the compiler may not leave out: words where `zeroize` takes bytes, since a set of items
+/// is large.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    // SAFETY: any 16 bytes are a `u128`, and zeros are 16 bytes.
+    let (head, words, tail) = unsafe { bytes.align_to_mut::<u128>() };
+    for byte in head.iter_mut().chain(tail) {
+        // SAFETY: the reference is valid for writes.
+        unsafe { core::ptr::write_volatile(byte, 0) };
+    }
+    for word in words {
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(word, 0) };
+    }
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
 }
 
 #[cfg(test)]

@@ -76,6 +76,35 @@ fn sum_band(window: &[u128; BAND_COLUMNS], mut bits: u128) -> u128 {
     sum
 }
 
+/// The sum of the elements at some places.
+pub(super) fn sum_places<const W: usize, const N: usize>(
+    from: &[[u128; W]],
+    places: &[u32; N],
+) -> [u128; W] {
+    let mut sum = [0; W];
+    for place in places {
+        if let Some(element) = from.get(*place as usize) {
+            for (s, e) in sum.iter_mut().zip(element) {
+                *s ^= e;
+            }
+        }
+    }
+    sum
+}
+
+pub(super) fn add_places<const W: usize, const N: usize>(
+    sums: &mut [[u128; W]],
+    from: &[[u128; W]],
+    places: &[[u32; N]],
+) {
+    for (sum, places) in sums.iter_mut().zip(places) {
+        let more = sum_places(from, places);
+        for (s, m) in sum.iter_mut().zip(more) {
+            *s ^= m;
+        }
+    }
+}
+
 pub(super) fn convolve<const W: usize>(x: &mut [[u128; W]], taps: &[u32]) {
     if x.len() < TAPS + 2 || taps.len() != x.len() {
         return;

@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation)]
+
 use polyval::universal_hash::{KeyInit, UniversalHash};
 use proptest::prelude::*;
 
@@ -141,6 +143,41 @@ proptest! {
                 let want: Vec<[u128; 1]> = expected.iter().map(|p| [p[half]]).collect();
                 prop_assert_eq!(single, want);
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn places_are_the_twin_s(
+        from in proptest::collection::vec(any::<[u128; 2]>(), 1..60),
+        places in proptest::collection::vec(any::<[u8; 7]>(), 0..70),
+    ) {
+        // Some past the end.
+        let places: Vec<[u32; 7]> = places.iter().map(|p| p.map(|p| u32::from(p) % 64)).collect();
+        let mut expected = vec![[3_u128, 5]; places.len()];
+        for (sum, places) in expected.iter_mut().zip(&places) {
+            for place in places {
+                if let Some(e) = from.get(*place as usize) {
+                    sum[0] ^= e[0];
+                    sum[1] ^= e[1];
+                }
+            }
+        }
+        for k in Kernels::all() {
+            let mut sums = vec![[3_u128, 5]; places.len()];
+            k.add_places(&mut sums, &from, &places);
+            prop_assert_eq!(&sums, &expected);
+        }
+    }
+
+    #[test]
+    fn wiping_leaves_zeros_and_no_more(mut bytes in proptest::collection::vec(1_u8.., 0..200), from in 0_usize..20, to in 0_usize..20) {
+        let end = bytes.len().saturating_sub(to).max(from.min(bytes.len()));
+        let from = from.min(bytes.len());
+        wipe(&mut bytes[from..end]);
+        for (i, b) in bytes.iter().enumerate() {
+            prop_assert_eq!(*b == 0, (from..end).contains(&i));
         }
     }
 }

@@ -95,6 +95,35 @@ fn sum_band(window: &[u128; BAND_COLUMNS], bits: u128) -> u128 {
     ))
 }
 
+/// Elements that are asked for ahead of their turn.
+const AHEAD: usize = 20;
+
+/// The portable way, with the memory of later elements asked for early.
+pub(super) fn add_places<const W: usize, const N: usize>(
+    sums: &mut [[u128; W]],
+    from: &[[u128; W]],
+    places: &[[u32; N]],
+) {
+    let fetch = |places: &[u32; N]| {
+        for place in places {
+            if let Some(element) = from.get(*place as usize) {
+                // SAFETY: a hint about memory that exists, in instructions that every x86-64 has.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(element.as_ptr().cast()) };
+            }
+        }
+    };
+    places.iter().take(AHEAD).for_each(fetch);
+    for (i, (sum, now)) in sums.iter_mut().zip(places).enumerate() {
+        if let Some(later) = places.get(i + AHEAD) {
+            fetch(later);
+        }
+        let more = portable::sum_places(from, now);
+        for (s, m) in sum.iter_mut().zip(more) {
+            *s ^= m;
+        }
+    }
+}
+
 /// `W` is 1 or 2; other widths take the portable way.
 #[target_feature(enable = "avx512f,avx512vl,bmi2")]
 pub(super) fn convolve<const W: usize>(x: &mut [[u128; W]], taps: &[u32]) {

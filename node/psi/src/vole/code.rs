@@ -19,7 +19,7 @@ const INDEX_SEED: u128 = 0x9216_d5d9_8979_fb1b_d131_0ba6_98df_b5ac;
 const REGULAR: usize = 4;
 const UNIFORM: usize = 3;
 /// Outputs whose places are drawn together.
-const BATCH: usize = 64;
+const BATCH: usize = 1024;
 
 /// The code of one output length.
 pub(crate) struct Code {
@@ -53,18 +53,12 @@ impl Code {
             kernels.convolve(convolved, taps);
         }
         let mut prg = Prg::new(INDEX_SEED);
-        let mut words = [0; 2 * BATCH];
-        let mut places = [[0_u32; REGULAR + UNIFORM]; BATCH];
+        let mut words = vec![0; 2 * BATCH];
+        let mut places = vec![[0_u32; REGULAR + UNIFORM]; BATCH];
         for out in out.chunks_mut(BATCH) {
             prg.fill(&mut words);
             self.places(&words, &mut places);
-            for (out, places) in out.iter_mut().zip(&places) {
-                for place in places {
-                    for (o, c) in out.iter_mut().zip(&convolved[*place as usize]) {
-                        *o ^= c;
-                    }
-                }
-            }
+            kernels.add_places(out, convolved, &places);
         }
     }
 
@@ -72,7 +66,7 @@ impl Code {
     #[allow(clippy::cast_possible_truncation)]
     fn places(&self, words: &[u128], places: &mut [[u32; REGULAR + UNIFORM]]) {
         let quarter = self.output as u64 / REGULAR as u64;
-        let pick = |w: u32, of: u64| (u64::from(w) * of >> 32) as u32;
+        let pick = |w: u32, of: u64| ((u64::from(w) * of) >> 32) as u32;
         for (pair, places) in words.as_chunks::<2>().0.iter().zip(places) {
             let [a, b] = pair.map(quarters);
             for ((q, w), place) in (0..).zip(a).zip(places.iter_mut()) {
@@ -138,7 +132,7 @@ mod tests {
                 let mut row = unit(i);
                 for (j, w) in words[8 * i..8 * i + 7].iter().enumerate() {
                     let (first, of) = if j < 4 { (j * k / 4, k / 4) } else { (0, k) };
-                    let place = first + usize::try_from(u64::from(*w) * of as u64 >> 32).unwrap();
+                    let place = first + usize::try_from((u64::from(*w) * of as u64) >> 32).unwrap();
                     add(&mut row, &half[place]);
                 }
                 row

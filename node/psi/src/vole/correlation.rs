@@ -21,8 +21,8 @@ use crate::simd::Kernels;
 /// Noise of one block on the initiator's side.
 struct BlockNoise {
     /// The punctured place of each tree.
-    holes: Vec<usize>,
-    c: [u128; TREES],
+    holes: Zeroizing<Vec<usize>>,
+    c: Zeroizing<[u128; TREES]>,
     a: Zeroizing<Vec<u128>>,
 }
 
@@ -79,11 +79,11 @@ impl InitiatorCorrelation {
         let mut noise_words = Vec::with_capacity(shape.blocks * BLOCK_WORDS);
         let mut blocks = Vec::with_capacity(shape.blocks);
         for block in 0..shape.blocks {
-            let mut c = [0; TREES];
+            let mut c = Zeroizing::new([0; TREES]);
             let mut random = Zeroizing::new([0; TREES]);
-            prg.fill(&mut c);
+            prg.fill(c.as_mut_slice());
             prg.fill(random.as_mut_slice());
-            let mut holes = Vec::with_capacity(TREES);
+            let mut holes = Zeroizing::new(Vec::with_capacity(TREES));
             for (tree, random) in random.iter().enumerate() {
                 let hole = place(*random, shape.leaves);
                 holes.push(hole);
@@ -282,7 +282,7 @@ fn halves<T>(base: &[T]) -> Result<(&[T], &[T]), Error> {
 
 /// A place below `of` from the low half of a random word; its bias is below 2^-48.
 fn place(random: u128, of: usize) -> usize {
-    let scaled = (random & u128::from(u64::MAX)) * of as u128 >> 64;
+    let scaled = ((random & u128::from(u64::MAX)) * of as u128) >> 64;
     usize::try_from(scaled).unwrap_or(0)
 }
 

@@ -106,9 +106,9 @@ mod tests {
         let before: [u128; WIDTH] = random(1, WIDTH).try_into().unwrap();
         let mut after = before;
         transpose(&mut after);
-        for i in 0..WIDTH {
-            for j in 0..WIDTH {
-                assert_eq!(after[i] >> j & 1, before[j] >> i & 1);
+        for (i, row) in after.iter().enumerate() {
+            for (j, column) in before.iter().enumerate() {
+                assert_eq!(row >> j & 1, column >> i & 1);
             }
         }
     }
@@ -130,7 +130,7 @@ mod tests {
             assert_eq!(ours.len(), theirs.len());
             for (i, (o, t)) in ours.iter().zip(theirs.iter()).enumerate() {
                 let bit = choices[i / WIDTH] >> (i % WIDTH) & 1;
-                assert_eq!(*o, t ^ delta * bit);
+                assert_eq!(*o, t ^ (delta * bit));
             }
         }
         assert!(send(&chosen, delta, &[0; 127]).is_err());

@@ -200,11 +200,18 @@ mod tests {
         );
         // Lengths around every block's edge, the longest last.
         let mut builder = ItemSetBuilder::new(IdType(1), Profile(2));
-        let values: Vec<Vec<u8>> = (1..=MAX_VALUE_BYTES).map(|n| vec![n as u8; n]).collect();
+        let values: Vec<Vec<u8>> = (1..=MAX_VALUE_BYTES)
+            .map(|n| vec![n.to_le_bytes()[0]; n])
+            .collect();
         values.iter().for_each(|v| builder.push(v).unwrap());
         let set = builder.finish().unwrap();
         for (pair, value) in o.items(&set).unwrap().into_iter().zip(&values) {
-            let message = [&[0, 1, 2][..], &(value.len() as u16).to_be_bytes(), value].concat();
+            let message = [
+                &[0, 1, 2][..],
+                &u16::try_from(value.len()).unwrap().to_be_bytes(),
+                value,
+            ]
+            .concat();
             let digest = plain(b"tally/vole/1/itm", &context, salt, &message);
             assert_eq!(
                 pair,

@@ -73,21 +73,21 @@ enum State {
         session: Box<Session>,
         correlation: Box<InitiatorCorrelation>,
         items: Items,
-        store: Vec<u128>,
+        store: Zeroizing<Vec<u128>>,
         sums: Vec<u8>,
     },
     Correlate {
         session: Box<Session>,
         correlation: Box<InitiatorCorrelation>,
         items: Items,
-        store: Vec<u128>,
+        store: Zeroizing<Vec<u128>>,
         sums: Vec<u8>,
     },
     SendMasked {
         session: Box<Session>,
         items: Items,
         c: Zeroizing<Vec<u128>>,
-        masked: Vec<u128>,
+        masked: Zeroizing<Vec<u128>>,
         sent: usize,
     },
     SealEnd {
@@ -195,7 +195,7 @@ impl VoleInitiator {
                         order,
                         rows: set.into_rows(),
                     },
-                    store,
+                    store: Zeroizing::new(store),
                     sums: Vec::new(),
                 }
             }

@@ -1,6 +1,7 @@
 //! Tags of many items: lookups in a store in its order, hashed, cut and sorted.
 
 use rayon::prelude::*;
+use zeroize::Zeroizing;
 
 use super::hashes::Oracles;
 use super::store::Rows;
@@ -47,6 +48,7 @@ impl Tagging<'_> {
             .for_each(|(tags, order)| {
                 let (keys, values): (Vec<u128>, Vec<u128>) =
                     order.iter().map(|i| pairs[*i as usize]).unzip();
+                let (keys, values) = (Zeroizing::new(keys), Zeroizing::new(values));
                 let mut bands = Vec::new();
                 self.rows.rows(&keys, &mut bands);
                 self.kernels.sum_bands(columns, &bands, tags);
