@@ -216,6 +216,20 @@ fn terms_that_are_refused() {
         let body = terms(&net, change);
         assert_eq!(code(propose(&mut net, body)), expected);
     }
+    // Of the reserved suites none is allowed yet, for whatever computation.
+    for suite in [Suite::VoleRr22MaliciousV1, Suite::CircuitV1] {
+        let body = terms(&net, |t| {
+            t.computations = vec![Computation::List];
+            t.suite = suite;
+        });
+        assert_eq!(code(propose(&mut net, body)), "suite");
+    }
+    // The faster suite serves a list and nothing beside it.
+    let body = terms(&net, |t| {
+        t.computations = vec![Computation::List];
+        t.suite = Suite::VoleRr22V1;
+    });
+    propose(&mut net, body).unwrap();
     // A list needs no noise, also in a live network.
     let body = terms(&net, |t| {
         t.computations = vec![Computation::List];

@@ -218,6 +218,16 @@ async fn two_nodes_import_agree_and_match_and_show_nobody() {
     let at_media = json!({"match": listed["match"], "out": net.dir.path().join("none.csv")});
     assert_eq!(media.err("match_show", at_media).await.0, "no_list");
 
+    // The same people under the faster suite.
+    let mut faster = terms(&["list"], json!("none"));
+    faster["suite"] = json!("vole-rr22-v1");
+    let faster = agree(&net, faster).await;
+    let out = net.dir.path().join("faster.csv");
+    let mut args = request(&faster, "list");
+    args["out"] = json!(out);
+    assert_eq!(brand.ok("match_request", args).await["found"], 120);
+    assert_eq!(fs::read_to_string(&out).unwrap(), written);
+
     // With noise: near, charged, and no more than the budget pays for.
     let noise = json!({"epsilon_micro": 500_000, "delta_exp": 20});
     let noisy = agree(&net, terms(&["cardinality"], noise)).await;

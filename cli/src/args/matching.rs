@@ -173,6 +173,9 @@ pub(crate) struct ProposeArgs {
         default_value = "cardinality"
     )]
     pub(crate) computations: Vec<String>,
+    /// The protocol: dh-ristretto-v1, or vole-rr22-v1 where list alone is agreed, which is faster for large audiences
+    #[arg(long, default_value = "dh-ristretto-v1")]
+    pub(crate) suite: String,
     /// The kind of ID that is matched
     #[arg(long, default_value = "phone")]
     pub(crate) id_type: String,

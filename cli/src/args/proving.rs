@@ -155,8 +155,8 @@ pub(crate) enum BenchComputation {
 /// Arguments of `bench psi`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --files brand.csv media.csv --json\n\n\
-    Files have a header line with a column `phone`; values are taken as they are. Time is from the start of the two processes to\n\
+    after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
+    Files have a header line with a column `phone` or `id`, or one column alone; values are taken as they are. Time is from the start of the two processes to\n\
     both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
 )]
 pub(crate) struct BenchPsiArgs {
@@ -167,7 +167,10 @@ pub(crate) struct BenchPsiArgs {
     /// Match these two CSV files instead
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     pub(crate) files: Option<Vec<PathBuf>>,
-    /// The engine: dh
+    /// Write the matches of a list to this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The engine: dh, or for a list also vole
     #[arg(long, default_value = "dh")]
     pub(crate) engine: String,
     /// What to compute

@@ -71,6 +71,7 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
         "with": args.with,
         "purpose": args.purpose,
         "computations": args.computations,
+        "suite": args.suite,
         "id_type": args.id_type,
         "profile": profile,
         "noise": args.noise.to_json(),

@@ -56,6 +56,7 @@ fn options(args: &BenchPsiArgs) -> Result<Options> {
             BenchComputation::Cardinality => Computation::Cardinality,
         },
         input,
+        out: args.out.clone(),
         party: PartyCommand {
             program: std::env::current_exe()?,
             args: ["bench", "psi-party"].map(OsString::from).to_vec(),

@@ -105,7 +105,7 @@ codes! {
     Suite, "suite" {
         /// Diffie-Hellman over ristretto255.
         DhRistrettoV1 = 1 "dh-ristretto-v1",
-        /// Reserved.
+        /// Oblivious key-value store and vector correlation: a list alone, since its receiver learns which rows matched.
         VoleRr22V1 = 2 "vole-rr22-v1",
         /// Reserved.
         VoleRr22MaliciousV1 = 3 "vole-rr22-malicious-v1",
@@ -119,7 +119,8 @@ impl Computation {
     #[must_use]
     pub const fn suites(self) -> &'static [Suite] {
         match self {
-            Self::List | Self::Cardinality => &[Suite::DhRistrettoV1],
+            Self::List => &[Suite::DhRistrettoV1, Suite::VoleRr22V1],
+            Self::Cardinality => &[Suite::DhRistrettoV1],
             Self::Sum
             | Self::GroupBy
             | Self::Attribution

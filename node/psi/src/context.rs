@@ -7,13 +7,14 @@ use crate::Error;
 /// Protocol version of this crate, first byte of every hello and context.
 pub const VERSION: u8 = 1;
 
-/// A protocol suite. The number stands in messages, the name in agreements; numbers 2 and 3 are kept for `vole-rr22-v1` and
-/// `vole-rr22-malicious-v1`, which serve `list` alone.
+/// A protocol suite. The number stands in messages, the name in agreements; number 3 is kept for `vole-rr22-malicious-v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Suite {
     /// Diffie-Hellman over ristretto255.
     DhRistrettoV1,
+    /// Oblivious key-value store and vector correlation, for parties that follow the protocol; `list` alone.
+    VoleRr22V1,
 }
 
 impl Suite {
@@ -22,6 +23,7 @@ impl Suite {
     pub const fn name(self) -> &'static str {
         match self {
             Self::DhRistrettoV1 => "dh-ristretto-v1",
+            Self::VoleRr22V1 => "vole-rr22-v1",
         }
     }
 
@@ -30,6 +32,7 @@ impl Suite {
     pub const fn number(self) -> u8 {
         match self {
             Self::DhRistrettoV1 => 1,
+            Self::VoleRr22V1 => 2,
         }
     }
 
@@ -40,6 +43,7 @@ impl Suite {
     pub const fn from_number(n: u8) -> Result<Self, Error> {
         match n {
             1 => Ok(Self::DhRistrettoV1),
+            2 => Ok(Self::VoleRr22V1),
             found => Err(Error::Invalid {
                 what: "suite",
                 found: found as u64,
@@ -204,6 +208,10 @@ mod tests {
         let others = [
             Context {
                 network: [0; 32],
+                ..base
+            },
+            Context {
+                suite: Suite::VoleRr22V1,
                 ..base
             },
             Context {

@@ -138,6 +138,13 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A set does not fit the protocol's store; fewer than one run in 2^41. Running again with the same set would tell the peer of
+    /// it, so this is counted and reported, and nothing else.
+    #[error("the set could not be encoded: {what}")]
+    Encoding {
+        /// Why.
+        what: &'static str,
+    },
     /// The host called something that this state does not allow.
     #[error("{call} called while {state}")]
     State {
@@ -174,6 +181,7 @@ impl Error {
             Self::PeerAborted { .. } => 9,
             Self::Item { .. }
             | Self::SorterFull { .. }
+            | Self::Encoding { .. }
             | Self::Storage { .. }
             | Self::State { .. }
             | Self::Internal { .. } => 8,

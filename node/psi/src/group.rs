@@ -106,7 +106,7 @@ fn encode(halves: &[RistrettoPoint]) -> Vec<Row> {
         .collect()
 }
 
-fn decode(row: &Row, index: u64) -> Result<RistrettoPoint, Error> {
+pub(crate) fn decode(row: &Row, index: u64) -> Result<RistrettoPoint, Error> {
     if *row == [0; 32] {
         return Err(Error::Point {
             index,

@@ -1,7 +1,8 @@
 //! The side that asks: it sends its blinded set, gets it back as tags with the responder's set, and counts.
 
 use crate::Error;
-use crate::context::Computation;
+use crate::context::{Computation, Suite};
+use crate::elements::Elements;
 use crate::item::ItemSet;
 use crate::link::{Link, verify_ascending};
 use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage, Statement};
@@ -14,6 +15,8 @@ use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
 /// The initiator of a run.
 pub struct Initiator {
     link: Link,
+    elements: Elements,
+    sorters: Box<dyn SorterFactory>,
     state: State,
 }
 
@@ -77,15 +80,18 @@ impl Initiator {
     /// An initiator that will match `set`.
     ///
     /// # Errors
-    /// [`Error::Noise`] and [`Error::TooLong`] for parameters that do not fit each other.
+    /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(
         params: Params,
         set: ItemSet,
         seeds: Seeds,
         sorters: Box<dyn SorterFactory>,
     ) -> Result<Self, Error> {
+        let link = Link::new(params, Suite::DhRistrettoV1, Role::Initiator, &set)?;
         Ok(Self {
-            link: Link::new(params, Role::Initiator, set, seeds, sorters)?,
+            elements: Elements::new(&link, set, seeds)?,
+            link,
+            sorters,
             state: State::Start,
         })
     }
@@ -104,7 +110,7 @@ impl Initiator {
                 last: None,
             },
             State::Blind { next, mut sorter } => {
-                let rows = self.link.blind(next)?;
+                let rows = self.elements.blind(&self.link, next)?;
                 sorter.push(&rows)?;
                 let next = next + rows.len() as u64;
                 self.link.progress(Phase::Blind, next, total);
@@ -135,7 +141,7 @@ impl Initiator {
                 State::SealEnd
             }
             State::SendList { next } => {
-                let rows = self.link.blind(next)?;
+                let rows = self.elements.blind(&self.link, next)?;
                 let next = next + rows.len() as u64;
                 self.link.send(&Message::Points(rows))?;
                 self.link.progress(Phase::Send, next, total);
@@ -153,7 +159,7 @@ impl Initiator {
                     Computation::List => State::SendList { next: 0 },
                     Computation::Cardinality => State::Blind {
                         next: 0,
-                        sorter: self.link.sorters.sorter(self.link.own_count)?,
+                        sorter: self.sorters.sorter(self.link.own_count)?,
                     },
                 }
             }
@@ -167,7 +173,7 @@ impl Initiator {
                 let done = self.link.received_points();
                 let first = done - points.len() as u64;
                 verify_ascending(&mut last, &points, first)?;
-                sorter.push(&self.link.raise_to_tags(&points, first)?)?;
+                sorter.push(&self.elements.raise_to_tags(&self.link, &points, first)?)?;
                 self.link
                     .progress(Phase::Receive, done, self.link.peer_count);
                 self.after_points(State::Points { last, sorter })?
@@ -215,7 +221,7 @@ impl Initiator {
             },
             Computation::List => Join::Rows {
                 theirs,
-                own: self.link.sorters.sorter(self.link.own_count)?,
+                own: self.sorters.sorter(self.link.own_count)?,
             },
         }))
     }
@@ -228,7 +234,7 @@ impl Initiator {
                 let value = match &self.link.params.noise {
                     Noise::NoneInTestNetwork => found,
                     Noise::Laplace(p) => {
-                        let mut rng = self.link.seeds().noise(b"counter")?;
+                        let mut rng = self.elements.seeds.noise(b"counter")?;
                         // `found` holds L of the responder's dummies, whose mean is B.
                         found - i64::from(p.bound) + sample_truncated_laplace(p, &mut rng)?
                     }
@@ -250,7 +256,7 @@ impl Initiator {
                         rows.push(
                             usize::try_from(index)
                                 .ok()
-                                .and_then(|i| self.link.set().row(i))
+                                .and_then(|i| self.elements.set.row(i))
                                 .ok_or(Error::Internal { what: "row index" })?,
                         );
                     }
@@ -423,7 +429,7 @@ impl Machine for Initiator {
                 self.link.send_end(seal)?;
                 let points = State::Points {
                     last: None,
-                    sorter: self.link.sorters.sorter(self.link.peer_count)?,
+                    sorter: self.sorters.sorter(self.link.peer_count)?,
                 };
                 self.state = self.after_points(points)?;
             }

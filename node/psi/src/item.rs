@@ -1,9 +1,12 @@
 //! The own side's IDs: kept in blocks that are wiped, without any way to print them.
 
+use std::hash::{BuildHasher, RandomState};
+
 use rayon::prelude::*;
-use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::simd::wipe;
+use crate::sort::sort_uniform;
 
 /// Longest value of an item, in bytes.
 pub const MAX_VALUE_BYTES: usize = 512;
@@ -18,6 +21,15 @@ pub struct IdType(pub u8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Profile(pub u8);
 
+/// Values end to end, wiped when dropped. It never grows past what it was made for, so no copy is left elsewhere.
+struct Block(Vec<u8>);
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Place {
     block: u32,
@@ -29,7 +41,7 @@ struct Place {
 pub struct ItemSetBuilder {
     id_type: IdType,
     profile: Profile,
-    blocks: Vec<Zeroizing<Vec<u8>>>,
+    blocks: Vec<Block>,
     places: Vec<Place>,
 }
 
@@ -65,10 +77,9 @@ impl ItemSetBuilder {
         if self
             .blocks
             .last()
-            .is_none_or(|b| b.len() + needed > BLOCK_BYTES)
+            .is_none_or(|b| b.0.len() + needed > BLOCK_BYTES)
         {
-            self.blocks
-                .push(Zeroizing::new(Vec::with_capacity(BLOCK_BYTES)));
+            self.blocks.push(Block(Vec::with_capacity(BLOCK_BYTES)));
         }
         let (Ok(block), Ok(row), Ok(len)) = (
             u32::try_from(self.blocks.len() - 1),
@@ -77,7 +88,7 @@ impl ItemSetBuilder {
         ) else {
             return Err(full);
         };
-        let Some(bytes) = self.blocks.last_mut() else {
+        let Some(Block(bytes)) = self.blocks.last_mut() else {
             return Err(Error::Internal { what: "no block" });
         };
         let offset = u32::try_from(bytes.len()).map_err(|_| full)?;
@@ -98,17 +109,43 @@ impl ItemSetBuilder {
             blocks,
             mut places,
         } = self;
-        let pushed = places.len();
-        places.par_sort_unstable_by(|a, b| {
-            slice(&blocks, *a)
-                .cmp(&slice(&blocks, *b))
-                .then(a.row.cmp(&b.row))
-        });
-        places.dedup_by(|later, kept| slice(&blocks, *later) == slice(&blocks, *kept));
-        places.par_sort_unstable_by_key(|p| p.row);
+        // Equal values meet under equal hashes, whose key is drawn for this set: nobody can choose values that collide.
+        let hash = RandomState::new();
+        let hashes: Vec<u128> = places
+            .par_iter()
+            .map(|p| {
+                let hash = hash.hash_one(slice(&blocks, *p));
+                u128::from(hash) << 64 | u128::from(p.row)
+            })
+            .collect();
+        let hashes = sort_uniform(hashes);
+        let value = |number: u128| {
+            // The low half is a row, which is its place's number until rows are left out.
+            usize::try_from(number & u128::from(u32::MAX))
+                .ok()
+                .and_then(|row| places.get(row))
+                .and_then(|p| slice(&blocks, *p))
+        };
+        let mut repeated = Vec::new();
+        for same in hashes
+            .chunk_by(|a, b| a >> 64 == b >> 64)
+            .filter(|s| s.len() > 1)
+        {
+            let mut same: Vec<_> = same.iter().map(|n| (value(*n), *n)).collect();
+            // By value, then by row.
+            same.sort_unstable();
+            for pair in same.windows(2) {
+                if pair[0].0 == pair[1].0 {
+                    repeated.push(pair[1].1 & u128::from(u32::MAX));
+                }
+            }
+        }
+        repeated.sort_unstable();
+        let mut next = repeated.iter().peekable();
+        places.retain(|p| next.next_if(|row| **row == u128::from(p.row)).is_none());
         places.shrink_to_fit();
         Ok(ItemSet {
-            duplicates: (pushed - places.len()) as u64,
+            duplicates: repeated.len() as u64,
             id_type,
             profile,
             blocks,
@@ -121,7 +158,7 @@ impl ItemSetBuilder {
 pub struct ItemSet {
     id_type: IdType,
     profile: Profile,
-    blocks: Vec<Zeroizing<Vec<u8>>>,
+    blocks: Vec<Block>,
     places: Vec<Place>,
     duplicates: u64,
 }
@@ -145,6 +182,11 @@ impl ItemSet {
         self.duplicates
     }
 
+    /// The row of every item, in order; the values are wiped.
+    pub(crate) fn into_rows(self) -> Vec<u32> {
+        self.places.iter().map(|p| p.row).collect()
+    }
+
     /// The row under which item `index` was first pushed.
     pub(crate) fn row(&self, index: usize) -> Option<u64> {
         self.places.get(index).map(|p| p.row.into())
@@ -161,9 +203,10 @@ impl ItemSet {
 }
 
 /// Length and value at a place.
-fn slice(blocks: &[Zeroizing<Vec<u8>>], place: Place) -> Option<&[u8]> {
+fn slice(blocks: &[Block], place: Place) -> Option<&[u8]> {
     let bytes = blocks
         .get(place.block as usize)?
+        .0
         .get(place.offset as usize..)?;
     let (len, _) = bytes.split_first_chunk::<2>()?;
     bytes.get(..2 + usize::from(u16::from_be_bytes(*len)))
@@ -189,6 +232,21 @@ mod tests {
             (0..3).map(|i| s.row(i).unwrap()).collect::<Vec<_>>(),
             [0, 1, 3]
         );
+        // Many repeats of few values, and the bound between the two ways of sorting.
+        let many: Vec<Vec<u8>> = (0..10_000_u32)
+            .map(|i| (i * i % 977).to_string().into_bytes())
+            .collect();
+        let borrowed: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+        let mut seen = std::collections::HashSet::new();
+        let first: Vec<u32> = (0..10_000)
+            .filter(|i| seen.insert(&many[*i as usize]))
+            .collect();
+        let m = set(&borrowed);
+        assert_eq!(
+            (m.len(), m.duplicates()),
+            (first.len(), 10_000 - first.len() as u64)
+        );
+        assert_eq!(m.into_rows(), first);
         assert_eq!(s.message(0), Some(([0, 3, 4], &b"\x00\x02zz"[..])));
         assert_eq!(s.message(2), Some(([0, 3, 4], &b"\x00\x01b"[..])));
         assert_eq!(s.message(3), None);
@@ -206,7 +264,7 @@ mod tests {
         }
         let s = b.finish().unwrap();
         assert_eq!(s.len(), 5000);
-        assert!(s.blocks.len() > 1 && s.blocks.iter().all(|b| b.capacity() == BLOCK_BYTES));
+        assert!(s.blocks.len() > 1 && s.blocks.iter().all(|b| b.0.capacity() == BLOCK_BYTES));
         let (_, m) = s.message(4999).unwrap();
         assert_eq!(m[2..6], 4999_u32.to_be_bytes());
     }

@@ -6,8 +6,8 @@
 //! carries [`machine::Output::Send`] frames), signatures (the host seals [`machine::Statement`]s), the ledger (the host calls
 //! `release`), budgets and thresholds.
 //!
-//! One suite exists, [`Suite::DhRistrettoV1`]; messages and contexts name the suite, so that others can be added.
-//! Honest-but-curious peers learn nothing else; a peer may also send arbitrary bytes and gets a typed error. What a deviating
+//! Two suites exist: [`Suite::DhRistrettoV1`] for everything, and [`Suite::VoleRr22V1`] for `list`, much faster for large sets; messages
+//! and contexts name the suite, and [`machine::open`] makes the machine of the one that an agreement fixes. Honest-but-curious peers learn nothing else; a peer may also send arbitrary bytes and gets a typed error. What a deviating
 //! peer can still do is said at [`machine`].
 //!
 //! ```
@@ -43,6 +43,7 @@
 //! ```
 
 mod context;
+mod elements;
 mod error;
 mod expand;
 mod group;
@@ -55,7 +56,11 @@ mod noise;
 mod params;
 mod responder;
 mod seeds;
+#[allow(unsafe_code)]
+mod simd;
+mod sort;
 mod sorter;
+mod vole;
 
 pub use context::{Computation, Context, Party, Suite, VERSION, session_id};
 pub use error::Error;
@@ -68,3 +73,5 @@ pub use params::{MAX_COUNT, Noise, Params, PeerCount};
 pub use responder::Responder;
 pub use seeds::{SeedRng, Seeds};
 pub use sorter::{MemorySorters, Row, SortedRows, Sorter, SorterFactory};
+pub use vole::params::{MAX_VOLE_COUNT, PARAMETER_SET};
+pub use vole::{VoleInitiator, VoleResponder, kernels};

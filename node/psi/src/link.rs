@@ -1,19 +1,18 @@
-//! What both roles share: the session's key and domain, the own elements, both streams' counts and digests.
+//! What all machines share: the hellos, both streams' counts and digests, the statements, what goes out.
 
 use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::Error;
-use crate::expand::HashToGroup;
-use crate::group::{Input, Key, tag_bytes, tags};
+use crate::context::Suite;
+use crate::group::tag_bytes;
 use crate::item::ItemSet;
 use crate::machine::{Output, Phase, Progress, Stage, Statement};
-use crate::messages::{HEADER_BYTES, Hello, Message, ROWS_PER_FRAME, Role};
+use crate::messages::{HEADER_BYTES, Hello, MASKED_BYTES, Message, ROWS_PER_FRAME, Role};
 use crate::params::Params;
-use crate::seeds::Seeds;
-use crate::sorter::{Row, SorterFactory};
+use crate::sorter::Row;
+use crate::vole::params::StoreShape;
 
 /// One direction's stream of points and tags.
 #[derive(Default)]
@@ -23,12 +22,11 @@ struct Stream {
     tags: u64,
 }
 
-/// What this side hashes.
-struct Elements {
-    seeds: Seeds,
-    set: ItemSet,
-    /// Dummies of the pool that this side brings; the rest of the pool is private fillers.
-    dummies: u32,
+/// How much a direction's stream holds once it is complete.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    points: u64,
+    tags: u64,
 }
 
 /// The shared half of a machine.
@@ -36,60 +34,46 @@ pub(crate) struct Link {
     pub(crate) params: Params,
     role: Role,
     pub(crate) context: [u8; 32],
-    hash: HashToGroup,
-    pub(crate) key: Key,
-    elements: Elements,
-    pub(crate) sorters: Box<dyn SorterFactory>,
     pub(crate) own_count: u64,
     pub(crate) peer_count: u64,
     own: Stream,
     peer: Stream,
+    own_due: Due,
+    peer_due: Due,
     /// Digests of the finished streams, the initiator's first.
     pub(crate) streams: [[u8; 32]; 2],
     out: VecDeque<Output>,
 }
 
 impl Link {
+    /// For a machine of `suite`, with the own set `set`.
     pub(crate) fn new(
         params: Params,
+        suite: Suite,
         role: Role,
-        set: ItemSet,
-        seeds: Seeds,
-        sorters: Box<dyn SorterFactory>,
+        set: &ItemSet,
     ) -> Result<Self, Error> {
-        let own_count = params.own_count(&set)?;
+        if params.context.suite != suite {
+            return Err(Error::Invalid {
+                what: "suite for this machine",
+                found: params.context.suite.number().into(),
+            });
+        }
+        let own_count = params.own_count(set)?;
         let context = params.context.digest();
         Ok(Self {
             role,
-            hash: HashToGroup::for_context(&context)?,
-            key: seeds.key()?,
             context,
-            elements: Elements {
-                seeds,
-                set,
-                dummies: params.noise.pool(),
-            },
             params,
-            sorters,
             own_count,
             peer_count: 0,
             own: Stream::default(),
             peer: Stream::default(),
+            own_due: Due::default(),
+            peer_due: Due::default(),
             streams: [[0; 32]; 2],
             out: VecDeque::new(),
         })
-    }
-
-    pub(crate) const fn seeds(&self) -> &Seeds {
-        &self.elements.seeds
-    }
-
-    pub(crate) const fn set(&self) -> &ItemSet {
-        &self.elements.set
-    }
-
-    pub(crate) const fn set_dummies(&mut self, dummies: u32) {
-        self.elements.dummies = dummies;
     }
 
     pub(crate) fn next_output(&mut self) -> Option<Output> {
@@ -103,7 +87,15 @@ impl Link {
                 self.own.points += rows.len() as u64;
                 self.own.hash.update(&frame);
             }
-            Message::Tags(_) => self.own.hash.update(&frame),
+            Message::Masked(bytes) => {
+                self.own.points += (bytes.len() / MASKED_BYTES) as u64;
+                self.own.hash.update(&frame);
+            }
+            Message::Tags(_)
+            | Message::Opening { .. }
+            | Message::Choices(_)
+            | Message::Corrections(_)
+            | Message::Sums(_) => self.own.hash.update(&frame),
             _ => {}
         }
         self.out.push_back(Output::Send(frame));
@@ -122,6 +114,16 @@ impl Link {
             bytes.extend_from_slice(row.get(offset..offset + len).unwrap_or_default());
         }
         self.own.tags += rows.len() as u64;
+        self.send(&Message::Tags(bytes))
+    }
+
+    /// Sends tags that stand at the head of numbers.
+    pub(crate) fn send_cut_tags(&mut self, tags: &[u128], len: usize) -> Result<(), Error> {
+        let mut bytes = Vec::with_capacity(tags.len() * len);
+        for tag in tags {
+            bytes.extend_from_slice(tag.to_be_bytes().get(..len).unwrap_or_default());
+        }
+        self.own.tags += tags.len() as u64;
         self.send(&Message::Tags(bytes))
     }
 
@@ -158,9 +160,49 @@ impl Link {
         } else {
             ours.verify_claim(hello.count)?;
             self.peer_count = hello.count;
-            return Ok(());
+            return self.set_due();
         };
         Err(Error::Mismatch { what })
+    }
+
+    /// What the streams will hold, from both counts.
+    fn set_due(&mut self) -> Result<(), Error> {
+        let [initiator, responder] = self.counts();
+        let (asks, answers) = match self.params.context.suite {
+            Suite::DhRistrettoV1 => (
+                Due {
+                    points: initiator,
+                    tags: 0,
+                },
+                Due {
+                    points: responder,
+                    tags: initiator,
+                },
+            ),
+            Suite::VoleRr22V1 => (
+                Due {
+                    points: StoreShape::of(initiator)?.columns() as u64,
+                    tags: 0,
+                },
+                Due {
+                    points: 0,
+                    tags: responder,
+                },
+            ),
+        };
+        (self.own_due, self.peer_due) = match self.role {
+            Role::Initiator => (asks, answers),
+            Role::Responder => (answers, asks),
+        };
+        Ok(())
+    }
+
+    /// Both counts, the initiator's first.
+    const fn counts(&self) -> [u64; 2] {
+        match self.role {
+            Role::Initiator => [self.own_count, self.peer_count],
+            Role::Responder => [self.peer_count, self.own_count],
+        }
     }
 
     /// The peer's frame; its points and tags are counted against the claim before anything is done with them.
@@ -186,14 +228,23 @@ impl Link {
             }
             Message::Points(rows) => {
                 self.peer.points += rows.len() as u64;
-                count("elements", self.peer_count, self.peer.points, true)?;
+                count("elements", self.peer_due.points, self.peer.points, true)?;
+                self.peer.hash.update(frame);
+            }
+            Message::Masked(bytes) => {
+                self.peer.points += (bytes.len() / MASKED_BYTES) as u64;
+                count("elements", self.peer_due.points, self.peer.points, true)?;
                 self.peer.hash.update(frame);
             }
             Message::Tags(bytes) => {
                 self.peer.tags += (bytes.len() / self.tag_len()) as u64;
-                count("tags", self.own_count, self.peer.tags, true)?;
+                count("tags", self.peer_due.tags, self.peer.tags, true)?;
                 self.peer.hash.update(frame);
             }
+            Message::Opening { .. }
+            | Message::Choices(_)
+            | Message::Corrections(_)
+            | Message::Sums(_) => self.peer.hash.update(frame),
             _ => {}
         }
         Ok(message)
@@ -216,14 +267,11 @@ impl Link {
         tags: u64,
         digest: &[u8; 32],
     ) -> Result<(), Error> {
-        let tags_due = match self.role {
-            Role::Initiator => self.own_count,
-            Role::Responder => 0,
-        };
-        count("elements", self.peer_count, self.peer.points, false)?;
-        count("tags", tags_due, self.peer.tags, false)?;
-        count("stated elements", self.peer_count, points, false)?;
-        count("stated tags", tags_due, tags, false)?;
+        let due = self.peer_due;
+        count("elements", due.points, self.peer.points, false)?;
+        count("tags", due.tags, self.peer.tags, false)?;
+        count("stated elements", due.points, points, false)?;
+        count("stated tags", due.tags, tags, false)?;
         let (what, at) = match self.role {
             Role::Initiator => ("responder's", 1),
             Role::Responder => ("initiator's", 0),
@@ -238,7 +286,7 @@ impl Link {
 
     /// Closes the own stream.
     pub(crate) fn close_own(&mut self) -> Result<(), Error> {
-        if self.own.points != self.own_count {
+        if self.own.points != self.own_due.points || self.own.tags != self.own_due.tags {
             return Err(Error::Internal {
                 what: "own stream is short",
             });
@@ -279,10 +327,7 @@ impl Link {
         Statement {
             stage,
             context: self.context,
-            counts: match self.role {
-                Role::Initiator => [self.own_count, self.peer_count],
-                Role::Responder => [self.peer_count, self.own_count],
-            },
+            counts: self.counts(),
             streams: self.streams,
             published,
         }
@@ -290,52 +335,6 @@ impl Link {
 
     pub(crate) fn tag_len(&self) -> usize {
         tag_bytes(self.own_count, self.peer_count)
-    }
-
-    /// The own elements from `from` on, at most a frame of them, blinded.
-    pub(crate) fn blind(&self, from: u64) -> Result<Vec<Row>, Error> {
-        let n = usize::try_from(self.own_count.saturating_sub(from))
-            .unwrap_or(usize::MAX)
-            .min(ROWS_PER_FRAME);
-        let elements = &self.elements;
-        self.key.blind(&self.hash, n, |i| elements.input(from, i))
-    }
-
-    /// Tags of the peer's points, raised; `first` is the stream index of the first.
-    pub(crate) fn raise_to_tags(&self, points: &[Row], first: u64) -> Result<Vec<Row>, Error> {
-        let raised = self.key.raise(points, first)?;
-        Ok(tags(&self.context, &raised, self.tag_len()))
-    }
-}
-
-impl Elements {
-    /// Items, then dummies (0x01 || index), then private fillers (0x02 || random): all hashed alike, so that they cost alike.
-    fn input(&self, from: u64, i: usize) -> Result<Input, Error> {
-        let bug = Error::Internal {
-            what: "element index",
-        };
-        let index = usize::try_from(from).map_err(|_| bug.clone())? + i;
-        if let Some((head, rest)) = self.set.message(index) {
-            return Ok(Input {
-                head,
-                head_len: 3,
-                rest: Zeroizing::new(rest.to_vec()),
-            });
-        }
-        let index = u32::try_from(index - self.set.len()).map_err(|_| bug)?;
-        Ok(if index < self.dummies {
-            Input {
-                head: [1, 0, 0],
-                head_len: 1,
-                rest: Zeroizing::new(index.to_be_bytes().to_vec()),
-            }
-        } else {
-            Input {
-                head: [2, 0, 0],
-                head_len: 1,
-                rest: self.seeds.filler(index),
-            }
-        })
     }
 }
 

@@ -6,8 +6,13 @@
 
 use std::collections::VecDeque;
 
-use crate::Error;
-use crate::messages::Message;
+use crate::context::Suite;
+use crate::item::ItemSet;
+use crate::messages::{Message, Role};
+use crate::params::Params;
+use crate::seeds::Seeds;
+use crate::sorter::SorterFactory;
+use crate::{Error, Initiator, Responder, VoleInitiator, VoleResponder};
 
 /// Where a statement stands in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +175,30 @@ pub trait Machine: Send {
     /// # Errors
     /// [`Error::State`], always from an initiator.
     fn release(&mut self) -> Result<(), Error>;
+}
+
+/// The machine of `role` under the suite that `params` name. `sorters` are those of a suite that sorts outside of memory;
+/// [`Suite::VoleRr22V1`] keeps everything in memory.
+///
+/// # Errors
+/// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
+pub fn open(
+    role: Role,
+    params: Params,
+    set: ItemSet,
+    seeds: Seeds,
+    sorters: Box<dyn SorterFactory>,
+) -> Result<Box<dyn Machine>, Error> {
+    Ok(match (params.context.suite, role) {
+        (Suite::DhRistrettoV1, Role::Initiator) => {
+            Box::new(Initiator::new(params, set, seeds, sorters)?)
+        }
+        (Suite::DhRistrettoV1, Role::Responder) => {
+            Box::new(Responder::new(params, set, seeds, sorters)?)
+        }
+        (Suite::VoleRr22V1, Role::Initiator) => Box::new(VoleInitiator::new(params, set, seeds)?),
+        (Suite::VoleRr22V1, Role::Responder) => Box::new(VoleResponder::new(params, set, seeds)?),
+    })
 }
 
 /// Runs two machines against each other in memory, with empty seals and every release granted: for tests and for trying an

@@ -1,6 +1,8 @@
 //! The frames of a run, in the order they are sent. A frame is a type byte, a 32-bit length and that many bytes; numbers are
-//! big-endian. Both sides send `Hello` (the initiator first); the initiator `Points` and `End`; the responder, once released,
-//! `Points`, `Tags` and `End`; the initiator `Result`; the responder `Ack`. `Abort` may come at any time, and `Working` between any
+//! big-endian, field elements little-endian. Both sides send `Hello` (the initiator first). Then, under `dh-ristretto-v1`, the
+//! initiator `Points` and `End`; the responder, once released, `Points`, `Tags` and `End`. Under `vole-rr22-v1`, the initiator
+//! `Opening`, the responder `Choices`, the initiator `Corrections`, the responder `Sums`, the initiator `Masked` and `End`, the
+//! responder, once released, `Tags` and `End`. At last the initiator `Result`, the responder `Ack`. `Abort` may come at any time, and `Working` between any
 //! two frames: hosts send it while they compute, so that a short deadline serves runs of any length, and machines never see it.
 
 use crate::context::{Computation, Suite, VERSION};
@@ -20,6 +22,11 @@ pub const MAX_SEAL_BYTES: usize = 1024;
 pub const MAX_REASON_BYTES: usize = 256;
 /// Elements or tags that this side puts into one frame; a peer may send any number that fits.
 pub const ROWS_PER_FRAME: usize = 8192;
+
+/// Bytes of an element of a masked store.
+pub const MASKED_BYTES: usize = 16;
+/// Points of the responder's choices: two for each of 256 base transfers.
+pub const CHOICE_POINTS: usize = 512;
 
 /// Which side sends a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +63,30 @@ pub enum Message {
     Points(Vec<Row>),
     /// Tags of twice-blinded points, end to end; their length follows from both counts.
     Tags(Vec<u8>),
+    /// Opens the correlation (`vole-rr22-v1`).
+    Opening {
+        /// [`crate::PARAMETER_SET`].
+        parameter_set: u16,
+        /// Salt of the session's hashes, drawn by the initiator after its set was fixed.
+        salt: [u8; 16],
+        /// The initiator's point of all base transfers.
+        point: Row,
+    },
+    /// The responder's [`CHOICE_POINTS`] points of the base transfers.
+    Choices(Vec<Row>),
+    /// Part of the initiator's corrections, whole elements of 16 bytes; their number follows from its count.
+    Corrections(Vec<u8>),
+    /// Part of the responder's sums, likewise.
+    Sums(Vec<u8>),
+    /// Part of the initiator's masked store, likewise.
+    Masked(Vec<u8>),
     /// Ends a direction's stream.
     End {
-        /// Points sent.
+        /// Points sent; elements of the masked store count as such.
         points: u64,
         /// Tags sent.
         tags: u64,
-        /// SHA-256 over all its point and tag frames, headers included.
+        /// SHA-256 over all its frames between hello and end, headers included.
         digest: [u8; 32],
         /// The host's signature over the statement.
         seal: Vec<u8>,
@@ -98,6 +122,11 @@ impl Message {
             Self::Hello(_) => "hello",
             Self::Points(_) => "points",
             Self::Tags(_) => "tags",
+            Self::Opening { .. } => "opening",
+            Self::Choices(_) => "choices",
+            Self::Corrections(_) => "corrections",
+            Self::Sums(_) => "sums",
+            Self::Masked(_) => "masked",
             Self::End { .. } => "end",
             Self::Result { .. } => "result",
             Self::Ack { .. } => "ack",
@@ -171,6 +200,32 @@ impl Message {
                 7
             }
             Self::Working => 8,
+            Self::Opening {
+                parameter_set,
+                salt,
+                point,
+            } => {
+                out.extend_from_slice(&parameter_set.to_be_bytes());
+                out.extend_from_slice(salt);
+                out.extend_from_slice(point);
+                9
+            }
+            Self::Choices(points) => {
+                out.extend_from_slice(points.as_flattened());
+                10
+            }
+            Self::Corrections(bytes) => {
+                out.extend_from_slice(bytes);
+                11
+            }
+            Self::Sums(bytes) => {
+                out.extend_from_slice(bytes);
+                12
+            }
+            Self::Masked(bytes) => {
+                out.extend_from_slice(bytes);
+                13
+            }
         };
         let len = out.len() - HEADER_BYTES;
         if len > MAX_PAYLOAD_BYTES {
@@ -263,6 +318,35 @@ impl Message {
                 reason: text("reason", r.bytes("reason", MAX_REASON_BYTES)?)?,
             },
             8 => Self::Working,
+            9 => Self::Opening {
+                parameter_set: u16::from_be_bytes(r.array("parameter set")?),
+                salt: r.array("salt")?,
+                point: r.array("point")?,
+            },
+            10 => {
+                let (points, rest) = r.0.as_chunks::<32>();
+                if points.len() != CHOICE_POINTS || !rest.is_empty() {
+                    return Err(Error::Invalid {
+                        what: "length of choices",
+                        found: payload.len() as u64,
+                    });
+                }
+                return Ok(Self::Choices(points.to_vec()));
+            }
+            kind @ 11..=13 => {
+                if payload.is_empty() || !payload.len().is_multiple_of(MASKED_BYTES) {
+                    return Err(Error::Invalid {
+                        what: "length of elements",
+                        found: payload.len() as u64,
+                    });
+                }
+                let bytes = payload.to_vec();
+                return Ok(match kind {
+                    11 => Self::Corrections(bytes),
+                    12 => Self::Sums(bytes),
+                    _ => Self::Masked(bytes),
+                });
+            }
             found => {
                 return Err(Error::Invalid {
                     what: "frame type",
@@ -311,6 +395,9 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         6 => 2 + MAX_SEAL_BYTES,
         7 => 4 + MAX_REASON_BYTES,
         8 => 0,
+        9 => 50,
+        10 => 32 * CHOICE_POINTS,
+        11..=13 => MAX_PAYLOAD_BYTES,
         found => {
             return Err(Error::Invalid {
                 what: "frame type",
@@ -516,6 +603,15 @@ mod tests {
                 seal: vec![],
             },
             Message::Ack { seal: vec![8] },
+            Message::Opening {
+                parameter_set: 1,
+                salt: [3; 16],
+                point: [4; 32],
+            },
+            Message::Choices(vec![[5; 32]; CHOICE_POINTS]),
+            Message::Corrections(vec![6; 32]),
+            Message::Sums(vec![7; 16]),
+            Message::Masked(vec![8; 48]),
             Message::Working,
             Message::Abort {
                 code: 4,
@@ -585,7 +681,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_or_fail(kind in 0_u8..10, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_decode_or_fail(kind in 0_u8..15, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut frame = vec![kind, 0, 0, 0, u8::try_from(body.len()).unwrap()];
             frame.extend_from_slice(&body);
             if let Ok(m) = Message::decode(&frame) {

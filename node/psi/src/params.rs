@@ -1,7 +1,8 @@
 //! What a run is set up with, and what the peer's hello must agree with.
 
-use crate::context::{Computation, Context};
+use crate::context::{Computation, Context, Suite};
 use crate::noise::NoiseParams;
+use crate::vole::params::MAX_VOLE_COUNT;
 use crate::{Error, ItemSet};
 
 /// Most elements of one side, dummies and fillers included.
@@ -50,6 +51,13 @@ pub struct Params {
 impl Params {
     /// The own padded count, once the parameters and the set fit each other.
     pub(crate) fn own_count(&self, set: &ItemSet) -> Result<u64, Error> {
+        if self.context.suite == Suite::VoleRr22V1 && self.context.computation != Computation::List
+        {
+            return Err(Error::Invalid {
+                what: "computation for this suite",
+                found: self.context.computation.number().into(),
+            });
+        }
         match (self.context.computation, &self.noise) {
             (Computation::List, Noise::Laplace(_)) => {
                 // Its receiver learns which rows matched, so it could take dummies out by name.
@@ -61,21 +69,31 @@ impl Params {
             (_, Noise::NoneInTestNetwork) => {}
         }
         let count = set.len() as u64 + u64::from(self.noise.pool());
-        if count > MAX_COUNT {
+        if count > self.max_count() {
             return Err(Error::TooLong {
                 what: "own count",
                 found: count,
-                max: MAX_COUNT,
+                max: self.max_count(),
             });
         }
         Ok(count)
+    }
+
+    /// Most elements of one side: those that the suite can hold.
+    const fn max_count(&self) -> u64 {
+        match self.context.suite {
+            Suite::DhRistrettoV1 => MAX_COUNT,
+            Suite::VoleRr22V1 => MAX_VOLE_COUNT,
+        }
     }
 
     /// Accepts the peer's claimed padded count.
     pub(crate) fn verify_claim(&self, claimed: u64) -> Result<(), Error> {
         let pool = u64::from(self.noise.pool());
         match self.peer {
-            PeerCount::Exactly(n) if claimed == n.saturating_add(pool) && claimed <= MAX_COUNT => {
+            PeerCount::Exactly(n)
+                if claimed == n.saturating_add(pool) && claimed <= self.max_count() =>
+            {
                 Ok(())
             }
             PeerCount::Exactly(n) => Err(Error::Count {
@@ -84,7 +102,7 @@ impl Params {
                 found: claimed,
             }),
             PeerCount::AtMost(cap) => {
-                let max = cap.saturating_add(pool).min(MAX_COUNT);
+                let max = cap.saturating_add(pool).min(self.max_count());
                 if claimed > max {
                     Err(Error::TooLong {
                         what: "claimed elements",

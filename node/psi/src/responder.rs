@@ -2,7 +2,8 @@
 //! and the release committed.
 
 use crate::Error;
-use crate::context::Computation;
+use crate::context::{Computation, Suite};
+use crate::elements::Elements;
 use crate::item::ItemSet;
 use crate::link::{Link, verify_ascending};
 use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
@@ -15,6 +16,8 @@ use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
 /// The responder of a run.
 pub struct Responder {
     link: Link,
+    elements: Elements,
+    sorters: Box<dyn SorterFactory>,
     state: State,
 }
 
@@ -72,22 +75,25 @@ impl Responder {
     /// A responder that will match `set`.
     ///
     /// # Errors
-    /// [`Error::Noise`] and [`Error::TooLong`] for parameters that do not fit each other.
+    /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(
         params: Params,
         set: ItemSet,
         seeds: Seeds,
         sorters: Box<dyn SorterFactory>,
     ) -> Result<Self, Error> {
-        let mut link = Link::new(params, Role::Responder, set, seeds, sorters)?;
+        let link = Link::new(params, Suite::DhRistrettoV1, Role::Responder, &set)?;
+        let mut elements = Elements::new(&link, set, seeds)?;
         if let Noise::Laplace(p) = &link.params.noise {
-            let mut rng = link.seeds().noise(b"responder")?;
+            let mut rng = elements.seeds.noise(b"responder")?;
             let drawn = i64::from(p.bound) + sample_truncated_laplace(p, &mut rng)?;
             let drawn = u32::try_from(drawn).map_err(|_| Error::Internal { what: "noise" })?;
-            link.set_dummies(drawn);
+            elements.dummies = drawn;
         }
         Ok(Self {
             link,
+            elements,
+            sorters,
             state: State::AwaitHello,
         })
     }
@@ -101,7 +107,7 @@ impl Responder {
     }
 
     fn blind_some(&mut self, work: &mut Work) -> Result<(), Error> {
-        let rows = self.link.blind(work.next)?;
+        let rows = self.elements.blind(&self.link, work.next)?;
         if !rows.is_empty() {
             work.own.push(&rows)?;
             work.next += rows.len() as u64;
@@ -118,7 +124,7 @@ impl Responder {
             Some(seen) => seen.push(points)?,
             None => verify_ascending(&mut work.last, points, first)?,
         }
-        let mut replies = self.link.raise_to_tags(points, first)?;
+        let mut replies = self.elements.raise_to_tags(&self.link, points, first)?;
         if self.tag_offset() != 0 {
             for (reply, index) in replies.iter_mut().zip(first..) {
                 *reply = behind_index(reply, index);
@@ -195,7 +201,7 @@ impl Responder {
                 self.link.accept_hello(&hello)?;
                 self.link.send_hello()?;
                 let (own, peer) = (self.link.own_count, self.link.peer_count);
-                let sorters = &mut self.link.sorters;
+                let sorters = &mut self.sorters;
                 State::Receive(Work {
                     next: 0,
                     own: sorters.sorter(own)?,

@@ -45,6 +45,17 @@ impl Seeds {
         Key::from_uniform(&wide).ok_or(Error::Internal { what: "zero key" })
     }
 
+    /// The generator of one of the session's draws; a name is used once.
+    pub(crate) fn draw(&self, name: &[u8]) -> Result<SeedRng, Error> {
+        let mut seed = Zeroizing::new([0; 32]);
+        expand(
+            &self.session,
+            &[b"tally/psi/v1/draw/", name].concat(),
+            seed.as_mut(),
+        )?;
+        Ok(SeedRng::new(&seed))
+    }
+
     /// The random bytes of private filler `index`.
     pub(crate) fn filler(&self, index: u32) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(

@@ -48,6 +48,9 @@ pub(super) struct ProposeArgs {
     with: Vec<String>,
     purpose: String,
     computations: Vec<String>,
+    /// `dh-ristretto-v1` where none is named; whether it serves the computations is the ledger's to say.
+    #[serde(default)]
+    suite: Option<String>,
     id_type: String,
     profile: String,
     noise: NoiseArg,
@@ -112,6 +115,22 @@ pub(super) fn parse_computation(word: &str) -> Result<Computation, AdminError> {
         })
 }
 
+fn parse_suite(word: Option<&str>) -> Result<Suite, AdminError> {
+    let Some(word) = word else {
+        return Ok(Suite::DhRistrettoV1);
+    };
+    Suite::parse(word).ok_or_else(|| {
+        usage(format!(
+            "{word:?} is no suite, expected one of {}",
+            Suite::ALL
+                .iter()
+                .map(|s| s.name())
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))
+    })
+}
+
 fn noise(arg: &NoiseArg) -> Result<Noise, AdminError> {
     match *arg {
         NoiseArg::Word(NoNoise::None) => Ok(Noise::None),
@@ -162,7 +181,7 @@ pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminE
         parties: parties.into_iter().collect(),
         purpose: a.purpose,
         computations: computations.into_iter().collect(),
-        suite: Suite::DhRistrettoV1,
+        suite: parse_suite(a.suite.as_deref())?,
         profile: parse_profile(&a.id_type, &a.profile)?,
         min_set_size: a.min_set,
         max_set_size: a.max_set,

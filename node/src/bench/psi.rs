@@ -18,11 +18,11 @@ use rand::rngs::{OsRng, StdRng};
 use rand::seq::SliceRandom as _;
 use rand::{RngCore as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use tally_psi::messages::Role;
 use tally_psi::{
-    Computation, Context, IdType, Initiator, ItemSet, ItemSetBuilder, Machine, MemorySorters,
-    Noise, Outcome, Params, Party, PeerCount, Profile, Progress, Report, Responder, Seeds,
-    SorterFactory, Statement, Suite, session_id,
+    Computation, Context, IdType, ItemSet, ItemSetBuilder, MemorySorters, Noise, Outcome, Params,
+    Party, PeerCount, Profile, Progress, Report, Seeds, SorterFactory, Statement, Suite, machine,
+    session_id,
 };
 use tally_swarm::{Host, HostConfig, Limits, Peer, TransportSeed};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -30,12 +30,13 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::column::{read_column, write_matches};
 use crate::psi_wire::{self, Deadlines, Desk};
 use crate::spill::SpillSorters;
 
 /// The stream's protocol.
 const PROTOCOL: &str = "/tally/bench/psi/1";
-/// The column with the IDs.
+/// The column of generated files.
 const COLUMN: &str = "phone";
 /// Rows a sorter keeps in memory: 64 MiB.
 const RUN_ROWS: usize = 2 << 20;
@@ -61,10 +62,18 @@ pub enum Error {
         reason: String,
     },
     /// An engine that this version does not have.
-    #[error("unknown engine {found}, expected dh")]
+    #[error("unknown engine {found}, expected dh or vole")]
     Engine {
         /// What was asked for.
         found: String,
+    },
+    /// A computation that the engine does not have.
+    #[error("the engine {engine} computes list alone, not {computation}")]
+    Computation {
+        /// The engine.
+        engine: String,
+        /// What was asked for.
+        computation: &'static str,
     },
     /// A party failed.
     #[error("party {role} failed: {reason}")]
@@ -93,7 +102,7 @@ pub enum Error {
 pub enum Input {
     /// Two generated files of this many phone numbers each, half of them common, in random order.
     Generated(u64),
-    /// Two CSV files with a column `phone`, one ID a line; taken as they are, without normalisation.
+    /// Two CSV files with a column `phone` or `id`, or with one column; values are taken as they are, without normalisation.
     Files(PathBuf, PathBuf),
 }
 
@@ -111,12 +120,14 @@ pub struct PartyCommand {
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `dh`.
+    /// `dh` or `vole`.
     pub engine: String,
     /// `list` or `cardinality`, the latter without noise so that it can be checked.
     pub computation: Computation,
     /// The sets.
     pub input: Input,
+    /// Where the matches of a `list` go, as CSV; a temporary file where nobody asks for them.
+    pub out: Option<PathBuf>,
     /// How to start a party.
     pub party: PartyCommand,
 }
@@ -124,11 +135,11 @@ pub struct Options {
 /// The figures. Sums are over both parties; `bytes_per_item` and `cpu_us_per_item` are by `n`, the larger set.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
-    /// `dh`.
+    /// `dh` or `vole`.
     pub engine: String,
     /// Items of the larger set, without repeats.
     pub n: u64,
-    /// From the start of the parties to both exits, CSV reading included.
+    /// From the start of the parties to both exits, CSV reading and writing included.
     pub wall_s: f64,
     /// Party A (initiator), user and system time.
     pub cpu_a_s: f64,
@@ -148,14 +159,20 @@ pub struct Figures {
     pub correct: bool,
     /// The arithmetic that ran, as both parties say.
     pub backend: String,
+    /// The processor, as the system names it.
+    pub hardware: String,
+    /// Processors that this process may use.
+    pub cores: usize,
 }
 
 /// What a party is told first.
 #[derive(Debug, Serialize, Deserialize)]
 struct Task {
     initiator: bool,
+    suite: u8,
     computation: u8,
     file: PathBuf,
+    out: PathBuf,
     spill: PathBuf,
 }
 
@@ -174,7 +191,6 @@ struct Measured {
     bytes: u64,
     items: u64,
     matches: u64,
-    digest: String,
     backend: String,
 }
 
@@ -183,9 +199,11 @@ struct Measured {
 /// # Errors
 /// Any of [`Error`]; a wrong answer is none, it stands in [`Figures::correct`].
 pub async fn run(options: &Options) -> Result<Figures, Error> {
-    if options.engine != "dh" {
-        return Err(Error::Engine {
-            found: options.engine.clone(),
+    let suite = suite(&options.engine)?;
+    if suite == Suite::VoleRr22V1 && options.computation != Computation::List {
+        return Err(Error::Computation {
+            engine: options.engine.clone(),
+            computation: options.computation.name(),
         });
     }
     let scratch = Scratch::new()?;
@@ -194,9 +212,19 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
         Input::Generated(n) => generate(&scratch.0, *n)?,
     };
     let expected = plain_join(&file_a, &file_b)?;
+    let out = options.out.clone();
+    let out = out.unwrap_or_else(|| scratch.0.join("matches.csv"));
+    let task = |initiator, file| Task {
+        initiator,
+        suite: suite.number(),
+        computation: options.computation.number(),
+        file,
+        out: out.clone(),
+        spill: scratch.0.clone(),
+    };
     let started = Instant::now();
-    let mut a = Started::new(options, &scratch.0, true, &file_a).await?;
-    let mut b = Started::new(options, &scratch.0, false, &file_b).await?;
+    let mut a = Started::new(&options.party, &task(true, file_a.clone())).await?;
+    let mut b = Started::new(&options.party, &task(false, file_b.clone())).await?;
     a.introduce(&mut b).await?;
     let (a, b) = tokio::join!(a.finish(), b.finish());
     let wall_s = started.elapsed().as_secs_f64();
@@ -213,10 +241,19 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
     };
     let n = a.items.max(b.items);
     let per_item = |total: f64| if n == 0 { 0.0 } else { total / precise(n) };
-    let correct = a.matches == expected.matches
+    let correct = a.matches == expected.len() as u64
         && match options.computation {
-            Computation::List => a.digest == expected.digest,
-            _ => b.matches == expected.matches,
+            Computation::List => {
+                let mut lines = 0;
+                let mut wrong = 0;
+                read_column(&out, |value| {
+                    lines += 1;
+                    wrong += u64::from(!expected.contains(value));
+                    Ok(())
+                })?;
+                lines == a.matches && wrong == 0
+            }
+            _ => b.matches == a.matches,
         };
     Ok(Figures {
         engine: options.engine.clone(),
@@ -235,7 +272,39 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
         } else {
             format!("{} and {}", a.backend, b.backend)
         },
+        hardware: processor(),
+        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     })
+}
+
+fn suite(engine: &str) -> Result<Suite, Error> {
+    match engine {
+        "dh" => Ok(Suite::DhRistrettoV1),
+        "vole" => Ok(Suite::VoleRr22V1),
+        found => Err(Error::Engine {
+            found: found.to_owned(),
+        }),
+    }
+}
+
+/// Largest resident set of this program. What `getrusage` tells instead (in kilobytes) begins with that of the process that
+/// started it.
+fn peak_rss_mb() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kilobytes: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(f64::from(kilobytes) / 1024.0)
+}
+
+/// The processor's model, where the system tells.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    text.lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": "))
+        .map_or_else(
+            || std::env::consts::ARCH.to_owned(),
+            |(_, model)| model.trim().to_owned(),
+        )
 }
 
 /// The hidden command: one party, told what to do by lines of JSON on its standard input, answering on its standard output.
@@ -279,8 +348,7 @@ pub async fn psi_party() -> Result<(), Error> {
         addr: peer.addr,
         label: "peer".into(),
     }])?;
-    let values = read_column(&task.file)?;
-    let set = item_set(&values)?;
+    let set = item_set(&task.file)?;
     let items = set.len() as u64;
     host.wait_connected(&key, Duration::from_secs(60)).await?;
     let stream = if task.initiator {
@@ -293,19 +361,14 @@ pub async fn psi_party() -> Result<(), Error> {
             .ok_or_else(|| Error::Pipe("no stream came".into()))?;
         stream
     };
-    // Values are needed again only to check what a list found.
-    let values = if task.initiator { values } else { Vec::new() };
     let report = match_over(stream, &task, set, (host.key(), key)).await?;
-    let (matches, digest) = match &report.outcome {
+    let matches = match &report.outcome {
         Outcome::Matched { rows } => {
-            let found = rows
-                .iter()
-                .filter_map(|r| values.get(usize::try_from(*r).ok()?))
-                .map(String::as_str);
-            (rows.len() as u64, digest(found))
+            write_matches(&task.file, rows, &task.out)?;
+            rows.len() as u64
         }
-        Outcome::Published { value } => (u64::try_from(*value).unwrap_or(0), String::new()),
-        Outcome::Served => (0, String::new()),
+        Outcome::Published { value } => u64::try_from(*value).unwrap_or(0),
+        Outcome::Served => 0,
     };
     let traffic = host.traffic();
     let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|e| Error::Io {
@@ -315,13 +378,14 @@ pub async fn psi_party() -> Result<(), Error> {
     let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1_000_000.0;
     say(&Measured {
         cpu_s: seconds(usage.user_time()) + seconds(usage.system_time()),
-        // Kilobytes on Linux.
-        rss_mb: usage.max_rss() as f64 / 1024.0,
+        rss_mb: peak_rss_mb().unwrap_or(usage.max_rss() as f64 / 1024.0),
         bytes: traffic.bytes_in + traffic.bytes_out,
         items,
         matches,
-        digest,
-        backend: tally_psi::backend().to_owned(),
+        backend: match Suite::from_number(task.suite)? {
+            Suite::VoleRr22V1 => tally_psi::kernels().to_owned(),
+            _ => tally_psi::backend().to_owned(),
+        },
     })
 }
 
@@ -354,7 +418,7 @@ async fn match_over(
     let params = Params {
         context: Context {
             network: [0; 32],
-            suite: Suite::DhRistrettoV1,
+            suite: Suite::from_number(task.suite)?,
             computation: Computation::from_number(task.computation)?,
             session: session_id(&nonces[0], &nonces[1]),
             initiator: parties[0],
@@ -373,11 +437,12 @@ async fn match_over(
     } else {
         Box::new(SpillSorters::new(task.spill.clone(), RUN_ROWS))
     };
-    let machine: Box<dyn Machine> = if task.initiator {
-        Box::new(Initiator::new(params, set, seeds, sorters)?)
+    let role = if task.initiator {
+        Role::Initiator
     } else {
-        Box::new(Responder::new(params, set, seeds, sorters)?)
+        Role::Responder
     };
+    let machine = machine::open(role, params, set, seeds, sorters)?;
     let cancel = CancellationToken::new();
     Ok(psi_wire::run(stream, machine, &mut Open, Deadlines::default(), &cancel).await?)
 }
@@ -415,16 +480,11 @@ struct Started {
 }
 
 impl Started {
-    async fn new(
-        options: &Options,
-        scratch: &Path,
-        initiator: bool,
-        file: &Path,
-    ) -> Result<Self, Error> {
-        let role = if initiator { "a" } else { "b" };
-        let mut child = Command::new(&options.party.program)
-            .args(&options.party.args)
-            .envs(options.party.env.iter().cloned())
+    async fn new(party: &PartyCommand, task: &Task) -> Result<Self, Error> {
+        let role = if task.initiator { "a" } else { "b" };
+        let mut child = Command::new(&party.program)
+            .args(&party.args)
+            .envs(party.env.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -434,13 +494,7 @@ impl Started {
         let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Pipe("no pipes".into()));
         };
-        let task = Task {
-            initiator,
-            computation: options.computation.number(),
-            file: file.to_owned(),
-            spill: scratch.to_owned(),
-        };
-        let sent = input.write_all(to_line(&task)?.as_bytes()).await;
+        let sent = input.write_all(to_line(task)?.as_bytes()).await;
         sent.map_err(io("telling a party its task"))?;
         Ok(Self {
             role,
@@ -543,69 +597,26 @@ fn generate(dir: &Path, n: u64) -> Result<(PathBuf, PathBuf), Error> {
     Ok((write("a.csv", 0)?, write("b.csv", n - n / 2)?))
 }
 
-/// Every non-empty cell of the column, trimmed.
-fn read_column(path: &Path) -> Result<Vec<String>, Error> {
-    let bad = |reason: String| Error::Csv {
-        path: path.to_owned(),
-        reason,
-    };
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_path(path)
-        .map_err(|e| bad(e.to_string()))?;
-    let at = reader
-        .headers()
-        .map_err(|e| bad(e.to_string()))?
-        .iter()
-        .position(|h| h.trim() == COLUMN)
-        .ok_or_else(|| bad(format!("expected a column {COLUMN}")))?;
-    let mut values = Vec::new();
-    let mut record = csv::StringRecord::new();
-    while reader
-        .read_record(&mut record)
-        .map_err(|e| bad(e.to_string()))?
-    {
-        let value = record.get(at).unwrap_or_default().trim();
-        if !value.is_empty() {
-            values.push(value.to_owned());
-        }
-    }
-    Ok(values)
-}
-
-fn item_set(values: &[String]) -> Result<ItemSet, Error> {
+fn item_set(path: &Path) -> Result<ItemSet, Error> {
     let mut builder = ItemSetBuilder::new(IdType(1), Profile(1));
-    for value in values {
-        builder.push(value.as_bytes())?;
-    }
+    read_column(path, |value| Ok(builder.push(value)?))?;
     Ok(builder.finish()?)
 }
 
-struct Expected {
-    matches: u64,
-    digest: String,
-}
-
-fn plain_join(a: &Path, b: &Path) -> Result<Expected, Error> {
-    let theirs: HashSet<String> = read_column(b)?.into_iter().collect();
-    let mine: HashSet<String> = read_column(a)?.into_iter().collect();
-    let common: Vec<&str> = mine.intersection(&theirs).map(String::as_str).collect();
-    Ok(Expected {
-        matches: common.len() as u64,
-        digest: digest(common.into_iter()),
-    })
-}
-
-/// SHA-256 over the values, sorted, each with its length.
-fn digest<'a>(values: impl Iterator<Item = &'a str>) -> String {
-    let mut values: Vec<&str> = values.collect();
-    values.sort_unstable();
-    let mut h = Sha256::new();
-    for v in values {
-        h.update((v.len() as u64).to_be_bytes());
-        h.update(v);
-    }
-    hex::encode(h.finalize())
+/// Every value that is in both files.
+fn plain_join(a: &Path, b: &Path) -> Result<HashSet<Vec<u8>>, Error> {
+    let set = |path| {
+        let mut set = HashSet::new();
+        read_column(path, |value| {
+            set.insert(value.to_vec());
+            Ok(())
+        })?;
+        Ok::<_, Error>(set)
+    };
+    let theirs: HashSet<Vec<u8>> = set(b)?;
+    let mut both = set(a)?;
+    both.retain(|value| theirs.contains(value));
+    Ok(both)
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -656,11 +667,12 @@ mod tests {
         }
     }
 
-    fn options(computation: Computation, input: Input) -> Options {
+    fn options(engine: &str, computation: Computation, input: Input) -> Options {
         Options {
-            engine: "dh".into(),
+            engine: engine.into(),
             computation,
             input,
+            out: None,
             party: PartyCommand {
                 program: std::env::current_exe().unwrap(),
                 args: ["bench::psi::tests::party", "--exact", "--nocapture"]
@@ -673,19 +685,23 @@ mod tests {
 
     /// `TALLY_BENCH_N` sets another size, for figures.
     #[tokio::test]
-    async fn both_computations_between_two_processes_are_correct() {
+    async fn every_engine_and_computation_between_two_processes_is_correct() {
         let n = std::env::var("TALLY_BENCH_N")
             .ok()
             .and_then(|n| n.parse().ok())
             .unwrap_or(3_000);
-        for computation in [Computation::List, Computation::Cardinality] {
-            let figures = run(&options(computation, Input::Generated(n)))
+        for (engine, computation) in [
+            ("dh", Computation::List),
+            ("dh", Computation::Cardinality),
+            ("vole", Computation::List),
+        ] {
+            let figures = run(&options(engine, computation, Input::Generated(n)))
                 .await
                 .unwrap();
             println!("{}", serde_json::to_string(&figures).unwrap());
             assert!(figures.correct);
             assert_eq!((figures.n, figures.matches), (n, n / 2));
-            assert!(figures.bytes_per_item > 64.0 && figures.cpu_us_per_item > 1.0);
+            assert!(figures.bytes_per_item > 24.0 && figures.cpu_us_per_item > 0.1);
         }
     }
 
@@ -697,24 +713,34 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         };
-        let a = file("a.csv", "name,phone\nx,1\ny,2\nz,2\nw,\n");
-        let b = file("b.csv", "phone\n2\n3\n");
-        let figures = run(&options(Computation::List, Input::Files(a.clone(), b)))
-            .await
-            .unwrap();
-        assert!(figures.correct);
-        assert_eq!((figures.n, figures.matches), (2, 1));
-        let c = file("c.csv", "mail\n2\n");
+        let a = file("a.csv", "name,phone\nx,1\ny,2\nz,2\nw,\nv,5\n");
+        let b = file("b.csv", "hash\n5\n2\n3\n");
+        for engine in ["dh", "vole"] {
+            let out = dir.path().join(engine);
+            let mut o = options(
+                engine,
+                Computation::List,
+                Input::Files(a.clone(), b.clone()),
+            );
+            o.out = Some(out.clone());
+            let figures = run(&o).await.unwrap();
+            assert!(figures.correct);
+            assert_eq!((figures.n, figures.matches), (3, 2));
+            assert_eq!(std::fs::read_to_string(out).unwrap(), "phone\n2\n5\n");
+        }
+        let c = file("c.csv", "mail,name\n2,3\n");
+        let o = options("vole", Computation::List, Input::Files(a, c));
         assert!(matches!(
-            run(&options(Computation::List, Input::Files(a, c))).await,
-            Err(Error::Csv { .. })
+            run(&o).await,
+            Err(Error::Party { role: "b", .. } | Error::Csv { .. })
         ));
     }
 
     #[tokio::test]
     async fn an_unknown_engine_is_refused() {
-        let mut o = options(Computation::List, Input::Generated(1));
-        o.engine = "vole".into();
+        let o = options("kkrt", Computation::List, Input::Generated(1));
         assert!(matches!(run(&o).await, Err(Error::Engine { .. })));
+        let o = options("vole", Computation::Cardinality, Input::Generated(1));
+        assert!(matches!(run(&o).await, Err(Error::Computation { .. })));
     }
 }

@@ -12,8 +12,8 @@ use tally_contracts::signature::verify;
 use tally_contracts::state;
 use tally_merkle::Hash;
 use tally_psi::{
-    Context, IdType, Initiator, ItemSetBuilder, Machine, Params, Party, PeerCount, Progress,
-    Report, Responder, Seeds, Statement,
+    Context, IdType, ItemSetBuilder, Machine, Params, Party, PeerCount, Progress, Report, Seeds,
+    Statement,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,9 +71,11 @@ fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profile), MatchE
 fn suite(suite: Suite) -> Result<tally_psi::Suite, MatchError> {
     match suite {
         Suite::DhRistrettoV1 => Ok(tally_psi::Suite::DhRistrettoV1),
-        Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1 | Suite::CircuitV1 => Err(
-            MatchError::decline("suite", format!("this node has no suite {suite}")),
-        ),
+        Suite::VoleRr22V1 => Ok(tally_psi::Suite::VoleRr22V1),
+        Suite::VoleRr22MaliciousV1 | Suite::CircuitV1 => Err(MatchError::decline(
+            "suite",
+            format!("this node has no suite {suite}"),
+        )),
     }
 }
 
@@ -180,11 +182,17 @@ impl Inner {
                 items.push(entry.id.as_bytes())?;
             }
             let items = items.finish()?;
-            let sorters = Box::new(sorters);
-            Ok(match role {
-                Role::Initiator => Box::new(Initiator::new(params, items, seeds, sorters)?),
-                Role::Responder => Box::new(Responder::new(params, items, seeds, sorters)?),
-            })
+            let role = match role {
+                Role::Initiator => tally_psi::messages::Role::Initiator,
+                Role::Responder => tally_psi::messages::Role::Responder,
+            };
+            Ok(tally_psi::machine::open(
+                role,
+                params,
+                items,
+                seeds,
+                Box::new(sorters),
+            )?)
         };
         tokio::task::spawn_blocking(work)
             .await

@@ -1,7 +1,8 @@
 use rand::rngs::OsRng;
+use tally_psi::messages::Role;
 use tally_psi::{
-    Computation, Context, IdType, Initiator, ItemSet, ItemSetBuilder, MemorySorters, Noise,
-    Outcome, Params, Party, PeerCount, Profile, Responder, Seeds, Stage, Suite,
+    Computation, Context, IdType, ItemSet, ItemSetBuilder, MemorySorters, Noise, Outcome, Params,
+    Party, PeerCount, Profile, Seeds, Stage, Suite, machine,
 };
 use tokio::io::{DuplexStream, duplex};
 
@@ -42,7 +43,7 @@ impl Desk for Plain {
     }
 }
 
-fn params(computation: Computation, peer: u64) -> Params {
+fn params(suite: Suite, computation: Computation, peer: u64) -> Params {
     let party = |n| Party {
         member: [n; 16],
         node: [n; 32],
@@ -50,7 +51,7 @@ fn params(computation: Computation, peer: u64) -> Params {
     Params {
         context: Context {
             network: [1; 32],
-            suite: Suite::DhRistrettoV1,
+            suite,
             computation,
             session: [2; 32],
             initiator: party(3),
@@ -73,19 +74,24 @@ fn set(range: std::ops::Range<u32>) -> ItemSet {
 }
 
 fn machines(computation: Computation, n: u32, cap: u64) -> (Box<dyn Machine>, Box<dyn Machine>) {
-    let sorters = || Box::new(MemorySorters::new(1 << 20));
-    let seeds = || Seeds::new(&mut OsRng, [9; 32]);
+    machines_of(Suite::DhRistrettoV1, computation, n, cap)
+}
+
+fn machines_of(
+    suite: Suite,
+    computation: Computation,
+    n: u32,
+    cap: u64,
+) -> (Box<dyn Machine>, Box<dyn Machine>) {
+    let open = |role, set| {
+        let params = params(suite, computation, cap);
+        let seeds = Seeds::new(&mut OsRng, [9; 32]);
+        let sorters = Box::new(MemorySorters::new(1 << 20));
+        machine::open(role, params, set, seeds, sorters).unwrap()
+    };
     (
-        Box::new(Initiator::new(params(computation, cap), set(0..n), seeds(), sorters()).unwrap()),
-        Box::new(
-            Responder::new(
-                params(computation, cap),
-                set(n / 2..n + n / 2),
-                seeds(),
-                sorters(),
-            )
-            .unwrap(),
-        ),
+        open(Role::Initiator, set(0..n)),
+        open(Role::Responder, set(n / 2..n + n / 2)),
     )
 }
 
@@ -111,13 +117,18 @@ async fn both(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_computations_run_over_a_narrow_stream() {
-    for computation in [Computation::List, Computation::Cardinality] {
+async fn every_suite_and_computation_runs_over_a_narrow_stream() {
+    for (suite, computation) in [
+        (Suite::DhRistrettoV1, Computation::List),
+        (Suite::DhRistrettoV1, Computation::Cardinality),
+        (Suite::VoleRr22V1, Computation::List),
+    ] {
         let (mut a, mut b) = (Plain::default(), Plain::default());
-        let (i, r) = both(machines(computation, 9_000, 20_000), (&mut a, &mut b)).await;
+        let machines = machines_of(suite, computation, 9_000, 20_000);
+        let (i, r) = both(machines, (&mut a, &mut b)).await;
         let (i, r) = (i.unwrap(), r.unwrap());
         assert_eq!(i.statement, r.statement);
-        assert!(b.released && !a.released && a.progress > 2 && b.progress > 2);
+        assert!(b.released && !a.released && a.progress > 1 && b.progress > 1);
         let expected: Vec<u64> = (4_500..9_000).collect();
         match computation {
             Computation::List => {

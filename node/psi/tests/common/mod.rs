@@ -51,6 +51,26 @@ pub(crate) fn sorters() -> Box<MemorySorters> {
     Box::new(MemorySorters::new(1 << 20))
 }
 
+/// Machines of a suite for two value lists and `list`.
+pub(crate) fn pair_of<T: AsRef<[u8]>>(
+    suite: Suite,
+    a: &[T],
+    b: &[T],
+    seed: u64,
+) -> (Box<dyn Machine>, Box<dyn Machine>) {
+    let (a, b) = (set(a), set(b));
+    let (na, nb) = (a.len() as u64, b.len() as u64);
+    let open = |role, peer, set, seed| {
+        let mut params = params(Computation::List, Noise::NoneInTestNetwork, peer);
+        params.context.suite = suite;
+        machine::open(role, params, set, seeds(seed), sorters()).unwrap()
+    };
+    (
+        open(messages::Role::Initiator, nb, a, 2 * seed),
+        open(messages::Role::Responder, na, b, 2 * seed + 1),
+    )
+}
+
 /// Machines for two value lists.
 pub(crate) fn pair<T: AsRef<[u8]>>(
     computation: Computation,

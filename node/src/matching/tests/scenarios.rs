@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 
 use tally_contracts::NetworkKind;
-use tally_contracts::records::{Computation, Noise, RevokeAgreement};
+use tally_contracts::records::{Computation, Noise, RevokeAgreement, Suite};
 use tally_contracts::state::MatchStatus;
 
 use super::kit::*;
@@ -111,10 +111,18 @@ async fn a_noisy_match_is_within_its_bounds_and_charged_to_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_goes_to_the_side_that_asked_alone() {
+async fn a_list_goes_to_the_side_that_asked_alone_under_every_suite() {
+    for suite in [Suite::DhRistrettoV1, Suite::VoleRr22V1] {
+        list_under(suite).await;
+    }
+}
+
+async fn list_under(suite: Suite) {
     let net = Net::new();
     net.audiences().await;
-    let agreement = net.agree(net.terms(&[Computation::List], Noise::None));
+    let mut terms = net.terms(&[Computation::List], Noise::None);
+    terms.suite = suite;
+    let agreement = net.agree(terms);
     let view = net.ask(agreement, Computation::List).await.unwrap();
     assert_eq!(view.answer, Some(Answer::Listed { rows: 120 }));
     let matched = net.desk(0).unwrap().matched(&view.id).unwrap();

@@ -1,0 +1,517 @@
+//! The side that answers. What it sends of the correlation does not depend on its set; its tags leave once the initiator's masked
+//! store is complete, its seal accepted and the release committed.
+
+use rand_core::RngCore as _;
+use zeroize::Zeroizing;
+
+use super::base_transfer::{BaseTransfer, choose};
+use super::correlation::{ResponderBase, ResponderCorrelation, from_bytes};
+use super::hashes::Oracles;
+use super::initiator::collect;
+use super::params::{PARAMETER_SET, StoreShape, VoleShape};
+use super::store::Rows;
+use super::tags::Tagging;
+use crate::Error;
+use crate::context::Suite;
+use crate::expand::HashToGroup;
+use crate::item::ItemSet;
+use crate::link::Link;
+use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::messages::{MAX_PAYLOAD_BYTES, Message, Role};
+use crate::params::Params;
+use crate::seeds::Seeds;
+use crate::simd::Kernels;
+use crate::sorter::Row;
+
+/// Tags in a frame.
+const FRAME_TAGS: usize = 1 << 16;
+
+/// The responder of a run under [`Suite::VoleRr22V1`].
+pub struct VoleResponder {
+    link: Link,
+    seeds: Seeds,
+    kernels: Kernels,
+    state: State,
+}
+
+/// What the whole run needs, once both counts and the salt are known.
+struct Session {
+    oracles: Oracles,
+    rows: Rows,
+    shape: VoleShape,
+    /// Elements of the initiator's store.
+    columns: usize,
+}
+
+/// The responder's part of the base transfers.
+struct Base {
+    extension: Zeroizing<u128>,
+    delta: Zeroizing<u128>,
+    keys: Zeroizing<Vec<u128>>,
+}
+
+/// The own items as hashes, in the set's order and the store's, and the own half of the correlation: at first B, then K.
+struct Ready {
+    session: Box<Session>,
+    correlation: ResponderCorrelation,
+    pairs: Zeroizing<Vec<(u128, u128)>>,
+    order: Vec<u32>,
+}
+
+enum State {
+    AwaitHello(ItemSet),
+    AwaitOpening(ItemSet),
+    AwaitCorrections {
+        set: ItemSet,
+        session: Box<Session>,
+        base: Base,
+        bytes: Vec<u8>,
+    },
+    Correlate {
+        set: ItemSet,
+        session: Box<Session>,
+        base: Base,
+        bytes: Vec<u8>,
+    },
+    SendSums {
+        set: ItemSet,
+        session: Box<Session>,
+        correlation: ResponderCorrelation,
+        bytes: Vec<u8>,
+        sent: usize,
+    },
+    /// The own items are hashed while the initiator completes its half.
+    Hash {
+        set: ItemSet,
+        session: Box<Session>,
+        correlation: ResponderCorrelation,
+    },
+    AwaitMasked {
+        ready: Ready,
+        taken: usize,
+    },
+    CheckEnd {
+        ready: Ready,
+        seal: Vec<u8>,
+    },
+    Gate(Ready),
+    OwnTags(Ready),
+    SendTags {
+        tags: Vec<u128>,
+        sent: usize,
+    },
+    SealEnd,
+    AwaitResult,
+    CheckResult(Vec<u8>),
+    SealAck(Vec<u8>),
+    Done(Box<Report>),
+    Spent,
+}
+
+impl VoleResponder {
+    /// A responder that will match `set`.
+    ///
+    /// # Errors
+    /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
+    pub fn new(params: Params, set: ItemSet, seeds: Seeds) -> Result<Self, Error> {
+        Ok(Self {
+            link: Link::new(params, Suite::VoleRr22V1, Role::Responder, &set)?,
+            seeds,
+            kernels: Kernels::detect(),
+            state: State::AwaitHello(set),
+        })
+    }
+
+    fn draw(&self, name: &[u8]) -> Result<Zeroizing<u128>, Error> {
+        let mut bytes = Zeroizing::new([0; 16]);
+        self.seeds.draw(name)?.fill_bytes(bytes.as_mut());
+        Ok(Zeroizing::new(u128::from_le_bytes(*bytes)))
+    }
+
+    /// Answers the opening: fresh bits for the base transfers, Delta among them.
+    fn open(&mut self, salt: [u8; 16], point: &Row) -> Result<(Box<Session>, Base), Error> {
+        let store = StoreShape::of(self.link.peer_count)?;
+        let oracles = Oracles::new(&self.link.context, u128::from_le_bytes(salt));
+        let (extension, delta) = (self.draw(b"extension bits")?, self.draw(b"delta")?);
+        // One in 2^128.
+        if *delta == 0 {
+            return Err(Error::Internal { what: "zero key" });
+        }
+        let (points, keys) = choose(
+            &BaseTransfer {
+                context: &self.link.context,
+                hash: &HashToGroup::for_context(&self.link.context)?,
+            },
+            &mut self.seeds.draw(b"base transfers")?,
+            point,
+            [*extension, *delta],
+        )?;
+        self.link.send(&Message::Choices(points))?;
+        Ok((
+            Box::new(Session {
+                rows: Rows::new(store, oracles.row_key),
+                oracles,
+                shape: VoleShape::of(store.columns()),
+                columns: store.columns(),
+            }),
+            Base {
+                extension,
+                delta,
+                keys,
+            },
+        ))
+    }
+
+    fn work(&mut self, state: State) -> Result<State, Error> {
+        Ok(match state {
+            State::Correlate {
+                set,
+                session,
+                base,
+                bytes,
+            } => {
+                let (correlation, sums) = ResponderCorrelation::new(
+                    self.kernels,
+                    session.shape,
+                    &session.oracles,
+                    *self.draw(b"roots")?,
+                    &ResponderBase {
+                        extension: *base.extension,
+                        delta: *base.delta,
+                        keys: &base.keys,
+                    },
+                    &bytes,
+                    session.columns,
+                )?;
+                State::SendSums {
+                    set,
+                    session,
+                    correlation,
+                    bytes: sums,
+                    sent: 0,
+                }
+            }
+            State::SendSums {
+                set,
+                session,
+                correlation,
+                bytes,
+                sent,
+            } => {
+                let frame = bytes.get(sent..).unwrap_or_default();
+                let frame = frame.get(..MAX_PAYLOAD_BYTES).unwrap_or(frame);
+                if frame.is_empty() {
+                    return Ok(State::Hash {
+                        set,
+                        session,
+                        correlation,
+                    });
+                }
+                self.link.send(&Message::Sums(frame.to_vec()))?;
+                let sent = sent + frame.len();
+                State::SendSums {
+                    set,
+                    session,
+                    correlation,
+                    bytes,
+                    sent,
+                }
+            }
+            State::Hash {
+                set,
+                session,
+                correlation,
+            } => {
+                let pairs = Zeroizing::new(session.oracles.items(&set)?);
+                drop(set);
+                let order = session.rows.order(&pairs, |p| p.0);
+                let count = self.link.own_count;
+                self.link.progress(Phase::Blind, count, count);
+                State::AwaitMasked {
+                    ready: Ready {
+                        session,
+                        correlation,
+                        pairs,
+                        order,
+                    },
+                    taken: 0,
+                }
+            }
+            State::OwnTags(ready) => {
+                let tagging = Tagging {
+                    kernels: self.kernels,
+                    oracles: &ready.session.oracles,
+                    rows: &ready.session.rows,
+                    len: self.link.tag_len(),
+                };
+                let (k, delta) = (&ready.correlation.b, *ready.correlation.delta);
+                State::SendTags {
+                    tags: tagging.tags(&ready.pairs, &ready.order, k, delta)?,
+                    sent: 0,
+                }
+            }
+            State::SendTags { tags, sent } => {
+                let frame = tags.get(sent..).unwrap_or_default();
+                let frame = frame.get(..FRAME_TAGS).unwrap_or(frame);
+                if frame.is_empty() {
+                    self.link.close_own()?;
+                    return Ok(State::SealEnd);
+                }
+                self.link.send_cut_tags(frame, self.link.tag_len())?;
+                let sent = sent + frame.len();
+                self.link
+                    .progress(Phase::Send, sent as u64, tags.len() as u64);
+                State::SendTags { tags, sent }
+            }
+            other => other,
+        })
+    }
+
+    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+        Ok(match (state, message) {
+            (State::AwaitHello(set), Message::Hello(hello)) => {
+                self.link.accept_hello(&hello)?;
+                self.link.send_hello()?;
+                State::AwaitOpening(set)
+            }
+            (
+                State::AwaitOpening(set),
+                Message::Opening {
+                    parameter_set,
+                    salt,
+                    point,
+                },
+            ) => {
+                if parameter_set != PARAMETER_SET {
+                    return Err(Error::Mismatch {
+                        what: "parameter set",
+                    });
+                }
+                let (session, base) = self.open(salt, &point)?;
+                State::AwaitCorrections {
+                    set,
+                    session,
+                    base,
+                    bytes: Vec::new(),
+                }
+            }
+            (
+                State::AwaitCorrections {
+                    set,
+                    session,
+                    base,
+                    mut bytes,
+                },
+                Message::Corrections(part),
+            ) => {
+                let due = session.shape.correction_bytes();
+                if collect(&mut bytes, &part, due, "bytes of corrections")? {
+                    State::Correlate {
+                        set,
+                        session,
+                        base,
+                        bytes,
+                    }
+                } else {
+                    State::AwaitCorrections {
+                        set,
+                        session,
+                        base,
+                        bytes,
+                    }
+                }
+            }
+            (
+                State::AwaitMasked {
+                    mut ready,
+                    mut taken,
+                },
+                Message::Masked(bytes),
+            ) => {
+                let words: Vec<u128> = from_bytes(&bytes).collect();
+                let ResponderCorrelation { delta, b } = &mut ready.correlation;
+                // The link has counted them against what is due.
+                let into = b.get_mut(taken..taken + words.len());
+                let into = into.ok_or(Error::Internal {
+                    what: "masked store",
+                })?;
+                self.kernels.add_products(into, **delta, &words);
+                taken += words.len();
+                self.link
+                    .progress(Phase::Receive, taken as u64, b.len() as u64);
+                State::AwaitMasked { ready, taken }
+            }
+            (
+                State::AwaitMasked { ready, .. },
+                Message::End {
+                    points,
+                    tags,
+                    digest,
+                    seal,
+                },
+            ) => {
+                self.link.close_peer(points, tags, &digest)?;
+                State::CheckEnd { ready, seal }
+            }
+            (State::AwaitResult, Message::Result { published, seal }) => {
+                if published.is_some() {
+                    return Err(Error::Invalid {
+                        what: "result kind",
+                        found: 1,
+                    });
+                }
+                State::CheckResult(seal)
+            }
+            _ => {
+                return Err(Error::Internal {
+                    what: "message passed a state that does not take it",
+                });
+            }
+        })
+    }
+
+    const fn expected(&self) -> &'static str {
+        match &self.state {
+            State::AwaitHello(_) => "hello",
+            State::AwaitOpening(_) => "opening",
+            State::AwaitCorrections { .. } => "corrections",
+            State::AwaitMasked { .. } => "masked or end",
+            State::AwaitResult => "result",
+            _ => "nothing",
+        }
+    }
+
+    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
+        Err(Error::State {
+            call,
+            state: match &self.state {
+                State::AwaitHello(_) | State::AwaitOpening(_) => "opening",
+                State::AwaitCorrections { .. }
+                | State::Correlate { .. }
+                | State::SendSums { .. } => "correlating",
+                State::Hash { .. } => "hashing",
+                State::AwaitMasked { .. } => "receiving",
+                State::CheckEnd { .. } | State::CheckResult(_) => "a seal is to be checked",
+                State::Gate(_) => "the release is due",
+                State::OwnTags(_) | State::SendTags { .. } => "sending",
+                State::SealEnd | State::SealAck(_) => "a seal is due",
+                State::AwaitResult => "waiting for the result",
+                State::Done(_) => "done",
+                State::Spent => "spent",
+            },
+        })
+    }
+}
+
+impl Machine for VoleResponder {
+    fn poll(&mut self) -> Result<Output, Error> {
+        loop {
+            if let Some(output) = self.link.next_output() {
+                return Ok(output);
+            }
+            match &self.state {
+                State::AwaitHello(_)
+                | State::AwaitOpening(_)
+                | State::AwaitCorrections { .. }
+                | State::AwaitMasked { .. }
+                | State::AwaitResult => return Ok(Output::NeedFrame),
+                State::CheckEnd { seal, .. } => {
+                    return Ok(Output::CheckSeal {
+                        statement: self.link.statement(Stage::InitiatorEnd, None),
+                        seal: seal.clone(),
+                    });
+                }
+                State::Gate(_) => {
+                    return Ok(Output::NeedRelease(
+                        self.link.statement(Stage::InitiatorEnd, None),
+                    ));
+                }
+                State::SealEnd => {
+                    return Ok(Output::NeedSeal(
+                        self.link.statement(Stage::ResponderEnd, None),
+                    ));
+                }
+                State::CheckResult(seal) => {
+                    return Ok(Output::CheckSeal {
+                        statement: self.link.statement(Stage::Result, None),
+                        seal: seal.clone(),
+                    });
+                }
+                State::SealAck(_) => {
+                    return Ok(Output::NeedSeal(self.link.statement(Stage::Ack, None)));
+                }
+                State::Done(report) => return Ok(Output::Done(report.clone())),
+                State::Spent => return self.misuse("poll"),
+                State::Correlate { .. }
+                | State::SendSums { .. }
+                | State::Hash { .. }
+                | State::OwnTags(_)
+                | State::SendTags { .. } => {
+                    let state = std::mem::replace(&mut self.state, State::Spent);
+                    self.state = self.work(state)?;
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let expected = self.expected();
+        let state = std::mem::replace(&mut self.state, State::Spent);
+        let message = self.link.receive(frame, expected)?;
+        self.state = self.take(message, state)?;
+        Ok(())
+    }
+
+    fn input_end(&self) -> Error {
+        Error::EarlyEnd {
+            expected: self.expected(),
+        }
+    }
+
+    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
+        match std::mem::replace(&mut self.state, State::Spent) {
+            State::SealEnd => {
+                self.link.send_end(seal)?;
+                self.state = State::AwaitResult;
+            }
+            State::SealAck(peer_seal) => {
+                self.link.send(&Message::Ack { seal })?;
+                self.state = State::Done(Box::new(Report {
+                    outcome: Outcome::Served,
+                    statement: self.link.statement(Stage::Ack, None),
+                    peer_seal,
+                }));
+            }
+            other => {
+                self.state = other;
+                return self.misuse("seal");
+            }
+        }
+        Ok(())
+    }
+
+    fn accept_seal(&mut self) -> Result<(), Error> {
+        self.state = match std::mem::replace(&mut self.state, State::Spent) {
+            State::CheckEnd { ready, .. } => State::Gate(ready),
+            State::CheckResult(seal) => State::SealAck(seal),
+            other => {
+                self.state = other;
+                return self.misuse("accept_seal");
+            }
+        };
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.state, State::Spent) {
+            State::Gate(ready) => {
+                self.state = State::OwnTags(ready);
+                Ok(())
+            }
+            other => {
+                self.state = other;
+                self.misuse("release")
+            }
+        }
+    }
+}

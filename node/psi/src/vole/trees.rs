@@ -1,0 +1,152 @@
+//! Puncturable trees (Goldreich, Goldwasser, Micali; as in Boyle et al., "Efficient two-round OT extension and silent
+//! non-interactive secure computation", CCS 2019): the responder expands a root to all leaves; the initiator gets, by one transfer
+//! a level, all of them but one of its choice. A node's children are its images under two fixed keys.
+//!
+//! Trees need not be full: a level has half as many nodes as the one below it, rounded up, so its last node may lack the right
+//! child. Addresses follow the punctured place; it is the initiator's own secret and its own memory.
+
+use super::params::VoleShape;
+use super::prg::Compress;
+
+/// Parents expanded at a time.
+const BATCH: usize = 32;
+
+/// The two keys; public, from the digits of pi, so that nobody chose them.
+pub(crate) struct Children([Compress; 2]);
+
+impl Children {
+    pub(crate) fn new() -> Self {
+        Self([
+            Compress::new(0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344),
+            Compress::new(0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89),
+        ])
+    }
+
+    /// Replaces the first `nodes` values by their `children` children, in order; the sums of the left and of the right ones.
+    fn grow(&self, values: &mut [u128], nodes: usize, children: usize) -> [u128; 2] {
+        let mut sums = [0; 2];
+        let (mut parents, mut left, mut right) = ([0; BATCH], [0; BATCH], [0; BATCH]);
+        // From the last node on: children then only overwrite parents that are done.
+        let mut to = nodes;
+        while to > 0 {
+            let from = (to - 1) / BATCH * BATCH;
+            let n = to - from;
+            parents[..n].copy_from_slice(&values[from..to]);
+            self.0[0].apply(&parents[..n], &mut left);
+            self.0[1].apply(&parents[..n], &mut right);
+            let end = children.min(2 * to);
+            let (pairs, lone) = values[2 * from..end].as_chunks_mut::<2>();
+            for ((pair, l), r) in pairs.iter_mut().zip(&left).zip(&right) {
+                *pair = [*l, *r];
+                sums[0] ^= l;
+                sums[1] ^= r;
+            }
+            if let [lone] = lone {
+                *lone = left[n - 1];
+                sums[0] ^= left[n - 1];
+            }
+            to = from;
+        }
+        sums
+    }
+
+    /// Expands `root` to all of `leaves`, which are the shape's; `level` gets, from the first level on, the sums of left and
+    /// right nodes.
+    pub(crate) fn expand(
+        &self,
+        shape: &VoleShape,
+        root: u128,
+        leaves: &mut [u128],
+        mut level: impl FnMut(usize, [u128; 2]),
+    ) {
+        leaves[0] = root;
+        for l in 1..=shape.depth {
+            let sums = self.grow(leaves, shape.level_nodes(l - 1), shape.level_nodes(l));
+            level(l, sums);
+        }
+    }
+
+    /// Expands to all of `leaves` but that at `hole`, which becomes 0. `sibling` gives, from the first level on, the sum of the
+    /// nodes on the side where the path to the hole does not go; it is not asked for where there is no such node. Returns the
+    /// sum of the leaves.
+    pub(crate) fn puncture(
+        &self,
+        shape: &VoleShape,
+        hole: usize,
+        leaves: &mut [u128],
+        mut sibling: impl FnMut(usize) -> u128,
+    ) -> u128 {
+        let mut total = 0;
+        leaves[0] = 0;
+        for l in 1..=shape.depth {
+            let nodes = shape.level_nodes(l);
+            let mut sums = self.grow(leaves, shape.level_nodes(l - 1), nodes);
+            let on = hole >> (shape.depth - l);
+            // The children of the hole in the level above are nothing.
+            for child in [on & !1, on | 1] {
+                if child < nodes {
+                    sums[child & 1] ^= leaves[child];
+                    leaves[child] = 0;
+                }
+            }
+            let off = on ^ 1;
+            if off < nodes {
+                let value = sums[off & 1] ^ sibling(l);
+                leaves[off] = value;
+                sums[off & 1] ^= value;
+            }
+            total = sums[0] ^ sums[1];
+        }
+        total
+    }
+}
+
+/// Which side the transfer of a level has to give: the one where the path to `hole` does not go.
+pub(crate) const fn choice(shape: &VoleShape, hole: usize, level: usize) -> bool {
+    hole >> (shape.depth - level) & 1 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(leaves: usize) -> VoleShape {
+        VoleShape {
+            blocks: 1,
+            leaves,
+            depth: (usize::BITS - (leaves - 1).leading_zeros()) as usize,
+        }
+    }
+
+    #[test]
+    fn all_leaves_but_the_hole_are_the_responder_s() {
+        let children = Children::new();
+        for leaves in [2, 4, 6, 10, 14, 30, 32, 62, 66, 130] {
+            let shape = shape(leaves);
+            let mut all = vec![0; leaves];
+            let mut sums = vec![[0; 2]; shape.depth + 1];
+            children.expand(&shape, 77 + leaves as u128, &mut all, |l, s| sums[l] = s);
+            let distinct: std::collections::HashSet<_> = all.iter().collect();
+            assert_eq!(distinct.len(), leaves);
+            for hole in 0..leaves {
+                let mut got = vec![5; leaves];
+                let total = children.puncture(&shape, hole, &mut got, |l| {
+                    sums[l][usize::from(choice(&shape, hole, l))]
+                });
+                let mut expected = all.clone();
+                expected[hole] = 0;
+                assert_eq!(got, expected, "{leaves} leaves, hole {hole}");
+                assert_eq!(total, expected.iter().fold(0, |s, l| s ^ l));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_is_golden() {
+        let mut leaves = [0; 4];
+        Children::new().expand(&shape(4), 0, &mut leaves, |_, _| ());
+        // The image of 0 under a key is its encryption.
+        assert_eq!(format!("{:032x}", leaves[0] ^ leaves[3]), GOLDEN);
+    }
+    const GOLDEN: &str = "7f8960f758b158ac20604d0f4a49e38b";
+}
