@@ -20,6 +20,7 @@ mod tests;
 mod trees;
 mod verify;
 
+pub(crate) use meta::{encode_batch, recode_batch};
 pub use error::IssuerError;
 pub use meta::BatchMeta;
 pub use store::{IssuerStore, NewBatch};
