@@ -17,6 +17,7 @@ help: ## this list
 
 check: ## format, lints, licences and bans
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	$(CARGO) run --release --locked -q -p tally-tests --bin check-deps
 

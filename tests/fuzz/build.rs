@@ -5,7 +5,9 @@ fn main() {
     println!("cargo::rerun-if-env-changed=TALLY_LIBFUZZER");
     match std::env::var("TALLY_LIBFUZZER") {
         Ok(folder) => println!("cargo::rustc-link-search=native={folder}"),
-        Err(_) => println!("cargo::error=build this by tests/fuzz/run, which names the folder of libfuzzer.a in TALLY_LIBFUZZER"),
+        Err(_) => println!(
+            "cargo::error=build this by tests/fuzz/run, which names the folder of libfuzzer.a in TALLY_LIBFUZZER"
+        ),
     }
     println!("cargo::rustc-link-lib=static=fuzzer");
     println!("cargo::rustc-link-lib=stdc++");

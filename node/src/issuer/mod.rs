@@ -20,8 +20,8 @@ mod tests;
 mod trees;
 mod verify;
 
-pub(crate) use meta::{encode_batch, recode_batch};
 pub use error::IssuerError;
 pub use meta::BatchMeta;
+pub(crate) use meta::{encode_batch, recode_batch};
 pub use store::{IssuerStore, NewBatch};
 pub use verify::{AnchoredBatch, AnchoredBatches, Counters, Finding, UnitProof, VerifyOutcome};

@@ -47,9 +47,14 @@ fn as_block(before: &MemoryState, after: &MemoryState, records: &[Record], ctx: 
     let outcome = execute_block(before, records, &|_| None, ctx).expect("a readable state");
     assert!(outcome.first_refusal().is_none());
     let mut tree = StateTree::from_leaves(before.iter()).expect("a small tree");
-    let expected = StateTree::from_leaves(after.iter()).expect("a small tree").root();
+    let expected = StateTree::from_leaves(after.iter())
+        .expect("a small tree")
+        .root();
     assert_eq!(tree.preview(&outcome.effects), expected);
-    assert_eq!(tree.commit(&outcome.effects).expect("a small tree"), expected);
+    assert_eq!(
+        tree.commit(&outcome.effects).expect("a small tree"),
+        expected
+    );
     let mut state = before.clone();
     state.apply(outcome.effects);
     assert_eq!(state, *after);
@@ -173,10 +178,7 @@ fn anchors() -> Vec<u8> {
     };
     script.by(MEDIA, anchor(2, pair, &[]));
     script.wait(2000);
-    script.by(
-        MEDIA,
-        anchor(3, node_hash(&pair, &leaves[2]), &[leaves[2]]),
-    );
+    script.by(MEDIA, anchor(3, node_hash(&pair, &leaves[2]), &[leaves[2]]));
     script.by(MEDIA, anchor(4, four, &[leaves[2], leaves[3], pair]));
     script.bytes
 }

@@ -39,6 +39,10 @@ impl<'a> Bytes<'a> {
 
 /// Puts a piece behind its length.
 pub(crate) fn put_piece(out: &mut Vec<u8>, piece: &[u8]) {
-    out.extend(u16::try_from(piece.len()).expect("a small piece").to_be_bytes());
+    out.extend(
+        u16::try_from(piece.len())
+            .expect("a small piece")
+            .to_be_bytes(),
+    );
     out.extend(piece);
 }

@@ -25,7 +25,10 @@ fn link(read: &DigitalLink) {
 
 /// Elements, one a line: identifier, space, value.
 fn elements(text: &str) -> Vec<(&str, &str)> {
-    text.lines().take(20).filter_map(|l| l.split_once(' ')).collect()
+    text.lines()
+        .take(20)
+        .filter_map(|l| l.split_once(' '))
+        .collect()
 }
 
 fn texts(text: &str) {
@@ -64,7 +67,10 @@ fn texts(text: &str) {
         let url = base.url(&gtin, Serial::from_bits(77));
         let read = DigitalLink::parse(&url, ReadOptions::default()).expect("its own link");
         assert_eq!(read.gtin(), Some(gtin));
-        assert_eq!(read.serial(), Some(Serial::from_bits(77).to_string().as_str()));
+        assert_eq!(
+            read.serial(),
+            Some(Serial::from_bits(77).to_string().as_str())
+        );
     }
     // Drawing is slow, and knows the length alone.
     if text.len() < 40

@@ -76,7 +76,11 @@ pub fn run(bytes: &[u8]) {
         same("state proof", bytes, &proof.to_bytes());
         // It leads to one root at most, whatever it claims.
         assert!(proof.verify(&Hash([7; 32]), b"key", None).is_err());
-        assert!(proof.verify(&Hash([7; 32]), b"key", Some(b"value")).is_err());
+        assert!(
+            proof
+                .verify(&Hash([7; 32]), b"key", Some(b"value"))
+                .is_err()
+        );
     }
     canonical::<MemberEntry>("member", bytes);
     canonical::<Rules>("rules", bytes);

@@ -24,8 +24,16 @@ pub fn run(bytes: &[u8]) {
     let path = Path::new("tally.toml");
     if let Ok(config) = Config::parse(path, text) {
         let again = Config::parse(path, &config.to_text());
-        assert!(again.is_ok_and(|again| again == config), "{}", config.to_text());
-        let _ = (config.roles(), config.data_dir(path), config.passphrase_file(path));
+        assert!(
+            again.is_ok_and(|again| again == config),
+            "{}",
+            config.to_text()
+        );
+        let _ = (
+            config.roles(),
+            config.data_dir(path),
+            config.passphrase_file(path),
+        );
     }
     if let Ok(card) = MemberCard::parse(text) {
         let again = card.to_text().expect("what was read can be written");

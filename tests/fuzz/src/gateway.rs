@@ -220,7 +220,9 @@ async fn ask(router: Router, request: Request<Body>) -> (u16, Vec<u8>) {
         .headers()
         .get("content-type")
         .is_some_and(|v| v.as_bytes().ends_with(b"json"));
-    let body = to_bytes(response.into_body(), MAX_ANSWER).await.expect("a body");
+    let body = to_bytes(response.into_body(), MAX_ANSWER)
+        .await
+        .expect("a body");
     if json && !head {
         let read: Result<Value, _> = serde_json::from_slice(&body);
         assert!(read.is_ok(), "{shown}: not the JSON that it says it is");
@@ -231,7 +233,10 @@ async fn ask(router: Router, request: Request<Body>) -> (u16, Vec<u8>) {
 /// Carries out an input.
 pub fn run(bytes: &[u8]) {
     let mut site = SITE.lock().expect("one thread");
-    if site.as_ref().is_none_or(|s| s.service.log().size() > MAX_SCANS) {
+    if site
+        .as_ref()
+        .is_none_or(|s| s.service.log().size() > MAX_SCANS)
+    {
         *site = Some(Site::new());
     }
     let site = site.as_ref().expect("just made");
@@ -256,19 +261,51 @@ pub fn seeds() -> Seeds {
     let forwarded = format!(r#"{{"gtin":"{GTIN_OF_MEDIA}","serial":"G1"}}"#);
     let mut out: Seeds = [
         ("landing", "GET\n/\nHost:h".to_owned()),
-        ("check", format!("GET\n/check?code=https%3A%2F%2Fh%2F01%2F{GTIN}%2F21%2FG1\nHost:h")),
-        ("look", format!("GET\n/01/{GTIN}/21/G1?17=270101\nUser-Agent:a\nX-Forwarded-For:1.2.3.4, 127.0.0.1")),
-        ("look-under-base", format!("GET\n/stem/01/{GTIN}/21/R1\nHost:h")),
+        (
+            "check",
+            format!("GET\n/check?code=https%3A%2F%2Fh%2F01%2F{GTIN}%2F21%2FG1\nHost:h"),
+        ),
+        (
+            "look",
+            format!(
+                "GET\n/01/{GTIN}/21/G1?17=270101\nUser-Agent:a\nX-Forwarded-For:1.2.3.4, 127.0.0.1"
+            ),
+        ),
+        (
+            "look-under-base",
+            format!("GET\n/stem/01/{GTIN}/21/R1\nHost:h"),
+        ),
         ("head", format!("HEAD\n/01/{GTIN}/21/G1\nHost:h")),
-        ("press", format!("POST\n/01/{GTIN}/21/G1\n{form}\n\ntoken=0123")),
-        ("scan", format!("POST\n/v1/scans\n{json}\nIdempotency-Key:k1\n\n{scan}")),
+        (
+            "press",
+            format!("POST\n/01/{GTIN}/21/G1\n{form}\n\ntoken=0123"),
+        ),
+        (
+            "scan",
+            format!("POST\n/v1/scans\n{json}\nIdempotency-Key:k1\n\n{scan}"),
+        ),
         ("scan-parts", format!("POST\n/v1/scans\n{json}\n\n{parts}")),
-        ("scan-forwarded", format!("POST\n/v1/scans\n{json}\n\n{forwarded}")),
-        ("get-scan", format!("GET\n/v1/scans/{}\nHost:h", "0".repeat(32))),
-        ("get-proof", format!("GET\n/v1/scans/{}/proof\nHost:h", "0".repeat(32))),
+        (
+            "scan-forwarded",
+            format!("POST\n/v1/scans\n{json}\n\n{forwarded}"),
+        ),
+        (
+            "get-scan",
+            format!("GET\n/v1/scans/{}\nHost:h", "0".repeat(32)),
+        ),
+        (
+            "get-proof",
+            format!("GET\n/v1/scans/{}/proof\nHost:h", "0".repeat(32)),
+        ),
         ("result", format!("GET\n/s/{}\nHost:h", "0".repeat(32))),
-        ("status", "GET\n/v1/status\nAuthorization:Bearer token".to_owned()),
-        ("metrics", "GET\n/metrics\nAuthorization:Bearer token".to_owned()),
+        (
+            "status",
+            "GET\n/v1/status\nAuthorization:Bearer token".to_owned(),
+        ),
+        (
+            "metrics",
+            "GET\n/metrics\nAuthorization:Bearer token".to_owned(),
+        ),
         ("health", "GET\n/healthz\nHost:h".to_owned()),
         ("style", "GET\n/assets/style.css\nHost:h".to_owned()),
     ]

@@ -29,7 +29,11 @@ pub fn run(bytes: &[u8]) {
     let mut store = match open(acknowledged) {
         Ok(store) => store,
         Err(Error::Damaged { .. }) => {
-            assert_eq!(fs::read(&path).expect("read"), input.0, "changed by a refusal");
+            assert_eq!(
+                fs::read(&path).expect("read"),
+                input.0,
+                "changed by a refusal"
+            );
             return;
         }
         Err(e) => panic!("{e}"),
@@ -69,7 +73,9 @@ pub(crate) fn sample_chain(blocks: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
                 .expect("a block");
             let block = prepared.block.to_bytes();
             let certificate = network.certificate(&prepared.block.header, 3);
-            ledger.commit(&block, &certificate, &|_| None).expect("commit");
+            ledger
+                .commit(&block, &certificate, &|_| None)
+                .expect("commit");
             (block, certificate.to_bytes())
         })
         .collect()

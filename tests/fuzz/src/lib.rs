@@ -23,13 +23,13 @@ pub mod swarm;
 mod bytes;
 mod stream;
 
+/// One body of each kind, of the same tests.
+#[path = "../../../contracts/tests/common/bodies.rs"]
+mod bodies;
 /// The network of the contracts' own tests.
 #[path = "../../../contracts/tests/common/mod.rs"]
 #[allow(missing_docs, unreachable_pub)]
 mod net;
-/// One body of each kind, of the same tests.
-#[path = "../../../contracts/tests/common/bodies.rs"]
-mod bodies;
 
 /// Seeds by name.
 pub type Seeds = Vec<(String, Vec<u8>)>;
@@ -91,7 +91,10 @@ macro_rules! target {
 
         /// Called with every input.
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn LLVMFuzzerTestOneInput(data: *const u8, size: usize) -> std::ffi::c_int {
+        unsafe extern "C" fn LLVMFuzzerTestOneInput(
+            data: *const u8,
+            size: usize,
+        ) -> std::ffi::c_int {
             let bytes = if size == 0 {
                 &[]
             } else {
@@ -115,5 +118,8 @@ fn named<N: Into<String>, B: Into<Vec<u8>>>(seeds: impl IntoIterator<Item = (N, 
 /// What a decoder took, it must write back byte for byte.
 #[track_caller]
 fn same(what: &str, bytes: &[u8], again: &[u8]) {
-    assert!(bytes == again, "{what}: read and written again, it is another");
+    assert!(
+        bytes == again,
+        "{what}: read and written again, it is another"
+    );
 }

@@ -7,10 +7,10 @@ use tally_node::psi_wire::{Deadlines, Desk, run as run_match};
 use tally_psi::{Progress, Statement};
 use tokio_util::sync::CancellationToken;
 
+use crate::Seeds;
 use crate::bytes::Bytes;
 use crate::psi::{self, Setup};
 use crate::stream::{Peer, block_on};
-use crate::Seeds;
 
 /// Signs nothing and takes anything.
 struct Plain;
@@ -53,12 +53,17 @@ pub fn run(bytes: &[u8]) {
         !matches!(&result, Err(tally_node::psi_wire::Error::Deadline { .. })),
         "{result:?}"
     );
-    assert!(!matches!(&result, Err(tally_node::psi_wire::Error::Internal(_))), "{result:?}");
+    assert!(
+        !matches!(&result, Err(tally_node::psi_wire::Error::Internal(_))),
+        "{result:?}"
+    );
 }
 
 /// The streams of honest runs, in large pieces, with a working frame in front.
 pub fn seeds() -> Seeds {
-    let working = tally_psi::messages::Message::Working.encode().expect("a frame");
+    let working = tally_psi::messages::Message::Working
+        .encode()
+        .expect("a frame");
     psi::machine_seeds()
         .into_iter()
         .map(|(name, bytes)| {

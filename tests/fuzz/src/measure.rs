@@ -44,12 +44,18 @@ pub fn run(bytes: &[u8]) {
         assert!(import.ids.is_sorted_by(|a, b| a < b));
     }
     let normaliser = Normaliser::new(profile, region);
+    // Digits alone are read in the default region first, where another country's number may be one too.
+    let again = match profile.form {
+        Form::PhoneDigits => Normaliser::new(profile, None),
+        _ => normaliser,
+    };
     for field in input.0.split(|b| *b == b'\n').take(8) {
-        if let Ok(id) = normaliser.normalise(field)
+        if let Ok(found) = normaliser.normalise(field)
             && profile.prehash == Prehash::None
         {
-            let again = normaliser.normalise(id.as_bytes());
-            assert!(again.is_ok_and(|again| again == id), "no normal form");
+            let id = found.id;
+            let again = again.normalise(id.as_bytes());
+            assert!(again.is_ok_and(|again| again.id == id), "no normal form");
         }
     }
     if let Ok(text) = std::str::from_utf8(input.0) {
@@ -99,7 +105,9 @@ pub fn seeds() -> Seeds {
             file(
                 "prehashed:sha256:uid2",
                 3,
-                &format!("email\n{hash}\ntMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ=\nada@example.org\n"),
+                &format!(
+                    "email\n{hash}\ntMmiiTI7IaAcPpQPFQ65uMVCWH8av9jw4cwf/F5HVRQ=\nada@example.org\n"
+                ),
             ),
         ),
         (

@@ -69,7 +69,9 @@ pub fn seeds() -> Seeds {
     };
     let policy = Policy::two_thirds(
         vec![log.clone()],
-        (0..4).map(|i| (format!("member-{i}"), witness(i))).collect(),
+        (0..4)
+            .map(|i| (format!("member-{i}"), witness(i)))
+            .collect(),
     )
     .expect("a policy");
     let tree: MemoryTree = (0..7_u8).map(|i| leaf_hash(&[i])).collect();
@@ -86,7 +88,9 @@ pub fn seeds() -> Seeds {
     for i in 0..3 {
         let time = 1_700_000_000 + u64::from(i);
         let cosignature = note::cosign(&text, &member(i), &key(100 + i), time);
-        checkpoint.signatures.push(cosignature.expect("a signature"));
+        checkpoint
+            .signatures
+            .push(cosignature.expect("a signature"));
     }
     let proof = |extra| TlogProof {
         extra,
@@ -114,7 +118,10 @@ pub fn seeds() -> Seeds {
         ),
         ("vkey", log.to_string().into_bytes()),
         ("vkey-witness", witness(1).to_string().into_bytes()),
-        ("tile-hashes", [&[0, 3], &encode_hashes(&hashes)[..]].concat()),
+        (
+            "tile-hashes",
+            [&[0, 3], &encode_hashes(&hashes)[..]].concat(),
+        ),
         ("tile-bundle", [&[0, 3], &bundle[..]].concat()),
     ]);
     for (i, path) in TilePath::of_tree(70_000).step_by(137).take(4).enumerate() {

@@ -7,8 +7,8 @@ use tally_node::fuzzing::{RECODERS, is_admin_request, samples};
 use tally_node::gateway::{parse_link_path, parse_link_url};
 use tally_node::matching::MatchId;
 use tally_node::scans::{
-    ClaimCheck, First, ForwardRequest, LaterVerdict, Place, Receipt, ScanAnswer, ScanId, ScanRecord,
-    ScannedCode, SignedAnswer, SignedReceipt, Verdict, verify_receipt,
+    ClaimCheck, First, ForwardRequest, LaterVerdict, Place, Receipt, ScanAnswer, ScanId,
+    ScanRecord, ScannedCode, SignedAnswer, SignedReceipt, Verdict, verify_receipt,
 };
 
 use crate::codes::sample_keys;
@@ -116,13 +116,21 @@ pub fn seeds() -> Seeds {
         ("scanned-code", code.to_bytes()),
         (
             "link",
-            b"https://id.example/01/09521234543213/22/2A/10/L%2F1/21/a+b%2fc?17=270101&x=y#x".to_vec(),
+            b"https://id.example/01/09521234543213/22/2A/10/L%2F1/21/a+b%2fc?17=270101&x=y#x"
+                .to_vec(),
         ),
-        ("path", b"/01/09521234543213/21/0123456789ABCDEFGHJK".to_vec()),
-        ("code-typed", b"09521234543213 0l23456789abcdefghjk".to_vec()),
+        (
+            "path",
+            b"/01/09521234543213/21/0123456789ABCDEFGHJK".to_vec(),
+        ),
+        (
+            "code-typed",
+            b"09521234543213 0l23456789abcdefghjk".to_vec(),
+        ),
         (
             "admin-request",
-            br#"{"op":"codes_verify","args":{"code":"https://id.example/01/09521234543213/21/A"}}"#.to_vec(),
+            br#"{"op":"codes_verify","args":{"code":"https://id.example/01/09521234543213/21/A"}}"#
+                .to_vec(),
         ),
     ]));
     out

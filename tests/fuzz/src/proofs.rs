@@ -52,7 +52,10 @@ fn log_tree(input: &mut Bytes<'_>) {
     let old_leaves = &leaves[..usize::try_from(old).expect("small")];
     let (root, old_root) = (by_definition(&leaves), by_definition(old_leaves));
     let tree = MemoryTree::from_leaf_hashes(leaves.clone());
-    assert_eq!((tree.root(), tree.root_at(old).expect("smaller")), (root, old_root));
+    assert_eq!(
+        (tree.root(), tree.root_at(old).expect("smaller")),
+        (root, old_root)
+    );
     assert_eq!((root_of(&leaves), root_of(old_leaves)), (root, old_root));
     let mut frontier = Frontier::default();
     for leaf in &leaves {
@@ -115,7 +118,11 @@ fn state_tree(input: &mut Bytes<'_>) {
     proof
         .verify(&tree.root(), &key, value)
         .expect("a good proof");
-    let other = if value.is_some() { None } else { Some(&b"x"[..]) };
+    let other = if value.is_some() {
+        None
+    } else {
+        Some(&b"x"[..])
+    };
     assert!(proof.verify(&tree.root(), &key, other).is_err());
     let bad = StateProof {
         siblings: changed(&proof.siblings, input.u16(), input.u8()),

@@ -148,9 +148,7 @@ pub fn run_machine(bytes: &[u8]) {
     let mut machine = setup.machine(setup.0 & 1);
     let mut done = settle(machine.as_mut()).expect("nothing came yet");
     for frame in frames(input.0) {
-        let result = machine
-            .input(frame)
-            .and_then(|()| settle(machine.as_mut()));
+        let result = machine.input(frame).and_then(|()| settle(machine.as_mut()));
         match result {
             Ok(now) => done |= now,
             Err(error) => {
@@ -167,11 +165,8 @@ pub fn run_machine(bytes: &[u8]) {
     }
 }
 
-static HONEST: LazyLock<Vec<(u8, Vec<u8>)>> = LazyLock::new(|| {
-    Setup::ALL
-        .map(|n| (n, Setup(n).honest(n & 1)))
-        .collect()
-});
+static HONEST: LazyLock<Vec<(u8, Vec<u8>)>> =
+    LazyLock::new(|| Setup::ALL.map(|n| (n, Setup(n).honest(n & 1))).collect());
 
 /// Every message by itself.
 pub fn seeds() -> Named {

@@ -26,10 +26,16 @@ fn open() -> Result<(SealedLog, Vec<Vec<u8>>), SealedError> {
         max_segment_bytes: 1 << 30,
         max_frame_bytes: 1 << 12,
     };
-    let log = SealedLog::open(&DIR.path().join("log"), &key(), "fuzz", options, |_, entry| {
-        entries.push(entry.to_vec());
-        Ok::<_, SealedError>(())
-    })?;
+    let log = SealedLog::open(
+        &DIR.path().join("log"),
+        &key(),
+        "fuzz",
+        options,
+        |_, entry| {
+            entries.push(entry.to_vec());
+            Ok::<_, SealedError>(())
+        },
+    )?;
     Ok((log, entries))
 }
 
@@ -43,7 +49,8 @@ enum Change {
 }
 
 fn change(input: &mut Bytes<'_>, file: &mut Vec<u8>) -> (Change, usize) {
-    let what = [Change::Cut, Change::Flip, Change::Zeros, Change::Append][usize::from(input.u8() % 4)];
+    let what =
+        [Change::Cut, Change::Flip, Change::Zeros, Change::Append][usize::from(input.u8() % 4)];
     let at = usize::from(input.u16()) % file.len().max(1);
     let byte = input.u8();
     match what {

@@ -30,7 +30,10 @@ impl AsyncRead for Peer {
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let end = self.bytes.len().min(self.at + self.step.min(buf.remaining()));
+        let end = self
+            .bytes
+            .len()
+            .min(self.at + self.step.min(buf.remaining()));
         buf.put_slice(&self.bytes[self.at..end]);
         self.at = end;
         Poll::Ready(Ok(()))
@@ -38,7 +41,11 @@ impl AsyncRead for Peer {
 }
 
 impl AsyncWrite for Peer {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(buf.len()))
     }
 
