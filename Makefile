@@ -1,26 +1,34 @@
 # Tasks. `make` lists them; each is what CI runs, or a part of it.
 .DEFAULT_GOAL := help
-.PHONY: help check test demo bench docs ci
+.PHONY: help check test fuzz fuzz-seeds demo bench docs ci
 
 # RUSTFLAGS in the environment would silently replace the flags of .cargo/config.toml.
 unexport RUSTFLAGS
 unexport CARGO_ENCODED_RUSTFLAGS
 
 CARGO ?= cargo
-# Arguments for `make demo` and `make bench`.
+# Arguments for `make demo`, `make bench` and `make fuzz`.
 DEMO ?= --exit
 BENCH ?= psi --n 65536
+FUZZ ?= --seconds 30
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: ## format, lints, licences and bans
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	$(CARGO) run --release --locked -q -p tally-tests --bin check-deps
 
 test: ## all tests of all crates
 	$(CARGO) test --release --locked --workspace
+
+fuzz: ## fuzz targets, one after the other: FUZZ='--seconds 30 [TARGET ...]'
+	./tests/fuzz/run $(FUZZ)
+
+fuzz-seeds: ## the seeds of the fuzz targets, made anew
+	cd tests/fuzz && ./run --seeds
 
 demo: ## a network of four nodes on this machine: DEMO='--exit'
 	$(CARGO) run --release --locked -- quickstart $(DEMO)

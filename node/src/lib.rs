@@ -8,6 +8,8 @@ pub mod ceremony;
 pub mod chain;
 pub mod config;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod issuer;
 pub mod keys;

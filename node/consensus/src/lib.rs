@@ -29,6 +29,8 @@
 mod application;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod identity;
 mod malachite;

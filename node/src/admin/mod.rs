@@ -59,6 +59,11 @@ struct Request {
     args: Value,
 }
 
+/// Whether a line is a request, known operation or not.
+pub(crate) fn is_request(line: &[u8]) -> bool {
+    serde_json::from_slice::<Request>(line).is_ok()
+}
+
 /// Where an operation reports how far it is.
 #[derive(Clone)]
 pub struct Progress(mpsc::Sender<Value>);

@@ -13,7 +13,7 @@ const PROTOCOL: &str = "/tally/cosignatures/1";
 /// Time and Ed25519 signature.
 const SIGNATURE_BYTES: usize = 72;
 
-fn encode(size: u64, signature: &NoteSignature) -> Vec<u8> {
+pub(super) fn encode(size: u64, signature: &NoteSignature) -> Vec<u8> {
     let mut w = Writer::new();
     w.u8(1)
         .u64(size)
@@ -23,7 +23,7 @@ fn encode(size: u64, signature: &NoteSignature) -> Vec<u8> {
     w.into_bytes()
 }
 
-fn decode(bytes: &[u8]) -> Result<(u64, NoteSignature), CodecError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<(u64, NoteSignature), CodecError> {
     let mut r = Reader::new(bytes);
     let version = r.u8("cosignature version")?;
     if version != 1 {

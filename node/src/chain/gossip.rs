@@ -15,7 +15,7 @@ const MAX_BATCH: usize = 512 * 1024;
 /// How long a record waits before it is told again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-fn encode(records: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn encode(records: &[Vec<u8>]) -> Vec<u8> {
     let mut w = Writer::new();
     w.u8(1).list(records, |w, r| {
         w.bytes(r);
@@ -23,7 +23,7 @@ fn encode(records: &[Vec<u8>]) -> Vec<u8> {
     w.into_bytes()
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, CodecError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Vec<u8>>, CodecError> {
     let mut r = Reader::new(bytes);
     let version = r.u8("gossip version")?;
     if version != 1 {

@@ -2,6 +2,7 @@
 
 mod application;
 mod cosign;
+pub(crate) mod fuzzing;
 mod gossip;
 mod pool;
 mod submit;

@@ -127,3 +127,14 @@ pub(super) fn damaged(path: &std::path::Path, what: impl Into<String>) -> Issuer
         what: what.into(),
     }
 }
+
+/// A stored batch as bytes, for [`crate::fuzzing`].
+pub(crate) fn encode_batch(meta: &BatchMeta, keys: &BatchKeys) -> Vec<u8> {
+    meta.to_secret_bytes(keys).to_vec()
+}
+
+/// A stored batch, read and written again, for [`crate::fuzzing`]; `None` if it is refused.
+pub(crate) fn recode_batch(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (meta, keys) = BatchMeta::from_secret_bytes(&MemberId([1; 16]), bytes).ok()?;
+    Some(encode_batch(&meta, &keys))
+}

@@ -22,5 +22,6 @@ mod verify;
 
 pub use error::IssuerError;
 pub use meta::BatchMeta;
+pub(crate) use meta::{encode_batch, recode_batch};
 pub use store::{IssuerStore, NewBatch};
 pub use verify::{AnchoredBatch, AnchoredBatches, Counters, Finding, UnitProof, VerifyOutcome};

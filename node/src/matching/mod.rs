@@ -17,6 +17,7 @@ mod cosign;
 mod desk;
 mod engine;
 mod error;
+pub(crate) mod fuzzing;
 mod initiator;
 mod messages;
 mod noise;

@@ -8,6 +8,7 @@ mod anchor;
 mod answer;
 mod codes;
 mod error;
+pub(crate) mod fuzzing;
 mod index;
 mod keys;
 mod log;

@@ -40,6 +40,8 @@ mod config;
 mod driver;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod host;
 mod metrics;

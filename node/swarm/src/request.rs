@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Refusal};
 use crate::frame;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
-use crate::stream::{PeerStream, StreamReceiver};
+use crate::stream::StreamReceiver;
 
 /// The answer follows.
 const OK: u8 = 0;
@@ -32,8 +32,8 @@ const TOO_SLOW: u8 = 5;
 const MAX_REASON_BYTES: usize = 1_024;
 
 /// Sends `body` over a fresh stream and reads the answer; the caller sets the deadline around it.
-pub(crate) async fn ask(
-    stream: PeerStream,
+pub(crate) async fn ask<S: AsyncRead + AsyncWrite>(
+    stream: S,
     peer: &str,
     body: &[u8],
     max_response_bytes: usize,
@@ -155,14 +155,15 @@ pub(crate) fn serve<F, Fut>(
     });
 }
 
-async fn answer<F, Fut>(
-    stream: &mut PeerStream,
+pub(crate) async fn answer<S, F, Fut>(
+    stream: &mut S,
     peer: PeerKey,
     slot: Option<OwnedSemaphorePermit>,
     limits: &ServeLimits,
     handler: &F,
 ) -> &'static str
 where
+    S: AsyncRead + AsyncWrite + Unpin,
     F: Fn(PeerKey, Vec<u8>) -> Fut,
     Fut: Future<Output = Result<Vec<u8>, Refusal>>,
 {
@@ -202,8 +203,8 @@ where
     }
 }
 
-async fn reply(
-    stream: &mut PeerStream,
+async fn reply<S: AsyncWrite + Unpin>(
+    stream: &mut S,
     status: u8,
     body: &[u8],
     limits: &ServeLimits,

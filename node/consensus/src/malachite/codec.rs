@@ -490,6 +490,8 @@ impl Wire for Response<TallyContext> {
     }
 }
 
+#[path = "codec_fuzzing.rs"]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 #[path = "codec_tests.rs"]
 mod tests;

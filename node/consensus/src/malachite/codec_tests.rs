@@ -1,104 +1,12 @@
 use malachitebft_app_channel::app::types::core::Round;
 use proptest::prelude::*;
 
-use super::super::parts::{PART_BYTES, cut};
-use super::super::signing::Keys;
+use super::super::parts::PART_BYTES;
+use super::fuzzing::*;
 use super::*;
-use crate::config::Secret;
-use tally_contracts::ids::NetworkId;
-
-type Message = SignedConsensusMsg<TallyContext>;
-type Liveness = LivenessMsg<TallyContext>;
-
-fn hash(n: u8) -> Value {
-    Value(BlockHash([n; 32]))
-}
-
-fn address(n: u8) -> Address {
-    Address(PublicKey([n; 32]))
-}
-
-fn signature(n: u8) -> EngineSignature {
-    EngineSignature(Signature([n; 64]))
-}
-
-fn vote(kind: VoteType, value: NilOrVal<Value>) -> SignedVote<TallyContext> {
-    SignedVote::new(
-        Vote {
-            kind,
-            height: Height(9),
-            round: Round::new(3),
-            value,
-            address: address(1),
-        },
-        signature(2),
-    )
-}
-
-fn proposal(pol_round: Round) -> SignedProposal<TallyContext> {
-    SignedProposal::new(
-        Proposal {
-            height: Height(9),
-            round: Round::new(4),
-            value: hash(5),
-            pol_round,
-            address: address(6),
-        },
-        signature(7),
-    )
-}
-
-fn polka() -> PolkaCertificate<TallyContext> {
-    PolkaCertificate {
-        height: Height(1),
-        round: Round::new(2),
-        value_id: hash(3),
-        polka_signatures: vec![
-            PolkaSignature::new(address(4), signature(5)),
-            PolkaSignature::new(address(6), signature(7)),
-        ],
-    }
-}
-
-fn round_certificate(cert_type: RoundCertificateType) -> RoundCertificate<TallyContext> {
-    RoundCertificate {
-        height: Height(1),
-        round: Round::new(2),
-        cert_type,
-        round_signatures: vec![
-            RoundSignature::new(VoteType::Prevote, NilOrVal::Nil, address(4), signature(5)),
-            RoundSignature::new(
-                VoteType::Precommit,
-                NilOrVal::Val(hash(1)),
-                address(6),
-                signature(7),
-            ),
-        ],
-    }
-}
 
 fn part() -> Part {
-    let keys = Keys::new(&Secret::new([1; 32]), NetworkId([2; 32]));
-    let body = vec![7; PART_BYTES + 10];
-    cut(&keys, 5, 1, Round::new(0), BlockHash([3; 32]), &body)
-        .unwrap()
-        .remove(1)
-}
-
-fn response() -> Response<TallyContext> {
-    let certificate = ExtendedCommitCertificate {
-        height: Height(3),
-        round: Round::new(0),
-        value_id: hash(1),
-        commit_signatures: vec![ExtendedCommitSignature::new(address(1), signature(2), None)],
-    };
-    Response::ValueResponse(ValueResponse::new(
-        Height(3),
-        vec![RawDecidedValue::new(
-            Bytes::from_static(b"block"),
-            certificate,
-        )],
-    ))
+    parts(PART_BYTES + 10).remove(1)
 }
 
 fn both_ways<T: Wire + PartialEq + std::fmt::Debug>(message: &T) {
@@ -209,26 +117,13 @@ fn rounds_and_counts_are_bounded() {
     assert!(decode::<Request<TallyContext>>(&encode(&backwards)).is_err());
 }
 
-fn all_decoders(bytes: &[u8]) {
-    let _ = decode::<Part>(bytes);
-    let _ = decode::<Message>(bytes);
-    let _ = decode::<Liveness>(bytes);
-    let _ = decode::<StreamMessage<Part>>(bytes);
-    let _ = decode::<ValidatorProof<TallyContext>>(bytes);
-    let _ = decode::<ProposedValue<TallyContext>>(bytes);
-    let _ = decode::<PolkaCertificate<TallyContext>>(bytes);
-    let _ = decode::<Status<TallyContext>>(bytes);
-    let _ = decode::<Request<TallyContext>>(bytes);
-    let _ = decode::<Response<TallyContext>>(bytes);
-}
-
 proptest! {
     #[test]
     fn garbage_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..2000), versioned: bool) {
         if versioned && let Some(first) = bytes.first_mut() {
             *first = VERSION;
         }
-        all_decoders(&bytes);
+        let _ = decode_all(&bytes);
     }
 
     /// What decodes is canonical: it encodes to the same bytes. Changed good messages reach deeper than garbage does.
@@ -250,18 +145,19 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        all_decoders(&bytes);
-        if let Ok(message) = decode::<Message>(&bytes) {
-            prop_assert_eq!(encode(&message).to_vec(), bytes.clone());
-        }
-        if let Ok(message) = decode::<Liveness>(&bytes) {
-            prop_assert_eq!(encode(&message).to_vec(), bytes.clone());
-        }
-        if let Ok(message) = decode::<Response<TallyContext>>(&bytes) {
-            prop_assert_eq!(encode(&message).to_vec(), bytes.clone());
-        }
-        if let Ok(message) = decode::<Part>(&bytes) {
-            prop_assert_eq!(encode(&message).to_vec(), bytes);
+        for (name, again) in decode_all(&bytes) {
+            prop_assert_eq!(again.to_vec(), bytes.clone(), "{}", name);
         }
     }
+}
+
+#[test]
+fn samples_decode_and_parts_come_together() {
+    for (name, bytes) in samples() {
+        assert!(
+            decode_all(&bytes).iter().any(|(_, again)| *again == bytes),
+            "{name}"
+        );
+    }
+    assert_eq!(assemble(&sample_parts()), Ok(()));
 }

@@ -34,7 +34,7 @@ impl Proposed {
         )
     }
 
-    fn to_bytes(&self, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, body: &[u8]) -> Vec<u8> {
         let mut w = Writer::new();
         w.u8(VERSION)
             .u64(self.height)
@@ -50,7 +50,7 @@ impl Proposed {
         w.into_bytes()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<(Self, Vec<u8>), CodecError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Self, Vec<u8>), CodecError> {
         let mut r = Reader::new(bytes);
         let version = r.u8("proposal file version")?;
         if version != VERSION {

@@ -119,8 +119,9 @@ pub(crate) mod tests {
         ) {
             let normaliser = Normaliser::new(Profile::plain(form), Some("CN".parse().unwrap()));
             if let Ok(Normalised { id, .. }) = normaliser.normalise(field.as_bytes()) {
-                // What is normalised is its own normal form.
-                let again = normaliser.normalise(id.as_bytes());
+                // What is normalised is its own normal form; of digits without a region, which would be asked first.
+                let region = normaliser.default_region.filter(|_| form != Form::PhoneDigits);
+                let again = Normaliser::new(normaliser.profile, region).normalise(id.as_bytes());
                 proptest::prop_assert!(again.is_ok_and(|again| again.id == id), "form {form}");
             }
         }

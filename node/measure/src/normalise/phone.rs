@@ -214,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn digits_of_another_country_may_be_a_number_at_home() {
+        // In Ohio and, read in China, a mobile number.
+        assert_eq!(text("digits", Some("CN"), "+1 380 234 5678"), "13802345678");
+        assert_eq!(text("digits", None, "13802345678"), "13802345678");
+        assert_eq!(text("digits", Some("CN"), "13802345678"), "8613802345678");
+    }
+
+    #[test]
     fn what_no_one_can_be_called_at_is_refused() {
         for field in [
             "unknown",

@@ -1,0 +1,4 @@
+//! See `tally_fuzz::proofs`.
+#![no_main]
+
+tally_fuzz::target!(tally_fuzz::proofs::run);

@@ -1,0 +1,231 @@
+//! The frames of a set intersection, and both roles' machines fed with anything.
+
+use std::sync::LazyLock;
+
+use tally_psi::messages::{HEADER_BYTES, Hello, Message, Role, abort_frame, payload_len};
+use tally_psi::{
+    Computation, Context, Error, IdType, Initiator, ItemSet, ItemSetBuilder, Machine,
+    MemorySorters, Noise, NoiseParams, Output, Params, Party, PeerCount, Profile, Responder, Seeds,
+    Suite, machine, session_id,
+};
+
+use crate::bytes::Bytes;
+use crate::{Seeds as Named, named, same};
+
+const NOISE: NoiseParams = NoiseParams {
+    epsilon_micro: 500_000,
+    sensitivity: 1,
+    bound: 3,
+};
+/// Frames that one machine is fed at most.
+const MAX_FRAMES: usize = 64;
+
+/// Bytes as one frame.
+pub fn run(bytes: &[u8]) {
+    if let Ok(message) = Message::decode(bytes) {
+        let again = message.encode().expect("what was read fits");
+        same(message.name(), bytes, &again);
+        let header = bytes.first_chunk::<HEADER_BYTES>().expect("a header");
+        let len = payload_len(header).expect("a length that was read");
+        assert_eq!(len + HEADER_BYTES, bytes.len());
+    }
+}
+
+/// How a machine is set up: bit 0 the role that it plays, bit 1 the computation, bit 2 noise, bits 3 and 4 what is known of
+/// the peer's count.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup(pub(crate) u8);
+
+impl Setup {
+    pub(crate) const ALL: std::ops::Range<u8> = 0..8;
+
+    fn computation(self) -> Computation {
+        if self.0 & 2 == 0 {
+            Computation::List
+        } else {
+            Computation::Cardinality
+        }
+    }
+
+    fn params(self) -> Params {
+        let noisy = self.0 & 6 == 6;
+        Params {
+            context: Context {
+                network: [1; 32],
+                suite: Suite::DhRistrettoV1,
+                computation: self.computation(),
+                session: session_id(&[2; 32], &[3; 32]),
+                initiator: Party {
+                    member: [4; 16],
+                    node: [5; 32],
+                },
+                responder: Party {
+                    member: [6; 16],
+                    node: [7; 32],
+                },
+                agreement: [8; 32],
+                initiator_root: [9; 32],
+                responder_root: [10; 32],
+            },
+            noise: if noisy {
+                Noise::Laplace(NOISE)
+            } else {
+                Noise::NoneInTestNetwork
+            },
+            peer: match self.0 >> 3 & 3 {
+                0 => PeerCount::Exactly(3),
+                1 => PeerCount::AtMost(16),
+                // Whatever a hello claims must cost no memory.
+                _ => PeerCount::AtMost(u64::MAX),
+            },
+        }
+    }
+
+    /// The machine of role `side`: 0 the initiator, 1 the responder.
+    pub(crate) fn machine(self, side: u8) -> Box<dyn Machine> {
+        let sorters = Box::new(MemorySorters::new(1 << 16));
+        let seeds = |n| Seeds::from_parts([n; 32], [n + 2; 32]);
+        if side == 0 {
+            let set = set(&["a", "b", "c"]);
+            Box::new(Initiator::new(self.params(), set, seeds(1), sorters).expect("a machine"))
+        } else {
+            let set = set(&["b", "c", "d"]);
+            Box::new(Responder::new(self.params(), set, seeds(2), sorters).expect("a machine"))
+        }
+    }
+
+    /// What the peer of role `side` sends in an honest run.
+    pub(crate) fn honest(self, side: u8) -> Vec<u8> {
+        let (mut a, mut b) = (self.machine(0), self.machine(1));
+        let (_, transcript) = machine::run_in_memory(a.as_mut(), b.as_mut()).expect("a run");
+        let other = usize::from(1 - side);
+        let frames = transcript.frames.into_iter().filter(|(s, _)| *s == other);
+        frames.flat_map(|(_, frame)| frame).collect()
+    }
+}
+
+fn set(values: &[&str]) -> ItemSet {
+    let mut builder = ItemSetBuilder::new(IdType(1), Profile(1));
+    for value in values {
+        builder.push(value.as_bytes()).expect("a value");
+    }
+    builder.finish().expect("a set")
+}
+
+/// Runs a machine until it waits for a frame. Whether it is done.
+fn settle(machine: &mut dyn Machine) -> Result<bool, Error> {
+    loop {
+        match machine.poll()? {
+            Output::Send(frame) => assert!(Message::decode(&frame).is_ok()),
+            Output::Progress(_) => {}
+            Output::NeedFrame => return Ok(false),
+            Output::Done(_) => return Ok(true),
+            Output::NeedSeal(_) => machine.seal(Vec::new())?,
+            Output::CheckSeal { .. } => machine.accept_seal()?,
+            Output::NeedRelease(_) => machine.release()?,
+        }
+    }
+}
+
+/// The frames in a stream; the last may be cut, and one with a wrong header takes the rest.
+fn frames(stream: &[u8]) -> Vec<&[u8]> {
+    let mut out = Vec::new();
+    let mut rest = Bytes(stream);
+    while !rest.is_empty() && out.len() < MAX_FRAMES {
+        let len = rest
+            .0
+            .first_chunk::<HEADER_BYTES>()
+            .and_then(|header| payload_len(header).ok());
+        out.push(rest.take(len.map_or(usize::MAX, |len| len + HEADER_BYTES)));
+    }
+    out
+}
+
+/// A byte that sets up a machine, then what its peer sends.
+pub fn run_machine(bytes: &[u8]) {
+    let mut input = Bytes(bytes);
+    let setup = Setup(input.u8());
+    let mut machine = setup.machine(setup.0 & 1);
+    let mut done = settle(machine.as_mut()).expect("nothing came yet");
+    for frame in frames(input.0) {
+        let result = machine.input(frame).and_then(|()| settle(machine.as_mut()));
+        match result {
+            Ok(now) => done |= now,
+            Err(error) => {
+                // The peer can be told, and the machine stays where it is.
+                assert!(Message::decode(&abort_frame(&error)).is_ok());
+                assert!(machine.poll().is_err());
+                assert!(machine.input(frame).is_err());
+                return;
+            }
+        }
+    }
+    if !done {
+        let _ = machine.input_end();
+    }
+}
+
+static HONEST: LazyLock<Vec<(u8, Vec<u8>)>> =
+    LazyLock::new(|| Setup::ALL.map(|n| (n, Setup(n).honest(n & 1))).collect());
+
+/// Every message by itself.
+pub fn seeds() -> Named {
+    let hello = |noise| {
+        Message::Hello(Hello {
+            suite: Suite::DhRistrettoV1,
+            computation: Computation::Cardinality,
+            role: Role::Responder,
+            count: 9,
+            noise,
+            context: [1; 32],
+        })
+    };
+    let seal = vec![5; 80];
+    let messages = [
+        ("hello", hello(Noise::NoneInTestNetwork)),
+        ("hello-noise", hello(Noise::Laplace(NOISE))),
+        ("points", Message::Points(vec![[7; 32], [8; 32]])),
+        ("tags", Message::Tags(vec![9; 20])),
+        (
+            "end",
+            Message::End {
+                points: 2,
+                tags: 2,
+                digest: [3; 32],
+                seal: seal.clone(),
+            },
+        ),
+        (
+            "result",
+            Message::Result {
+                published: Some(-4),
+                seal: seal.clone(),
+            },
+        ),
+        (
+            "result-list",
+            Message::Result {
+                published: None,
+                seal: seal.clone(),
+            },
+        ),
+        ("ack", Message::Ack { seal }),
+        ("working", Message::Working),
+        (
+            "abort",
+            Message::Abort {
+                code: 4,
+                reason: "wrong count".into(),
+            },
+        ),
+    ];
+    named(messages.map(|(name, message)| (name, message.encode().expect("a frame"))))
+}
+
+/// The peer's frames of honest runs, for every set-up.
+pub fn machine_seeds() -> Named {
+    let runs = HONEST
+        .iter()
+        .map(|(n, stream)| (format!("setup-{n}"), [&[*n], &stream[..]].concat()));
+    runs.collect()
+}
