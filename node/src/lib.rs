@@ -14,6 +14,7 @@ pub mod keys;
 pub mod matching;
 pub mod passphrase;
 pub mod psi_wire;
+pub mod room;
 pub mod runtime;
 pub mod scans;
 pub mod sealed;

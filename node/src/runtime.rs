@@ -24,6 +24,7 @@ use crate::gateway::{Gateway, GatewayConfig, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::passphrase::Passphrase;
+use crate::room::Room;
 use crate::scans::{
     ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
     run_anchoring, run_retries,
@@ -102,13 +103,26 @@ pub struct Node {
     pub issuing: tokio::sync::Mutex<()>,
     /// Name of the own member.
     pub member_name: String,
+    /// The disk that all of it lies on.
+    pub room: Room,
 }
 
-/// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM.
+/// How a node came to its end without a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Asked,
+    /// Its engine had stopped because the disk was full, and there is room again: it can be run again at once.
+    RoomAgain,
+}
+
+/// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM. A node whose disk is full stays up and tells why it is
+/// read-only; it ends by itself only when there is room again. Then everything it holds is free once the runtime that ran it is
+/// shut down, and it is to be run again.
 ///
 /// # Errors
 /// [`RunError`] if it cannot start, or if it halted: a node that halted must not be started again without looking into why.
-pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
+pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<Ended, RunError> {
     let config = Config::load(path)?;
     let dir = config.data_dir(path);
     let store = KeyStore::new(dir.keys());
@@ -136,7 +150,8 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
         max_bytes: usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
         ..PoolLimits::default()
     };
-    let (chain, fresh) = Chain::new(ledger.clone(), member.id, checkpoints, limits);
+    let room = Room::new(dir.root(), config.limits.disk_reserve_bytes);
+    let (chain, fresh) = Chain::new(ledger.clone(), room.clone(), member.id, checkpoints, limits);
 
     let host = Host::start(HostConfig {
         secret: TransportSeed::new(keys.transport_seed()),
@@ -212,6 +227,7 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
         issuer,
         issuing: tokio::sync::Mutex::default(),
         member_name: member.name.clone(),
+        room: room.clone(),
         config,
     });
     tasks.spawn(run_announcing_until(
@@ -256,20 +272,38 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<(), RunError> {
     tracing::info!(member = %member.name, %network, height = ledger.head().height, "node is up");
 
     let ended = tokio::select! {
-        result = engine.ended() => result.map_err(RunError::from),
-        () = asked_to_stop() => Ok(()),
+        result = engine.ended() => match result {
+            Err(error) if is_of_full_disk(&error, &ledger, &room) => {
+                tracing::error!(%error, "the engine cannot store any more; the node is read-only until there is room");
+                tokio::select! {
+                    () = room.wait() => Ok(Ended::RoomAgain),
+                    () = asked_to_stop() => Ok(Ended::Asked),
+                }
+            }
+            result => result.map(|()| Ended::Asked).map_err(RunError::from),
+        },
+        () = asked_to_stop() => Ok(Ended::Asked),
     };
     tracing::info!("stopping");
     stop.cancel();
     tasks.close();
     let _ = tokio::time::timeout(Duration::from_secs(8), tasks.wait()).await;
-    if ended.is_ok() {
+    if matches!(ended, Ok(Ended::Asked)) && engine.status().running {
         engine.stop().await?;
     }
     host.shutdown().await;
     let _ = std::fs::remove_file(&socket);
-    blocking(move || ledger.flush()).await??;
+    if ledger.read_only().is_none() {
+        blocking(move || ledger.flush()).await??;
+    }
     ended
+}
+
+/// Whether the engine ended for want of room. A ledger that halted without being read-only did so for another reason, which
+/// must be looked into whatever the disk is like.
+fn is_of_full_disk(error: &tally_consensus::Error, ledger: &Ledger, room: &Room) -> bool {
+    let halted = matches!(error, tally_consensus::Error::Halted { .. });
+    room.lacking().is_some() && (!halted || ledger.read_only().is_some())
 }
 
 async fn run_announcing_until(chain: Chain, host: Host, stop: CancellationToken) {

@@ -41,7 +41,7 @@ pub fn status(node: &Node) -> Value {
     let (total, present, missing) = votes(node);
     let checkpoint = node.chain.checkpoint().map(|(size, _)| size);
     let (records, bytes) = node.chain.pool_size();
-    let read_only = ledger.read_only();
+    let read_only = node.chain.read_only();
     let mut advice = Vec::new();
     if 3 * present <= 2 * total {
         advice.push(format!(
@@ -55,9 +55,16 @@ pub fn status(node: &Node) -> Value {
         ));
     }
     if let Some(reason) = &read_only {
-        advice.push(format!("the ledger is read-only: {reason}"));
+        advice.push(format!(
+            "no scans and no records are taken: {reason}; free disk space, and the node goes on by itself"
+        ));
     }
-    if !engine.running {
+    if !engine.running && node.room.lacking().is_some() {
+        advice.push(
+            "the consensus engine waits for disk space; the network goes on without this node"
+                .into(),
+        );
+    } else if !engine.running {
         advice.push(
             "the consensus engine has stopped; read the log before you start the node again".into(),
         );
@@ -126,6 +133,6 @@ impl NodeStatus for Status {
     }
 
     fn read_only(&self) -> Option<String> {
-        self.0.chain.ledger().read_only()
+        self.0.chain.read_only()
     }
 }

@@ -1,1 +1,45 @@
 //! Whole-system scenarios, faults and vectors.
+//!
+//! This library is the kit of the scenarios in `tests/tests`: it founds networks by the commands themselves, runs their nodes as
+//! processes, and speaks to them only as an operator, a phone or a stranger would: by `tally ... --json`, HTTP and bare sockets.
+//! A scenario is a function of a [`Scenario`], which gives it a folder and a seed, and shows seed and logs if it fails.
+
+mod binary;
+mod client;
+mod entries;
+mod http;
+mod member;
+mod network;
+mod scenario;
+mod wait;
+
+pub use binary::tally;
+pub use client::{Client, Outcome};
+pub use entries::{Entry, entries, entry_bundle_path};
+pub use http::{Response, get, request};
+pub use member::Member;
+pub use network::{Network, Plan};
+pub use scenario::{Scenario, number_from_env, skip, strict};
+pub use wait::{until, within};
+
+/// A GTIN-14 with a right check digit, made from a number below 10^9.
+#[must_use]
+pub fn gtin(number: u32) -> String {
+    let digits = format!("0952{:09}", number % 1_000_000_000);
+    // From the right, weights 3 and 1 in turn (GS1 General Specifications 7.9).
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .zip([3, 1].into_iter().cycle())
+        .map(|(digit, weight)| u32::from(digit - b'0') * weight)
+        .sum();
+    format!("{digits}{}", (10 - sum % 10) % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn gtins_have_their_check_digit() {
+        assert_eq!(super::gtin(123_454_321), "09521234543213");
+    }
+}

@@ -54,7 +54,7 @@ impl From<SubmitError> for AdminError {
             SubmitError::ReadOnly(_) => Self::new(
                 "read_only",
                 message,
-                "free disk space, then start the node again",
+                "free disk space; the node goes on by itself then",
             ),
             SubmitError::Timeout { .. } => {
                 Self::new("timeout", message, "`tally status` says who is missing")

@@ -19,6 +19,8 @@ use tally_ledger::{Checkpoints, Head, Ledger, RecordPlace};
 use tally_merkle::Hash;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::room::Room;
+
 pub use application::ChainApplication;
 pub use cosign::{announce_head, run_cosigning};
 pub use gossip::{run_announcing, run_gossip};
@@ -106,6 +108,7 @@ pub struct Chain(Arc<Inner>);
 
 struct Inner {
     ledger: Arc<Ledger>,
+    room: Room,
     member: MemberId,
     checkpoints: Mutex<Checkpoints>,
     pool: Mutex<pool::Pool>,
@@ -144,6 +147,7 @@ impl Chain {
     #[must_use]
     pub fn new(
         ledger: Arc<Ledger>,
+        room: Room,
         member: MemberId,
         checkpoints: Checkpoints,
         limits: PoolLimits,
@@ -152,6 +156,7 @@ impl Chain {
         let head = watch::Sender::new(ledger.head());
         let inner = Inner {
             ledger,
+            room,
             member,
             checkpoints: Mutex::new(checkpoints),
             pool: Mutex::new(pool::Pool::new(limits)),
@@ -168,6 +173,12 @@ impl Chain {
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.0.ledger
+    }
+
+    /// Why no record of this node's own is taken, if so: the ledger cannot be written, or the disk is nearly full.
+    #[must_use]
+    pub fn read_only(&self) -> Option<String> {
+        self.0.ledger.read_only().or_else(|| self.0.room.lacking())
     }
 
     /// The own member.
@@ -244,7 +255,13 @@ impl Chain {
             })
         })?;
         let id = record.id();
-        if let Some(reason) = inner.ledger.read_only() {
+        // What others have signed is carried on with while the disk bears it: it comes in blocks anyway.
+        let read_only = if own {
+            self.read_only()
+        } else {
+            inner.ledger.read_only()
+        };
+        if let Some(reason) = read_only {
             return Err(SubmitError::ReadOnly(reason));
         }
         if lock(&inner.pool).contains(&id)

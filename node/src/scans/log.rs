@@ -15,8 +15,9 @@ use super::anchor::{AnchorBook, AnchorRecord, AnchorState};
 use super::index::VerdictIndex;
 use super::keys::{IdempotencyKeys, KeyState, KeyUse};
 use super::record::LogEntry;
-use super::writer::{self, Appended, Draft, Job, LaterDraft, Line, MAX_LINE, Staged, free_bytes};
+use super::writer::{self, Appended, Draft, Job, LaterDraft, Line, MAX_LINE, Staged};
 use super::{CodeHash, LaterVerdict, Place, ScanError, ScanId, ScanRecord, ScannedCode, Seen};
+use crate::room::free_bytes;
 use crate::sealed::{LogOptions, Position, SealedError, SealedLog, SealedReader, StorageKey};
 
 const PURPOSE: &str = "scans";

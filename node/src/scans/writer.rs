@@ -1,7 +1,6 @@
 //! The one writer of the scan log: decides verdicts in the order of the log, and syncs many scans at once.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use rand_core::{OsRng, RngCore};
@@ -442,11 +441,4 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = e.source();
     }
     out
-}
-
-/// Free bytes of the file system that holds `dir`.
-pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
-    rustix::fs::statvfs(dir)
-        .ok()
-        .map(|s| s.f_bavail.saturating_mul(s.f_frsize))
 }

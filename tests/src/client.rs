@@ -1,0 +1,245 @@
+//! A member as its operator and its customers reach it; may be cloned into threads.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::http::{Response, get, request};
+use crate::{tally, until};
+
+/// What a command line came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its exit code.
+    pub exit: i32,
+    /// The JSON value that it printed; null if none.
+    pub json: Value,
+    /// What it said to standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The answer.
+    ///
+    /// # Errors
+    /// If the exit code is not 0.
+    pub fn ok(self) -> Result<Value> {
+        if self.exit == 0 {
+            Ok(self.json)
+        } else {
+            bail!("exit {}: {} {}", self.exit, self.json, self.stderr)
+        }
+    }
+
+    /// Code and message of a refusal, with the exit code.
+    ///
+    /// # Errors
+    /// If it was no refusal in the form that all commands have.
+    pub fn refusal(&self) -> Result<(i32, String, String)> {
+        let error = &self.json["error"];
+        let text = |key: &str| error[key].as_str().map(str::to_owned);
+        ensure!(
+            self.exit != 0 && self.json["exit"] == self.exit,
+            "not refused: {self:?}"
+        );
+        let (code, message) = text("code")
+            .zip(text("message"))
+            .with_context(|| format!("a refusal without code and message: {self:?}"))?;
+        Ok((self.exit, code, message))
+    }
+}
+
+/// A member's node, from outside.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The member's name.
+    pub name: String,
+    /// Its data directory.
+    pub dir: PathBuf,
+    /// Host and port of its HTTP gateway.
+    pub http: String,
+}
+
+impl Client {
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("tally.toml")
+    }
+
+    /// Runs `tally ARGS --json` for this member, in its folder.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub fn run(&self, args: &[&str]) -> Result<Outcome> {
+        run_in(&self.dir, args)
+    }
+
+    /// As [`Self::run`]; it must succeed.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn ok(&self, args: &[&str]) -> Result<Value> {
+        self.run(args)?
+            .ok()
+            .with_context(|| format!("{}: tally {}", self.name, args.join(" ")))
+    }
+
+    /// Scans a code over HTTP.
+    ///
+    /// # Errors
+    /// If the connection fails or breaks.
+    pub fn scan(&self, code: &str, key: &str) -> Result<Response> {
+        let headers = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let body = json!({"code": code}).to_string();
+        request(&self.http, "POST", "/v1/scans", &headers, body.as_bytes())
+    }
+
+    /// Waits until the node is ready to serve.
+    ///
+    /// # Errors
+    /// If it is not within `limit`.
+    pub fn wait_ready(&self, limit: Duration) -> Result<()> {
+        until(&format!("{} to be ready", self.name), limit, || {
+            let answer = get(&self.http, "/readyz")?;
+            ensure!(answer.status == 200, "{}", answer.told());
+            Ok(())
+        })
+    }
+
+    /// Height and state root, of now or as of a height.
+    ///
+    /// # Errors
+    /// If the node does not answer.
+    pub fn head(&self, at_height: Option<u64>) -> Result<(u64, String)> {
+        let text = at_height.map(|h| h.to_string());
+        let mut args = vec!["ledger", "head"];
+        args.extend(text.iter().flat_map(|h| ["--at-height", h.as_str()]));
+        let head = self.ok(&args)?;
+        head["height"]
+            .as_u64()
+            .zip(head["state_root"].as_str().map(str::to_owned))
+            .context("a head without height and state root")
+    }
+
+    /// Waits until the node has committed `height`.
+    ///
+    /// # Errors
+    /// If it has not within `limit`.
+    pub fn wait_height(&self, height: u64, limit: Duration) -> Result<()> {
+        until(&format!("{} at height {height}", self.name), limit, || {
+            let (have, _) = self.head(None)?;
+            ensure!(have >= height, "it is at {have}");
+            Ok(())
+        })
+    }
+
+    /// Registers a product with a description that only its number makes; gives the record ID.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn add_product(&self, gtin: &str) -> Result<String> {
+        let made = self.ok(&["product", "add", "--gtin", gtin, "--description", "Tea"])?;
+        id(&made, "record")
+    }
+
+    /// Issues a batch of codes, activates it if wanted, and gives its ID and the printer's rows: link and claim code.
+    ///
+    /// # Errors
+    /// If a command fails, or the file is not as announced.
+    pub fn issue(&self, gtin: &str, lot: &str, count: usize, activate: bool) -> Result<Batch> {
+        let out = self.dir.join(format!("{lot}.csv"));
+        let (count_text, out_text) = (count.to_string(), path_text(&out)?);
+        let made = self.ok(&[
+            "codes",
+            "issue",
+            "--gtin",
+            gtin,
+            "--lot",
+            lot,
+            "--count",
+            &count_text,
+            "--out",
+            &out_text,
+        ])?;
+        let batch = Batch {
+            id: id(&made, "batch")?,
+            record: id(&made, "record")?,
+            codes: rows(&out)?,
+        };
+        ensure!(
+            batch.codes.len() == count,
+            "{} rows for {count} codes",
+            batch.codes.len()
+        );
+        if activate {
+            self.ok(&["codes", "activate", &batch.id])?;
+        }
+        Ok(batch)
+    }
+}
+
+/// A batch of codes.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Its ID.
+    pub id: String,
+    /// The record that issued it.
+    pub record: String,
+    /// Link and claim code of each unit.
+    pub codes: Vec<(String, String)>,
+}
+
+/// Link and claim code of each row of a printer's file.
+fn rows(path: &Path) -> Result<Vec<(String, String)>> {
+    let text = std::fs::read_to_string(path)?;
+    let mut lines = text.lines();
+    ensure!(
+        lines.next() == Some("url,serial,claim_code"),
+        "another header"
+    );
+    lines
+        .map(|line| match line.split(',').collect::<Vec<_>>()[..] {
+            [url, _, claim] => Ok((url.to_owned(), claim.to_owned())),
+            _ => bail!("a row of another form"),
+        })
+        .collect()
+}
+
+/// Text at a key of an answer.
+fn id(answer: &Value, key: &str) -> Result<String> {
+    answer[key]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("an answer without {key}: {answer}"))
+}
+
+/// A path for a command line.
+pub(crate) fn path_text(path: &Path) -> Result<String> {
+    path.to_str()
+        .map(str::to_owned)
+        .with_context(|| path.display().to_string())
+}
+
+/// Runs `tally ARGS --json` in a folder.
+pub(crate) fn run_in(dir: &Path, args: &[&str]) -> Result<Outcome> {
+    let out = Command::new(tally())
+        .current_dir(dir)
+        .args(args)
+        .arg("--json")
+        .env_remove("TALLY_CONFIG")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run tally {}", args.join(" ")))?;
+    Ok(Outcome {
+        exit: out.status.code().unwrap_or(-1),
+        json: serde_json::from_slice(&out.stdout).unwrap_or_default(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    })
+}

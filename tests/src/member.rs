@@ -1,0 +1,243 @@
+//! One member of a network under test, and the process of its node.
+
+use std::fs::{self, File};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{path_text, run_in};
+use crate::{Client, tally, until};
+
+/// How long a node may take to end after SIGTERM before it is killed, and the scenario fails.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Cost of a guess at the passphrase of the key files, low: there is nothing to guess here.
+const WORK_FACTOR: &str = "10";
+
+/// A member: its folder, ports and node. Dropping it kills the node.
+pub struct Member {
+    client: Client,
+    /// First of the ports: consensus, then the member swarm.
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Deref for Member {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Member {
+    /// `tally init` in a new folder below `root`, on three free ports of the loopback.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn init(root: &Path, name: &str, roles: &str, power: u64) -> Result<Self> {
+        let port = crate::network::free_ports()?;
+        let passphrase = root.join(format!("{name}.passphrase"));
+        fs::write(&passphrase, "a passphrase of a test\n")?;
+        let dir = root.join(name);
+        let (port_text, power) = (port.to_string(), power.to_string());
+        let (dir_text, passphrase) = (path_text(&dir)?, path_text(&passphrase)?);
+        run_in(
+            root,
+            &[
+                "init",
+                "--name",
+                name,
+                "--role",
+                roles,
+                "--dir",
+                &dir_text,
+                "--port",
+                &port_text,
+                "--power",
+                &power,
+                "--passphrase-file",
+                &passphrase,
+                "--work-factor",
+                WORK_FACTOR,
+                "--auto-accept",
+            ],
+        )?
+        .ok()
+        .with_context(|| format!("init of {name}"))?;
+        let client = Client {
+            name: name.to_owned(),
+            dir,
+            http: format!("127.0.0.1:{}", port + 80),
+        };
+        Ok(Self {
+            client,
+            port,
+            child: None,
+        })
+    }
+
+    /// The member from outside, for a thread.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Its member card.
+    #[must_use]
+    pub fn card(&self) -> PathBuf {
+        self.dir.join("member-card.toml")
+    }
+
+    /// Addresses of its consensus, swarm and HTTP ports.
+    #[must_use]
+    pub fn addresses(&self) -> [String; 3] {
+        [self.port, self.port + 1, self.port + 80].map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// Sets a key of its configuration.
+    ///
+    /// # Errors
+    /// If there is no such section, or the file cannot be written.
+    pub fn configure(&self, section: &str, key: &str, value: impl Into<toml::Value>) -> Result<()> {
+        let path = self.config();
+        let mut table: toml::Table = fs::read_to_string(&path)?.parse()?;
+        table
+            .get_mut(section)
+            .and_then(toml::Value::as_table_mut)
+            .with_context(|| format!("[{section}] in {}", path.display()))?
+            .insert(key.to_owned(), value.into());
+        fs::write(&path, table.to_string())?;
+        Ok(())
+    }
+
+    /// Starts its node. The process dies with the calling thread, whatever ends that: call it from the scenario's own thread.
+    ///
+    /// # Errors
+    /// If it runs already, or cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "{} runs already", self.name);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        // setpriv, of util-linux, becomes the program: the process ID is the node's.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(tally())
+            .args(["up", "--config"])
+            .arg(self.config())
+            .current_dir(&self.dir)
+            .env_remove("TALLY_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start a node with setpriv of util-linux")?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Waits until the node answers over its admin socket.
+    ///
+    /// # Errors
+    /// If it does not within `limit`, or has ended.
+    pub fn wait_up(&mut self, limit: Duration) -> Result<()> {
+        until(&format!("{} to answer", self.name), limit, || {
+            self.ok(&["status"]).map(drop)
+        })
+        .with_context(|| format!("process: {:?}", self.ended()))
+    }
+
+    /// Ends the node with SIGKILL.
+    ///
+    /// # Errors
+    /// If it had ended by itself: that is a fault, not a kill.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the node is not running")?;
+        if let Some(status) = child.try_wait()? {
+            bail!(
+                "the node of {} had ended by itself with {status}",
+                self.name
+            );
+        }
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the node to end with SIGTERM, and waits for that.
+    ///
+    /// # Errors
+    /// If it does not end in time, or with an error.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the node is not running")?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process ID")?, Signal::TERM)?;
+        let end = Instant::now() + STOP_LIMIT;
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait()? {
+                ensure!(status.success(), "{} stopped with {status}", self.name);
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill()?;
+        child.wait()?;
+        bail!(
+            "{} did not stop within {} s",
+            self.name,
+            STOP_LIMIT.as_secs()
+        )
+    }
+
+    /// How the node ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().ok().flatten()
+    }
+
+    /// Whether a process of the node was started and has not been ended by the scenario.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Resident memory of the node, in bytes.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn resident(&self) -> Result<u64> {
+        let pid = self.child.as_ref().context("the node is not running")?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"))
+            .and_then(|kb| kb.trim().parse::<u64>().ok())
+            .map(|kb| kb * 1024)
+            .context("no VmRSS")
+    }
+
+    /// Where its node writes its log.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("node.log")
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
