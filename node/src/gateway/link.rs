@@ -1,6 +1,6 @@
 //! From a GS1 Digital Link URI to the unit code that was scanned.
 
-use tally_codes::gs1::{DigitalLink, ReadOptions};
+use tally_codes::gs1::{DigitalLink, LinkOptions};
 
 use crate::scans::{ScanError, ScannedCode};
 
@@ -27,7 +27,7 @@ pub enum LinkError {
 /// # Errors
 /// [`LinkError`].
 pub fn parse_link_url(uri: &str) -> Result<ScannedCode, LinkError> {
-    let link = DigitalLink::parse(uri, ReadOptions::default())?;
+    let link = DigitalLink::parse(uri, LinkOptions::default())?;
     let gtin = link.gtin().ok_or(LinkError::NoGtin)?;
     let serial = link.serial().ok_or(LinkError::NoSerial)?;
     Ok(ScannedCode::new(gtin.as_str(), serial)?)
