@@ -20,7 +20,7 @@ use crate::chain::{
     Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
 };
 use crate::config::{Config, ConfigError, DataDir};
-use crate::gateway::{Gateway, GatewayConfig, ServeLimits, serve};
+use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::passphrase::Passphrase;
@@ -124,6 +124,7 @@ pub enum Ended {
 /// [`RunError`] if it cannot start, or if it halted: a node that halted must not be started again without looking into why.
 pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<Ended, RunError> {
     let config = Config::load(path)?;
+    let operator_token = config.operator_token(path)?;
     let dir = config.data_dir(path);
     let store = KeyStore::new(dir.keys());
     let keys = store.open_node(passphrase)?;
@@ -259,8 +260,11 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<Ended, RunError
         })?;
     tasks.spawn(serve(
         listener,
-        routes(&shared, &genesis.name, genesis.kind),
-        ServeLimits::default(),
+        routes(&shared, &genesis.name, genesis.kind, operator_token),
+        ServeLimits {
+            unlimited: shared.config.http.trusted_proxies.clone(),
+            ..ServeLimits::default()
+        },
         stop.clone(),
     ));
     let socket = shared.dir.root().join(admin::SOCKET);
@@ -313,10 +317,20 @@ async fn run_announcing_until(chain: Chain, host: Host, stop: CancellationToken)
     }
 }
 
-fn routes(node: &Arc<Node>, network_name: &str, kind: NetworkKind) -> Router {
+fn routes(
+    node: &Arc<Node>,
+    network_name: &str,
+    kind: NetworkKind,
+    operator_token: Option<OperatorToken>,
+) -> Router {
     let mut config =
         GatewayConfig::new(&node.config.http.base_url, network_name, &node.member_name);
     config.test_network = kind == NetworkKind::Test;
+    config.operator_token = operator_token;
+    config
+        .trusted_proxies
+        .clone_from(&node.config.http.trusted_proxies);
+    config.contact.clone_from(&node.config.http.contact);
     config.max_body_bytes = usize::try_from(node.config.limits.http_body_bytes).unwrap_or(64 << 10);
     config.max_requests = usize::try_from(node.config.limits.http_concurrent).unwrap_or(512);
     let mut registry = prometheus_client::registry::Registry::default();
