@@ -122,7 +122,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     ensure!(session.text(".error")?.contains("typing error"));
     audit("mistyped")?;
     session.fill("#claim", &goods.sold[at + 1].1)?;
-    session.click("form.scan button")?;
+    session.click("details.claim button")?;
     expect(&session, "belongs to another pack")?;
     audit("claim-wrong")?;
     session.fill("#claim", &claim.to_lowercase())?;
@@ -135,7 +135,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     session.open(url)?;
     session.click("details.claim summary")?;
     session.fill("#claim", claim)?;
-    session.click("form.scan button")?;
+    session.click("details.claim button")?;
     ensure!(
         session
             .text(".said")?
@@ -239,7 +239,7 @@ fn without_script_and_by_keyboard_alone_everything_works() {
         expect(&session, "not checked yet")?;
         session.click("details.claim summary")?;
         session.fill("#claim", &goods.sold[0].1)?;
-        session.click("form.scan > button")?;
+        session.click("details.claim button")?;
         expect(&session, "both codes belong together")?;
         session.click("a.switch")?;
         expect(&session, "内外两码相符")?;
@@ -262,11 +262,22 @@ fn without_script_and_by_keyboard_alone_everything_works() {
                     "Skip to the result",
                     "Product check",
                     "中文",
-                    "Is there a code under a scratch layer or in the cap?",
                     "Check this product now",
+                    "Is there a code under a scratch layer or in the cap?",
                 ],
             "{order:?}"
         );
+        // The scratch code: Enter opens its field, Tab goes there, Enter in it checks both codes.
+        session.press(ENTER)?;
+        session.press(TAB)?;
+        session.fill(":focus", &goods.sold[1].1)?;
+        session.press(ENTER)?;
+        expect(&session, "both codes belong together")?;
+        // And the button alone.
+        session.open(&goods.sold[2].0)?;
+        for _ in 0..4 {
+            session.press(TAB)?;
+        }
         session.press(ENTER)?;
         expect(&session, "you are the first to check it")?;
         Ok(())

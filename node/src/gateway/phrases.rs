@@ -116,8 +116,8 @@ static EN: Phrases = Phrases {
 static ZH: Phrases = Phrases {
     skip: "跳到结果",
     title: "商品查验",
-    served: "本页服务方：",
-    network: "所属网络：",
+    served: "本页由",
+    network: "提供，所属网络",
     test: "测试网络",
     check_now: "立即查验本产品",
     report_code: "上报此码",

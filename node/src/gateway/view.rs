@@ -122,8 +122,9 @@ impl Said<'_> {
                      character and type it again; if it stays so, ask the seller or {owner}."
                 ),
             ),
+            // Nobody stops here for a tick: it is the check that tells the next one that there was one.
             (Verdict::GenuineFirst, _) if self.look => (
-                Tone::Good,
+                Tone::Note,
                 "Issued by the brand, not checked yet",
                 format!("{owner} issued this code, and nobody has checked it yet. Check it now to be the first."),
             ),
@@ -207,7 +208,7 @@ impl Said<'_> {
                 ),
             ),
             (Verdict::GenuineFirst, _) if self.look => (
-                Tone::Good,
+                Tone::Note,
                 "由品牌方签发，尚未被查验",
                 format!("此码由{owner}签发，还没有人查验过。现在查验，您就是第一位。"),
             ),
