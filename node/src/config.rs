@@ -1,13 +1,15 @@
 //! `tally.toml` and the data directory around it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tally_contracts::Roles;
 use tally_contracts::genesis::check_member_name;
+use zeroize::Zeroizing;
 
 use crate::files::{FileError, parent, read_bounded};
+use crate::gateway::{OperatorToken, is_contact};
 
 mod keys_table;
 
@@ -16,6 +18,9 @@ pub use keys_table::{KeyDoc, SectionDoc, documentation};
 /// The name of the configuration file in a data directory.
 pub const CONFIG_FILE: &str = "tally.toml";
 const MAX_CONFIG_BYTES: usize = 1 << 20;
+const MAX_TOKEN_FILE_BYTES: usize = 4096;
+/// Shortest operator token, in characters.
+const MIN_TOKEN: usize = 16;
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +163,12 @@ pub struct HttpSection {
     pub listen: String,
     /// URL under which consumers and other members reach it; stands in the codes.
     pub base_url: String,
+    /// Addresses of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// File with the operator's token, relative to the configuration file; empty for none.
+    pub operator_token_file: PathBuf,
+    /// Where consumers report a doubtful product; empty for nowhere.
+    pub contact: String,
 }
 
 impl Default for HttpSection {
@@ -165,6 +176,9 @@ impl Default for HttpSection {
         Self {
             listen: "127.0.0.1:26680".into(),
             base_url: "http://127.0.0.1:26680".into(),
+            trusted_proxies: Vec::new(),
+            operator_token_file: PathBuf::new(),
+            contact: String::new(),
         }
     }
 }
@@ -356,6 +370,33 @@ impl Config {
         (!file.as_os_str().is_empty()).then(|| parent(path).join(file))
     }
 
+    /// The operator's token: the first line of the file that the configuration at `path` names, if it does.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`]; [`ConfigError::Value`] if it is shorter than 16 characters or not of visible ASCII characters.
+    pub fn operator_token(&self, path: &Path) -> Result<Option<OperatorToken>, ConfigError> {
+        let file = &self.http.operator_token_file;
+        if file.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let bytes = Zeroizing::new(read_bounded(
+            &parent(path).join(file),
+            MAX_TOKEN_FILE_BYTES,
+        )?);
+        let token = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.lines().next())
+            .map(str::trim)
+            .filter(|t| t.len() >= MIN_TOKEN && t.bytes().all(|b| b.is_ascii_graphic()))
+            .ok_or_else(|| ConfigError::Value {
+                path: path.to_owned(),
+                key: "http.operator_token_file",
+                found: file.display().to_string(),
+                expected: "a file whose first line has 16 visible ASCII characters or more".into(),
+            })?;
+        Ok(Some(OperatorToken::new(token.to_owned())))
+    }
+
     /// The text of the configuration, with every key, its default and its unit.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -408,6 +449,10 @@ impl Config {
         if host.is_none_or(|h| h.is_empty() || h.ends_with('/') || h.contains(['?', '#', ' '])) {
             let expected = "http(s)://HOST[:PORT][/PATH] without a final slash";
             return Err(bad("http.base_url", url, expected));
+        }
+        if !is_contact(&self.http.contact) {
+            let expected = "https://..., a mail address, +TELEPHONE, or nothing";
+            return Err(bad("http.contact", &self.http.contact, expected));
         }
         if self.log.level.trim().is_empty() {
             return Err(bad("log.level", &"\"\"", "a filter such as info"));

@@ -21,7 +21,7 @@ use crate::chain::{
     Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
 };
 use crate::config::{Config, ConfigError, DataDir};
-use crate::gateway::{Gateway, GatewayConfig, ServeLimits, serve};
+use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::matching::{DeskIdentity, MatchDesk, MatchError};
@@ -153,6 +153,7 @@ pub async fn run_until(
     asked_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<Ended, RunError> {
     let config = Config::load(path)?;
+    let operator_token = config.operator_token(path)?;
     let dir = config.data_dir(path);
     let store = KeyStore::new(dir.keys());
     let keys = store.open_node(passphrase)?;
@@ -306,8 +307,11 @@ pub async fn run_until(
         })?;
     tasks.spawn(serve(
         listener,
-        routes(&shared, &genesis.name, genesis.kind),
-        ServeLimits::default(),
+        routes(&shared, &genesis.name, genesis.kind, operator_token),
+        ServeLimits {
+            unlimited: shared.config.http.trusted_proxies.clone(),
+            ..ServeLimits::default()
+        },
         stop.clone(),
     ));
     let socket = shared.dir.root().join(admin::SOCKET);
@@ -368,10 +372,20 @@ async fn run_announcing_until(chain: Chain, host: Host, stop: CancellationToken)
     }
 }
 
-fn routes(node: &Arc<Node>, network_name: &str, kind: NetworkKind) -> Router {
+fn routes(
+    node: &Arc<Node>,
+    network_name: &str,
+    kind: NetworkKind,
+    operator_token: Option<OperatorToken>,
+) -> Router {
     let mut config =
         GatewayConfig::new(&node.config.http.base_url, network_name, &node.member_name);
     config.test_network = kind == NetworkKind::Test;
+    config.operator_token = operator_token;
+    config
+        .trusted_proxies
+        .clone_from(&node.config.http.trusted_proxies);
+    config.contact.clone_from(&node.config.http.contact);
     config.max_body_bytes = usize::try_from(node.config.limits.http_body_bytes).unwrap_or(64 << 10);
     config.max_requests = usize::try_from(node.config.limits.http_concurrent).unwrap_or(512);
     let mut registry = prometheus_client::registry::Registry::default();

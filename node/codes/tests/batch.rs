@@ -12,7 +12,7 @@ use tally_codes::batch::{
     verify_unit_opening,
 };
 use tally_codes::claim::{ClaimCode, ClaimOutcome};
-use tally_codes::gs1::{DigitalLink, Gtin, ReadOptions, UrlBase};
+use tally_codes::gs1::{DigitalLink, Gtin, LinkOptions, UrlBase};
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};
 
 const GTIN: &str = "09521234543213";
@@ -51,7 +51,7 @@ fn rows_hold_every_unit_once_and_in_no_order_of_production() {
         let [url, serial, claim] = line.split(',').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };
-        let link = DigitalLink::parse(url, ReadOptions::default()).unwrap();
+        let link = DigitalLink::parse(url, LinkOptions::default()).unwrap();
         assert_eq!(
             (link.gtin().unwrap().as_str(), link.serial().unwrap()),
             (GTIN, serial)

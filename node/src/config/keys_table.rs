@@ -108,6 +108,21 @@ const SECTIONS: &[SectionDoc] = &[
                 "base_url",
                 "URL printed into codes and written into the ledger, without a final slash.",
             ),
+            key(
+                "trusted_proxies",
+                "Addresses of proxies before this node, as in [\"127.0.0.1\"]. Their X-Forwarded-For is believed: callers are told \
+                 apart and slowed down one by one.",
+            ),
+            key(
+                "operator_token_file",
+                "File whose first line is the token for /v1/status and /metrics, sent as Authorization: Bearer; at least 16 \
+                 characters, relative to this file. Empty: only callers on this machine, not through a proxy.",
+            ),
+            key(
+                "contact",
+                "Where the pages send consumers who doubt a product: https://..., a mail address, or a telephone number with its \
+                 country code, as in \"+86 400 123 4567\". Empty: the seller and the brand by name.",
+            ),
         ],
     },
     SectionDoc {

@@ -117,6 +117,8 @@ fn bad_values_are_refused_by_name() {
         ("http", "listen = \"localhost\"", "http.listen"),
         ("http", "base_url = \"https://x/\"", "http.base_url"),
         ("http", "base_url = \"ftp://x\"", "http.base_url"),
+        ("http", "contact = \"call us\"", "http.contact"),
+        ("http", "contact = \"javascript:alert(1)\"", "http.contact"),
         ("log", "level = \"\"", "log.level"),
         (
             "limits",
@@ -129,6 +131,10 @@ fn bad_values_are_refused_by_name() {
             other => panic!("{key}: {other:?}"),
         }
     }
+    assert!(matches!(
+        with("http", "trusted_proxies = [\"proxy\"]"),
+        Err(ConfigError::Parse { line: 5, .. })
+    ));
     assert!(matches!(
         with("match", "auto_accept = \"always\""),
         Err(ConfigError::Parse { line: 5, .. })
@@ -172,4 +178,27 @@ fn files_are_beside_the_configuration() {
     );
     config.node.data_dir = "/var/lib/tally".into();
     assert_eq!(config.data_dir(path).root(), Path::new("/var/lib/tally"));
+}
+
+#[test]
+fn the_operator_token_is_the_first_line_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tally.toml");
+    let mut config = Config::new("acme", Roles::BRAND);
+    assert!(config.operator_token(&path).unwrap().is_none());
+    config.http.operator_token_file = "token".into();
+    assert!(matches!(
+        config.operator_token(&path),
+        Err(ConfigError::File(_))
+    ));
+    for (text, good) in [
+        ("0123456789abcdef\nmore\n", true),
+        ("0123456789abcde\n", false),
+        ("0123456789 abcdef", false),
+        ("", false),
+    ] {
+        std::fs::write(dir.path().join("token"), text).unwrap();
+        let token = config.operator_token(&path);
+        assert_eq!(token.is_ok_and(|t| t.is_some()), good, "{text:?}");
+    }
 }

@@ -16,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use tally_contracts::codec::Canonical;
 use zeroize::Zeroizing;
 
+use super::lang::Lang;
+use super::moments::rfc3339;
 use super::router::Gateway;
 use super::source::Source;
-use super::view::{rfc3339, words};
+use super::view::Said;
 use super::{Problem, parse_link_url};
 use crate::scans::{
     AnchorRecord, Channel, First, MAX_CLAIM, Place, Product, ScanId, ScanOutcome, ScanRequest,
@@ -134,8 +136,17 @@ fn view(outcome: ScanOutcome) -> ScanView {
     let record = outcome.scan.record;
     let owner = outcome.product.as_ref().map(owner_name).map(str::to_owned);
     let message = |verdict, count, first: Option<&First>| {
-        let said = words(verdict, count, first, owner.as_deref(), false);
-        format!("{}. {}", said.headline, said.text)
+        let said = Said {
+            verdict,
+            count,
+            first,
+            owner: owner.as_deref(),
+            look: false,
+            claim: record.claim,
+            own: None,
+        };
+        let words = said.words(Lang::En);
+        format!("{}. {}", words.headline, words.text)
     };
     let later = outcome.scan.later.map(|l| LaterView {
         verdict: l.verdict.name(),
@@ -192,7 +203,9 @@ pub(super) async fn post_scan(
     }
     let idempotency_key = idempotency_key(&headers)?;
     let scan = parse(&body)?;
-    let _waiting = gateway.enter(source).await?;
+    let _turn = gateway
+        .enter(source, scan.claim.as_ref().map(|_| &scan.code))
+        .await?;
     let outcome = gateway
         .take(
             source,

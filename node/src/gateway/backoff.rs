@@ -1,9 +1,11 @@
-//! Slows down sources that try many codes that were never issued.
+//! Slows down sources that try many codes that were never issued, and sources that try many claim codes on one pack.
 //!
-//! Nothing here looks at which code is asked for: a right code is answered from a slowed source too, only later, and codes on
-//! a shelf cannot be locked by anyone. Every answer to a slowed source takes the same time, whatever it says.
+//! Nothing here looks at whether what is asked is right: a right code is answered from a slowed source too, only later, and codes
+//! on a shelf cannot be locked by anyone, as another source is not slowed. Every answer to a slowed source takes the same time,
+//! whatever it says.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +27,17 @@ pub struct BackoffConfig {
     pub max_waiting: u32,
     /// Sources that are remembered.
     pub max_sources: usize,
+}
+
+impl BackoffConfig {
+    /// For claim codes of one pack from one source: a few slips of the finger cost nothing.
+    #[must_use]
+    pub fn claims() -> Self {
+        Self {
+            free_failures: 5,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for BackoffConfig {
@@ -70,19 +83,24 @@ impl From<IpAddr> for SourceKey {
     }
 }
 
+/// Who is slowed down: a source, or a source at one code.
+pub(super) trait Key: Hash + Eq + Copy {}
+
+impl<K: Hash + Eq + Copy> Key for K {}
+
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(super) struct Backoff<K> {
     config: BackoffConfig,
-    sources: Mutex<HashMap<SourceKey, Source>>,
+    sources: Mutex<HashMap<K, Source>>,
 }
 
 /// Held while a request of a slowed source is worked on.
-pub(super) struct Waiting {
-    backoff: Arc<Backoff>,
-    key: SourceKey,
+pub(super) struct Waiting<K: Key> {
+    backoff: Arc<Backoff<K>>,
+    key: K,
 }
 
-impl Drop for Waiting {
+impl<K: Key> Drop for Waiting<K> {
     fn drop(&mut self) {
         if let Some(source) = self.backoff.lock().get_mut(&self.key) {
             source.waiting = source.waiting.saturating_sub(1);
@@ -90,7 +108,7 @@ impl Drop for Waiting {
     }
 }
 
-impl Backoff {
+impl<K: Key> Backoff<K> {
     pub(super) fn new(config: BackoffConfig) -> Self {
         Self {
             config,
@@ -98,7 +116,7 @@ impl Backoff {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SourceKey, Source>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,7 +135,7 @@ impl Backoff {
     }
 
     /// Lets a request of the source in, at once or after its delay; `Err` says after how many seconds to come back.
-    pub(super) async fn enter(self: &Arc<Self>, key: SourceKey) -> Result<Option<Waiting>, u64> {
+    pub(super) async fn enter(self: &Arc<Self>, key: K) -> Result<Option<Waiting<K>>, u64> {
         let (delay, waiting) = {
             let mut sources = self.lock();
             let Some(source) = sources.get_mut(&key) else {
@@ -141,8 +159,8 @@ impl Backoff {
         Ok(Some(waiting))
     }
 
-    /// Notes that the source asked for a code that was never issued.
-    pub(super) fn failed(&self, key: SourceKey) {
+    /// Notes that the source asked for what was never issued.
+    pub(super) fn failed(&self, key: K) {
         let now = Instant::now();
         let mut sources = self.lock();
         if sources.len() >= self.config.max_sources && !sources.contains_key(&key) {
@@ -220,12 +238,12 @@ mod tests {
 
     #[test]
     fn sources_are_bounded_and_one_subscriber_is_one_source() {
-        let backoff = Backoff::new(BackoffConfig {
+        let backoff = Backoff::<SourceKey>::new(BackoffConfig {
             max_sources: 3,
             ..BackoffConfig::default()
         });
         for i in 0..20 {
-            backoff.failed(IpAddr::from([10, 0, 0, i]).into());
+            backoff.failed(SourceKey::from(IpAddr::from([10, 0, 0, i])));
         }
         assert!(backoff.lock().len() <= 3);
         let v6 = |last: u16| SourceKey::from(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));

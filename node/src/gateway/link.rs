@@ -1,6 +1,6 @@
 //! From a GS1 Digital Link URI to the unit code that was scanned.
 
-use tally_codes::gs1::{DigitalLink, ReadOptions};
+use tally_codes::gs1::{DigitalLink, LinkOptions};
 
 use crate::scans::{ScanError, ScannedCode};
 
@@ -27,7 +27,7 @@ pub enum LinkError {
 /// # Errors
 /// [`LinkError`].
 pub fn parse_link_url(uri: &str) -> Result<ScannedCode, LinkError> {
-    let link = DigitalLink::parse(uri, ReadOptions::default())?;
+    let link = DigitalLink::parse(uri, LinkOptions::default())?;
     let gtin = link.gtin().ok_or(LinkError::NoGtin)?;
     let serial = link.serial().ok_or(LinkError::NoSerial)?;
     Ok(ScannedCode::new(gtin.as_str(), serial)?)
@@ -39,6 +39,33 @@ pub fn parse_link_url(uri: &str) -> Result<ScannedCode, LinkError> {
 /// [`LinkError`].
 pub fn parse_link_path(path: &str) -> Result<ScannedCode, LinkError> {
     parse_link_url(&format!("https://localhost{path}"))
+}
+
+/// Reads the path of a URI as a link of a product or a unit.
+pub(super) fn parse_product_path(path: &str) -> Result<DigitalLink, LinkError> {
+    let link = DigitalLink::parse(&format!("https://localhost{path}"), LinkOptions::default())?;
+    if link.gtin().is_none() {
+        return Err(LinkError::NoGtin);
+    }
+    Ok(link)
+}
+
+/// Percent-codes all but unreserved characters: a serial may hold `%` and `/`.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+/// The path of a code's page behind `base`.
+pub(super) fn code_path(base: &str, code: &ScannedCode) -> String {
+    format!("{base}/01/{}/21/{}", code.gtin(), escape(code.serial()))
 }
 
 #[cfg(test)]

@@ -3,24 +3,32 @@
 //! In scope: routes, pages, problem documents, limits. Out of scope: verdicts and storage (`scans`), TLS (a proxy in front ends it).
 //! Only the scan routes and pages are public; status and metrics can be put behind a token.
 
+mod accept;
 mod api;
 mod backoff;
 mod config;
 mod guard;
+mod lang;
 mod link;
 mod metrics;
+mod moments;
 mod ops;
 mod pages;
+mod phrases;
 mod problem;
+mod render;
+mod resolver;
 mod router;
 mod serve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod token;
+mod typed;
 mod view;
 
 pub use backoff::BackoffConfig;
-pub use config::{GatewayConfig, OperatorToken};
+pub use config::{GatewayConfig, OperatorToken, is_contact};
 pub use link::{LinkError, parse_link_path, parse_link_url};
 pub use metrics::Metrics;
 pub use ops::NodeStatus;

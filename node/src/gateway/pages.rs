@@ -2,173 +2,34 @@
 
 use std::sync::Arc;
 
-use askama::Template;
+use axum::RequestExt;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use axum::response::{Html, IntoResponse, Response};
-use rand_core::{OsRng, RngCore};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
+use tally_codes::ClaimCode;
+use zeroize::Zeroizing;
 
-use super::api::{owner_name, read_body};
+use super::api::owner_name;
+use super::lang::{Choice, Lang, query_with};
+use super::link::{code_path, parse_product_path};
+use super::moments::{place, rfc3339, when};
+use super::render::{
+    ChoicesPage, ClaimField, CodePage, Facts, Form, LandingPage, ProductPage, ResultPage, Visit,
+};
+use super::resolver::{Answer, no_product};
 use super::router::Gateway;
 use super::source::Source;
-use super::view::{Tone, Words, date, rfc3339, words};
-use super::{LinkError, Problem, parse_link_path};
-use crate::scans::{Channel, Product, ScanId, ScanOutcome, ScanRequest, ScannedCode, Verdict};
+use super::typed::parse_typed;
+use super::view::Said;
+use super::{LinkError, Problem};
+use crate::scans::{
+    Channel, ClaimCheck, First, MAX_CLAIM, ScanId, ScanOutcome, ScanRequest, ScannedCode, Verdict,
+};
 
-/// How long the button of a page works; after that the page shows itself anew.
-const TOKEN_LIFE_MS: u64 = 12 * 3600 * 1000;
-
-/// What every page has.
-struct Frame<'a> {
-    base: &'a str,
-    network: &'a str,
-    member: &'a str,
-    test: bool,
-}
-
-#[derive(Template)]
-#[template(path = "code.html")]
-struct CodePage<'a> {
-    frame: Frame<'a>,
-    said: Words,
-    product: Option<ProductLines<'a>>,
-    gtin: &'a str,
-    serial: &'a str,
-    token: Option<String>,
-    button: &'static str,
-}
-
-#[derive(Template)]
-#[template(path = "result.html")]
-struct ResultPage<'a> {
-    frame: Frame<'a>,
-    said: Words,
-    later: Option<Words>,
-    product: Option<ProductLines<'a>>,
-    gtin: &'a str,
-    serial: &'a str,
-    scan_id: String,
-    scanned_at: String,
-    scanned_at_iso: String,
-    link: String,
-    anchor: Option<String>,
-}
-
-#[derive(Template)]
-#[template(path = "landing.html")]
-struct LandingPage<'a> {
-    frame: Frame<'a>,
-    base_url: &'a str,
-}
-
-#[derive(Template)]
-#[template(path = "message.html")]
-struct MessagePage<'a> {
-    frame: Frame<'a>,
-    said: Words,
-}
-
-struct ProductLines<'a> {
-    description: &'a str,
-    brand: &'a str,
-}
-
-impl<'a> From<&'a Product> for ProductLines<'a> {
-    fn from(product: &'a Product) -> Self {
-        Self {
-            description: &product.description,
-            brand: owner_name(product),
-        }
-    }
-}
-
-impl Gateway {
-    fn frame(&self) -> Frame<'_> {
-        Frame {
-            base: self.config.base_path(),
-            network: &self.config.network_name,
-            member: &self.config.member_name,
-            test: self.config.test_network,
-        }
-    }
-
-    fn message(&self, problem: &Problem) -> Response {
-        let tone = if problem.status.is_server_error() || problem.retry_after_s.is_some() {
-            Tone::Wait
-        } else {
-            Tone::Stop
-        };
-        let mut response = render(
-            problem.status,
-            &MessagePage {
-                frame: self.frame(),
-                said: Words {
-                    tone,
-                    headline: problem.title.to_owned(),
-                    text: sentence(&problem.detail),
-                },
-            },
-        );
-        problem.put_retry_after(&mut response);
-        response
-    }
-
-    fn token_mac(&self, random: &str, time: &str, code: &ScannedCode) -> String {
-        hex::encode(self.service.log().pseudonym(&[
-            b"page",
-            random.as_bytes(),
-            time.as_bytes(),
-            &code.hash().0,
-        ]))
-    }
-
-    /// Names one press of one page's button, so that pressing it twice or reloading counts once.
-    fn token(&self, code: &ScannedCode) -> String {
-        let mut random = [0; 16];
-        OsRng.fill_bytes(&mut random);
-        let random = hex::encode(random);
-        let time = format!("{:016x}", self.service.now_ms());
-        let mac = self.token_mac(&random, &time, code);
-        format!("{random}.{time}.{mac}")
-    }
-
-    fn is_valid_token(&self, token: &str, code: &ScannedCode) -> bool {
-        let mut parts = token.split('.');
-        let (Some(random), Some(time), Some(mac), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return false;
-        };
-        let expected = self.token_mac(random, time, code);
-        let age = u64::from_str_radix(time, 16)
-            .map(|made| self.service.now_ms().saturating_sub(made))
-            .unwrap_or(u64::MAX);
-        bool::from(expected.as_bytes().ct_eq(mac.as_bytes())) && age < TOKEN_LIFE_MS
-    }
-}
-
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let head: String = chars
-        .next()
-        .into_iter()
-        .flat_map(char::to_uppercase)
-        .collect();
-    format!("{head}{}.", chars.as_str())
-}
-
-fn render(status: StatusCode, page: &impl Template) -> Response {
-    match page.render() {
-        Ok(html) => (status, Html(html)).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "a page was not rendered");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
+/// The sign of the pages, for tabs and bookmarks: a tally stick with its notches.
+const MARK: &str = include_str!("../../templates/mark.svg");
 
 fn see_other(location: &str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
@@ -179,117 +40,179 @@ fn see_other(location: &str) -> Response {
 }
 
 /// `GET /`.
-pub(super) async fn landing(State(gateway): State<Arc<Gateway>>) -> Response {
-    render(
+pub(super) async fn landing(
+    State(gateway): State<Arc<Gateway>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let visit = Visit::new(&uri, &headers);
+    gateway.render(
         StatusCode::OK,
+        &visit,
         &LandingPage {
-            frame: gateway.frame(),
+            frame: gateway.frame(&visit),
             base_url: &gateway.config.base_url,
         },
     )
 }
 
-/// `GET /assets/style.css`.
-pub(super) async fn style() -> Response {
+/// `GET /assets/mark.svg`.
+pub(super) async fn mark() -> Response {
     let headers = [
-        (CONTENT_TYPE, "text/css; charset=utf-8"),
-        (CACHE_CONTROL, "public, max-age=3600"),
+        (CONTENT_TYPE, "image/svg+xml"),
+        (CACHE_CONTROL, "public, max-age=604800"),
     ];
-    (headers, include_str!("../../templates/style.css")).into_response()
+    (headers, MARK).into_response()
+}
+
+/// `GET /.well-known/gs1resolver`.
+pub(super) async fn resolver(State(gateway): State<Arc<Gateway>>) -> Response {
+    gateway.describe_resolver()
 }
 
 /// A code as someone typed it.
 #[derive(Deserialize)]
 struct Typed {
     #[serde(default)]
-    gtin: String,
-    #[serde(default)]
-    serial: String,
+    code: String,
 }
 
-/// `GET /check?gtin=..&serial=..`: from the form of the landing page to the page of the code.
-pub(super) async fn check(State(gateway): State<Arc<Gateway>>, uri: Uri) -> Response {
+/// `GET /check?code=..`: from the form of the landing page to the page of the code.
+pub(super) async fn check(
+    State(gateway): State<Arc<Gateway>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let Ok(Query(typed)) = Query::<Typed>::try_from_uri(&uri) else {
-        return gateway.message(&Problem::input("expected gtin and serial"));
+        return Err(Problem::input("expected code"));
     };
-    let plain = |text: &str| -> String {
-        text.chars()
-            .filter(|c| !c.is_whitespace() && *c != '-')
-            .collect()
-    };
-    match ScannedCode::new(&plain(&typed.gtin), &plain(&typed.serial)) {
-        Ok(code) => see_other(&code_path(&gateway, &code)),
-        Err(error) => gateway.message(&error.into()),
-    }
+    let code = parse_typed(&typed.code)?;
+    let choice = Choice::of(&uri, &headers);
+    let path = code_path(gateway.config.base_path(), &code);
+    Ok(see_other(&format!("{path}{}", choice.query())))
 }
 
-/// The path of a code's page. A serial may hold `%` and `/`.
-fn code_path(gateway: &Gateway, code: &ScannedCode) -> String {
-    let mut serial = String::new();
-    for b in code.serial().bytes() {
-        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-            serial.push(char::from(b));
-        } else {
-            serial.push_str(&format!("%{b:02X}"));
-        }
-    }
-    format!(
-        "{}/01/{}/21/{serial}",
-        gateway.config.base_path(),
-        code.gtin()
-    )
-}
-
-/// `GET /01/{gtin}/21/{serial}`: what is known now. Counts nothing, whoever or whatever fetches it.
+/// `GET /01/{gtin}/21/{serial}` and `GET /01/{gtin}`: what is known now, or where the links lead. Counts nothing, whoever or whatever
+/// fetches it.
 pub(super) async fn look(
     State(gateway): State<Arc<Gateway>>,
     uri: Uri,
     headers: HeaderMap,
     request: Request,
-) -> Response {
-    let source = Source::of(&gateway.config, &headers, request.extensions());
-    match look_at(&gateway, source, uri.path()).await {
-        Ok(response) => response,
-        Err(problem) => gateway.message(&problem),
+) -> Result<Response, Problem> {
+    let link = parse_product_path(uri.path()).map_err(code_problem)?;
+    let visit = Visit::new(&uri, &headers);
+    let gtin = link.gtin().ok_or(LinkError::NoGtin)?;
+    let product = gtin
+        .as_str()
+        .parse()
+        .ok()
+        .and_then(|gtin| gateway.service.product(&gtin));
+    let mut response = match gateway.resolve(&link, product.as_ref(), &uri, &headers)? {
+        Answer::Response(response) => return Ok(response),
+        Answer::Choices(targets) => gateway.render(
+            StatusCode::MULTIPLE_CHOICES,
+            &visit,
+            &ChoicesPage {
+                frame: gateway.frame(&visit),
+                targets: &targets,
+            },
+        ),
+        Answer::Page => match link.serial() {
+            Some(serial) => {
+                let code = ScannedCode::new(gtin.as_str(), serial)?;
+                let source = Source::of(&gateway.config, &headers, request.extensions());
+                code_page(&gateway, &visit, source, &code, None).await?
+            }
+            None => {
+                let product = product.as_ref().ok_or_else(no_product)?;
+                gateway.render(
+                    StatusCode::OK,
+                    &visit,
+                    &ProductPage {
+                        frame: gateway.frame(&visit),
+                        product: product.into(),
+                        gtin: gtin.as_str(),
+                    },
+                )
+            }
+        },
+    };
+    gateway.point_to_linkset(&link, &mut response);
+    Ok(response)
+}
+
+fn facts(lang: Lang, count: u64, first: Option<&First>) -> Facts {
+    Facts {
+        first: first.map(|f| {
+            let at = when(lang, f.time_ms);
+            match &f.place {
+                Some(p) => format!("{at} · {}", place(lang, p)),
+                None => at,
+            }
+        }),
+        checks: (count > 0).then_some(count),
     }
 }
 
-async fn look_at(gateway: &Gateway, source: Source, path: &str) -> Result<Response, Problem> {
-    let code = parse_link_path(path).map_err(code_problem)?;
-    let _waiting = gateway.enter(source).await?;
-    let known = gateway.service.look(&code).await?;
-    gateway.note(source, known.verdict);
+/// The page of a code; with `mistyped`, that claim code is shown again to be mended.
+async fn code_page(
+    gateway: &Gateway,
+    visit: &Visit,
+    source: Source,
+    code: &ScannedCode,
+    mistyped: Option<&str>,
+) -> Result<Response, Problem> {
+    let _turn = gateway.enter(source, None).await?;
+    let known = gateway.service.look(code).await?;
+    gateway.note(source, &code.hash(), known.verdict, ClaimCheck::Absent);
     let can_scan = gateway.read_only().is_none();
-    let owner = known.product.as_ref().map(owner_name);
-    Ok(render(
-        StatusCode::OK,
+    let lang = visit.choice.lang;
+    let t = lang.phrases();
+    let said = Said {
+        verdict: known.verdict,
+        count: known.count,
+        first: known.first.as_ref(),
+        owner: known.product.as_ref().map(owner_name),
+        look: true,
+        claim: ClaimCheck::Absent,
+        own: None,
+    };
+    let status = if mistyped.is_some() {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::OK
+    };
+    Ok(gateway.render(
+        status,
+        visit,
         &CodePage {
-            frame: gateway.frame(),
-            said: words(
-                known.verdict,
-                known.count,
-                known.first.as_ref(),
-                owner,
-                true,
-            ),
+            frame: gateway.frame(visit),
+            said: said.words(lang),
             product: known.product.as_ref().map(Into::into),
+            facts: facts(lang, known.count, known.first.as_ref()),
             gtin: code.gtin().as_str(),
             serial: code.serial(),
-            token: can_scan.then(|| gateway.token(&code)),
-            button: if known.verdict == Verdict::Unknown {
-                "Report this code"
-            } else {
-                "Check this product now"
-            },
+            form: can_scan.then(|| Form {
+                action: query_with(&visit.uri, visit.choice.chosen.then_some(lang)),
+                token: gateway.token(code),
+                button: if known.verdict == Verdict::Unknown {
+                    t.report_code
+                } else {
+                    t.check_now
+                },
+                claim: (known.verdict != Verdict::Unknown).then(|| ClaimField {
+                    typed: mistyped.unwrap_or_default().to_owned(),
+                    mistyped: mistyped.is_some(),
+                }),
+                after: None,
+            }),
         },
     ))
 }
 
 fn code_problem(error: LinkError) -> Problem {
     let mut problem = Problem::from(error);
-    if problem.kind == "code" {
-        problem.status = StatusCode::NOT_FOUND;
-    }
     problem.title = "This code cannot be read";
     problem
 }
@@ -297,6 +220,11 @@ fn code_problem(error: LinkError) -> Problem {
 #[derive(Deserialize)]
 struct ScanForm {
     token: String,
+    #[serde(default)]
+    claim: String,
+    /// The scan that the claim code is added to.
+    #[serde(default)]
+    after: String,
 }
 
 /// `POST /01/{gtin}/21/{serial}`: the button. Takes the scan and goes to its page, which may be reloaded at will.
@@ -305,101 +233,155 @@ pub(super) async fn scan(
     uri: Uri,
     headers: HeaderMap,
     request: Request,
-) -> Response {
-    let source = Source::of(&gateway.config, &headers, request.extensions());
-    match scan_code(&gateway, source, uri.path(), &headers, request).await {
-        Ok(response) => response,
-        Err(problem) => gateway.message(&problem),
-    }
-}
-
-async fn scan_code(
-    gateway: &Gateway,
-    source: Source,
-    path: &str,
-    headers: &HeaderMap,
-    request: Request,
 ) -> Result<Response, Problem> {
-    let code = parse_link_path(path).map_err(code_problem)?;
-    let body = read_body(request).await?;
-    let form = parse_form(&body)?;
-    if !gateway.is_valid_token(&form.token, &code) {
+    let source = Source::of(&gateway.config, &headers, request.extensions());
+    let code = super::parse_link_path(uri.path()).map_err(code_problem)?;
+    let visit = Visit::new(&uri, &headers);
+    let axum::Form(form) =
+        request
+            .extract::<axum::Form<ScanForm>, _>()
+            .await
+            .map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+                _ => Problem::input("expected a form with a token"),
+            })?;
+    let claim = Zeroizing::new(form.claim);
+    let base = gateway.config.base_path();
+    let query = visit.choice.query();
+    let is_foreign = headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "same-origin" && site != "none");
+    if is_foreign || !gateway.is_valid_token(&form.token, &code) {
         // Too old, or not from a page of ours: show the page, do not count.
-        return Ok(see_other(&code_path(gateway, &code)));
+        return Ok(see_other(&format!("{}{query}", code_path(base, &code))));
     }
-    let _waiting = gateway.enter(source).await?;
+    let after = form.after.parse::<ScanId>().ok();
+    let claim = Some(claim.trim()).filter(|c| !c.is_empty());
+    if claim.is_none()
+        && let Some(after) = after
+    {
+        return Ok(see_other(&format!("{base}/s/{after}{query}")));
+    }
+    if let Some(typed) = claim
+        && (typed.len() > MAX_CLAIM || ClaimCode::parse(typed).is_err())
+    {
+        return code_page(&gateway, &visit, source, &code, Some(typed)).await;
+    }
+    let _turn = gateway.enter(source, claim.map(|_| &code)).await?;
+    // Another claim code with the same page is another scan; the same one again is not.
+    let of_claim = claim.map_or(String::new(), |claim| {
+        hex::encode(
+            gateway
+                .service
+                .log()
+                .pseudonym(&[b"claim", claim.as_bytes()]),
+        )
+    });
     let outcome = gateway
         .take(
             source,
             ScanRequest {
                 code,
-                claim: None,
+                claim: claim.map(|claim| Zeroizing::new(claim.to_owned())),
                 place: None,
                 channel: Channel::Page,
-                source: source.pseudonym(gateway.service.log(), headers),
-                idempotency_key: Some(format!("page:{}", form.token)),
+                source: source.pseudonym(gateway.service.log(), &headers),
+                idempotency_key: Some(format!("page:{}:{of_claim}", form.token)),
             },
         )
         .await?;
-    let to = format!(
-        "{}/s/{}",
-        gateway.config.base_path(),
-        outcome.scan.record.id
-    );
+    let mut to = format!("{base}/s/{}{query}", outcome.scan.record.id);
+    if let Some(after) = after {
+        to.push_str(if query.is_empty() { "?" } else { "&" });
+        to.push_str(&format!("after={after}"));
+    }
     Ok(see_other(&to))
 }
 
-fn parse_form(body: &[u8]) -> Result<ScanForm, Problem> {
-    let uri = std::str::from_utf8(body)
-        .ok()
-        .and_then(|text| format!("/?{text}").parse::<Uri>().ok())
-        .ok_or_else(|| Problem::input("expected a form"))?;
-    Query::<ScanForm>::try_from_uri(&uri)
-        .map(|q| q.0)
-        .map_err(|_| Problem::input("expected a form with a token"))
+#[derive(Deserialize)]
+struct ResultQuery {
+    #[serde(default)]
+    after: String,
 }
 
 /// `GET /s/{id}`: one scan and what was said.
 pub(super) async fn result(
     State(gateway): State<Arc<Gateway>>,
     Path(id): Path<String>,
-) -> Response {
-    let found = match id.parse::<ScanId>() {
-        Ok(id) => gateway.service.get(id).await.map_err(Problem::from),
-        Err(error) => Err(Problem::not_found(error.to_string())),
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = id
+        .parse::<ScanId>()
+        .map_err(|error| Problem::not_found(error.to_string()))?;
+    let outcome = gateway.service.get(id).await?;
+    let after = Query::<ResultQuery>::try_from_uri(&uri)
+        .ok()
+        .and_then(|q| q.0.after.parse::<ScanId>().ok());
+    let own = match after {
+        Some(after) if after != id => gateway.service.get(after).await.ok(),
+        _ => None,
     };
-    match found {
-        Ok(outcome) => show(&gateway, &outcome),
-        Err(problem) => gateway.message(&problem),
-    }
+    // Only the scan just before this one, of the same code by the same visitor, is the visitor's own first look.
+    let record = &outcome.scan.record;
+    let own = own.map(|o| o.scan.record).filter(|o| {
+        o.code == record.code
+            && o.source == record.source
+            && o.verdict.is_genuine()
+            && o.count + 1 == record.count
+    });
+    let visit = Visit::new(&uri, &headers);
+    Ok(show(&gateway, &visit, &outcome, own.map(|o| o.verdict)))
 }
 
-fn show(gateway: &Gateway, outcome: &ScanOutcome) -> Response {
+fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Verdict>) -> Response {
     let record = &outcome.scan.record;
+    let lang = visit.choice.lang;
+    let t = lang.phrases();
     let owner = outcome.product.as_ref().map(owner_name);
-    render(
+    let later = outcome.scan.later.as_ref();
+    let (verdict, count, first) = later
+        .map_or((record.verdict, record.count, record.first.as_ref()), |l| {
+            (l.verdict, l.count, l.first.as_ref())
+        });
+    let said = Said {
+        verdict,
+        count,
+        first,
+        owner,
+        look: false,
+        claim: record.claim,
+        own,
+    };
+    let base = gateway.config.base_path();
+    let link = code_path(base, &record.code);
+    let can_claim =
+        verdict.is_genuine() && record.claim != ClaimCheck::Right && gateway.read_only().is_none();
+    gateway.render(
         StatusCode::OK,
+        visit,
         &ResultPage {
-            frame: gateway.frame(),
-            said: words(
-                record.verdict,
-                record.count,
-                record.first.as_ref(),
-                owner,
-                false,
-            ),
-            later: outcome
-                .scan
-                .later
-                .as_ref()
-                .map(|l| words(l.verdict, l.count, l.first.as_ref(), owner, false)),
+            frame: gateway.frame(visit),
+            said: said.words(lang),
+            answered_later: later.is_some(),
             product: outcome.product.as_ref().map(Into::into),
+            facts: facts(lang, count, first),
             gtin: record.code.gtin().as_str(),
             serial: record.code.serial(),
+            form: can_claim.then(|| Form {
+                action: format!("{link}{}", visit.choice.query()),
+                token: gateway.token(&record.code),
+                button: t.claim_check,
+                claim: Some(ClaimField {
+                    typed: String::new(),
+                    mistyped: false,
+                }),
+                after: Some(record.id.to_string()),
+            }),
             scan_id: record.id.to_string(),
-            scanned_at: date(record.time_ms),
+            scanned_at: when(lang, record.time_ms),
             scanned_at_iso: rfc3339(record.time_ms),
-            link: code_path(gateway, &record.code),
+            link: format!("{link}{}", visit.choice.query()),
             anchor: outcome.anchor.map(|a| a.record.to_string()),
         },
     )

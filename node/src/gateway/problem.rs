@@ -129,6 +129,8 @@ impl IntoResponse for Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         self.put_retry_after(&mut response);
+        // For the guard, which makes a page of it if a person asked.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -11,11 +11,13 @@ use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
-use super::backoff::{Backoff, Waiting};
+use super::backoff::{Backoff, SourceKey, Waiting};
 use super::guard::{guard, operators_only};
 use super::source::Source;
 use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, ops, pages};
-use crate::scans::{ScanError, ScanOutcome, ScanRequest, ScanService, Verdict};
+use crate::scans::{
+    ClaimCheck, CodeHash, ScanError, ScanOutcome, ScanRequest, ScanService, ScannedCode, Verdict,
+};
 
 /// The gateway of one node.
 pub struct Gateway {
@@ -23,7 +25,8 @@ pub struct Gateway {
     pub(super) service: Arc<ScanService>,
     pub(super) status: Arc<dyn NodeStatus>,
     pub(super) metrics: Metrics,
-    pub(super) backoff: Arc<Backoff>,
+    pub(super) backoff: Arc<Backoff<SourceKey>>,
+    pub(super) claim_backoff: Arc<Backoff<(SourceKey, CodeHash)>>,
     pub(super) permits: Semaphore,
 }
 
@@ -38,6 +41,7 @@ impl Gateway {
     ) -> Arc<Self> {
         Arc::new(Self {
             backoff: Arc::new(Backoff::new(config.backoff)),
+            claim_backoff: Arc::new(Backoff::new(config.claim_backoff)),
             permits: Semaphore::new(config.max_requests.max(1)),
             metrics: Metrics::new(registry),
             config,
@@ -58,7 +62,8 @@ impl Gateway {
             .route("/check", get(pages::check))
             .route("/01/{*rest}", get(pages::look).post(pages::scan))
             .route("/s/{id}", get(pages::result))
-            .route("/assets/style.css", get(pages::style))
+            .route("/assets/mark.svg", get(pages::mark))
+            .route("/.well-known/gs1resolver", get(pages::resolver))
             .route("/v1/scans", post(api::post_scan))
             .route("/v1/scans/{id}", get(api::get_scan))
             .route("/v1/scans/{id}/proof", get(api::get_proof))
@@ -87,18 +92,44 @@ impl Gateway {
             .or_else(|| self.service.log().read_only())
     }
 
-    /// Lets a source in that may have to wait.
-    pub(super) async fn enter(&self, source: Source) -> Result<Option<Waiting>, Problem> {
-        self.backoff.enter(source.key()).await.map_err(|seconds| {
+    /// Lets a source in that may have to wait; with a claim code, also for its tries at this pack.
+    pub(super) async fn enter(
+        &self,
+        source: Source,
+        claim_of: Option<&ScannedCode>,
+    ) -> Result<Entered, Problem> {
+        let refused = |seconds| {
             self.metrics.count_refused();
             Problem::slow_down(seconds)
+        };
+        let source_turn = self.backoff.enter(source.key()).await.map_err(refused)?;
+        let claim_turn = match claim_of {
+            Some(code) => {
+                let key = (source.key(), code.hash());
+                self.claim_backoff.enter(key).await.map_err(refused)?
+            }
+            None => None,
+        };
+        Ok(Entered {
+            _source: source_turn,
+            _claim: claim_turn,
         })
     }
 
     /// Notes what a source asked for.
-    pub(super) fn note(&self, source: Source, verdict: Verdict) {
+    pub(super) fn note(
+        &self,
+        source: Source,
+        code: &CodeHash,
+        verdict: Verdict,
+        claim: ClaimCheck,
+    ) {
         if verdict == Verdict::Unknown {
             self.backoff.failed(source.key());
+        }
+        if claim == ClaimCheck::Wrong {
+            self.backoff.failed(source.key());
+            self.claim_backoff.failed((source.key(), *code));
         }
     }
 
@@ -117,16 +148,29 @@ impl Gateway {
             self.metrics
                 .count_scan(outcome.scan.record.verdict, channel);
         }
-        self.note(source, outcome.scan.record.verdict);
+        let record = &outcome.scan.record;
+        if !outcome.repeated {
+            self.note(source, &record.code_hash(), record.verdict, record.claim);
+        }
         Ok(outcome)
     }
+}
+
+/// Held while a request that may have had to wait is worked on.
+pub(super) struct Entered {
+    _source: Option<Waiting<SourceKey>>,
+    _claim: Option<Waiting<(SourceKey, CodeHash)>>,
 }
 
 async fn fallback() -> Response {
     Problem::not_found("nothing is served under this path").into_response()
 }
 
+/// `OPTIONS` is answered with what is allowed, which the router adds; everything else is refused with the same.
 async fn method_not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method",

@@ -15,7 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::scans::testkit::{BRAND, GTIN, GTIN_OF_NOBODY, TestNode, node, pair, signing_key};
+use crate::scans::testkit::{
+    BRAND, GTIN, GTIN_OF_NOBODY, RIGHT_CLAIM, TestNode, WRONG_CLAIM, node, pair, signing_key,
+};
 use crate::scans::{Signer, verify_receipt};
 
 #[derive(Default)]
@@ -149,10 +151,23 @@ impl Site {
             .await
     }
 
+    /// As a browser asks.
+    async fn person(&self, path: &str) -> Answer {
+        self.send("GET", path, "Accept: text/html,*/*;q=0.8\r\n", "")
+            .await
+    }
+
     async fn press(&self, path: &str, token: &str) -> Answer {
         let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
         self.send("POST", path, headers, &format!("token={token}"))
             .await
+    }
+
+    async fn claim(&self, path: &str, token: &str, claim: &str, after: &str) -> Answer {
+        let headers =
+            "Content-Type: application/x-www-form-urlencoded\r\nSec-Fetch-Site: same-origin\r\n";
+        let form = format!("token={token}&claim={claim}&after={after}");
+        self.send("POST", path, headers, &form).await
     }
 }
 
@@ -211,7 +226,10 @@ async fn the_api_gives_every_verdict_with_a_receipt() {
     assert_eq!(of_nobody.verdict(), said("unknown", 0));
     assert_eq!(of_nobody.json()["product"], Value::Null);
     let claim = site
-        .post(&json!({"gtin": GTIN, "serial": "G1", "claim": "RIGHT"}), "")
+        .post(
+            &json!({"gtin": GTIN, "serial": "G1", "claim": RIGHT_CLAIM}),
+            "",
+        )
         .await;
     assert_eq!(claim.json()["claim"], "right");
     // Every answer has the same keys.
@@ -262,7 +280,8 @@ async fn looking_never_consumes_first_and_the_button_counts_once() {
     for _ in 0..2 {
         let result = site.get(&to).await;
         assert!(
-            result.body.contains("you are the first to check it"),
+            result.body.contains("you are the first to check it")
+                && result.body.contains("name=\"claim\""),
             "{}",
             result.body
         );
@@ -285,7 +304,11 @@ async fn looking_never_consumes_first_and_the_button_counts_once() {
     }
     assert_eq!(site.node.service.log().size(), 1);
     let page = site.get(&path).await;
-    assert!(page.body.contains("It was checked once before"));
+    assert!(
+        page.body.contains("It was checked once before"),
+        "{}",
+        page.body
+    );
     let second = site.press(&path, &token(&page)).await;
     let result = site.get(second.header("location").expect("location")).await;
     assert!(result.body.contains("Genuine code, checked before"));
@@ -306,22 +329,370 @@ async fn pages_read_links_as_gs1_says_and_escape_what_they_show() {
     }
     for (path, status, reason) in [
         ("/01/09521234543214/21/G1".to_owned(), 400, "check digit"),
-        (format!("/01/{GTIN}"), 404, "/21/"),
-        (format!("/01/{GTIN}/21/G1/10/B"), 404, "link"),
-        (format!("/01/{GTIN}/21/G1/"), 404, "link"),
-        (format!("/01/{GTIN}/21/{}", "A".repeat(21)), 404, "(21)"),
+        (format!("/01/{GTIN_OF_NOBODY}"), 404, "not registered"),
+        (format!("/01/{GTIN}/21/G1/10/B"), 400, "link"),
+        (format!("/01/{GTIN}/21/G1/"), 400, "slash"),
+        (format!("/01/{GTIN}/21/{}", "A".repeat(21)), 400, "(21)"),
+        ("/s/".to_owned(), 404, "does not exist"),
+        (format!("/s/{}", "0".repeat(32)), 404, "does not exist"),
+        ("/s/x".to_owned(), 404, "does not exist"),
+        ("/check?code=hello".to_owned(), 400, "14 digits"),
+        ("/check".to_owned(), 400, "14 digits"),
     ] {
-        let page = site.get(&path).await;
+        let page = site.person(&path).await;
         assert_eq!(page.status, status, "{path}");
+        assert_eq!(
+            page.header("content-type"),
+            Some("text/html; charset=utf-8"),
+            "{path}"
+        );
         assert!(page.body.contains(reason), "{path}: {}", page.body);
+        // A program is told the same in JSON.
+        let document = site
+            .send("GET", &path, "Accept: application/json\r\n", "")
+            .await;
+        assert_eq!(document.status, status, "{path}");
+        assert_eq!(
+            document.header("content-type"),
+            Some("application/problem+json"),
+            "{path}"
+        );
+        assert_eq!(document.json()["status"], status);
     }
-    let typed = site.get("/check?gtin=09521234543213&serial=g1-%2F+").await;
-    assert_eq!(
-        (typed.status, typed.header("location")),
-        (303, Some("/01/09521234543213/21/g1%2F"))
-    );
-    assert_eq!(site.get("/check?gtin=1&serial=1").await.status, 400);
+    let product = site.person(&format!("/01/{GTIN}")).await;
+    assert_eq!(product.status, 200);
+    assert!(product.body.contains("Tea, 100 g &#60;green&#62;") && !product.body.contains("<form"));
+    for (typed, to) in [
+        ("09521234543213+g1-%2F+", "/01/09521234543213/21/g1-%2F"),
+        (
+            "%2801%2909521234543213%2821%29G1",
+            "/01/09521234543213/21/G1",
+        ),
+        (
+            "https%3A%2F%2Fid.example.cn%2F01%2F09521234543213%2F21%2FG1&lang=zh",
+            "/01/09521234543213/21/G1?lang=zh",
+        ),
+    ] {
+        let answer = site.get(&format!("/check?code={typed}")).await;
+        assert_eq!((answer.status, answer.header("location")), (303, Some(to)));
+    }
     assert_eq!(site.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn links_are_resolved_as_gs1_says() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    let unit = format!("/01/{GTIN}/21/G1");
+    let root = "http://id.example.cn";
+    let page = site.person(&unit).await;
+    let linkset =
+        format!("<{root}{unit}?linkType=all>; rel=\"linkset\"; type=\"application/linkset+json\"");
+    assert_eq!(page.header("link"), Some(linkset.as_str()));
+    let ask = async |path: &str, accept: &str, language: &str| {
+        let headers = format!("Accept: {accept}\r\nAccept-Language: {language}\r\n");
+        site.send("GET", path, &headers, "").await
+    };
+    for (path, accept) in [
+        (format!("{unit}?linkType=all"), "*/*"),
+        (format!("{unit}?linkType=linkset"), "text/html"),
+        (unit.clone(), "application/linkset+json"),
+        (unit.clone(), "application/json, text/html;q=0.5"),
+    ] {
+        let answer = ask(&path, accept, "en").await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/linkset+json")
+        );
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(
+            answer.header("cross-origin-resource-policy"),
+            Some("cross-origin")
+        );
+        let set = &answer.json()["linkset"][0];
+        assert_eq!(set["anchor"], format!("{root}{unit}"));
+        for kind in ["defaultLink", "verificationService", "recallStatus"] {
+            let targets = set[format!("https://gs1.org/voc/{kind}")]
+                .as_array()
+                .expect("links");
+            assert_eq!(
+                (targets.len(), &targets[0]["href"]),
+                (1, &json!(format!("{root}{unit}")))
+            );
+        }
+        let pip = &set["https://gs1.org/voc/pip"];
+        assert_eq!(pip[1]["href"], format!("{root}/01/{GTIN}?lang=zh"));
+        assert_eq!(pip[1]["hreflang"], json!(["zh"]));
+    }
+    // One link, or the one of the visitor's language: go there, and take the rest of the query along.
+    for (query, language, to) in [
+        (
+            "linkType=gs1:verificationService&17=270101",
+            "fr",
+            format!("{root}{unit}?17=270101"),
+        ),
+        ("linkType=gs1:defaultLink", "fr", format!("{root}{unit}")),
+        (
+            "linkType=gs1:pip",
+            "zh-CN,en;q=0.4",
+            format!("{root}/01/{GTIN}?lang=zh"),
+        ),
+        (
+            "linkType=https%3A%2F%2Fgs1.org%2Fvoc%2Fpip",
+            "en",
+            format!("{root}/01/{GTIN}?lang=en"),
+        ),
+        (
+            "linkType=gs1:pip&lang=zh",
+            "en",
+            format!("{root}/01/{GTIN}?lang=zh"),
+        ),
+    ] {
+        let answer = ask(&format!("{unit}?{query}"), "*/*", language).await;
+        assert_eq!(
+            (answer.status, answer.header("location")),
+            (307, Some(to.as_str())),
+            "{query}"
+        );
+        let head = site
+            .send(
+                "HEAD",
+                &format!("{unit}?{query}"),
+                &format!("Accept-Language: {language}\r\n"),
+                "",
+            )
+            .await;
+        assert_eq!(
+            (head.status, head.header("location")),
+            (307, Some(to.as_str()))
+        );
+    }
+    // Several that are as good as each other: a list, for a person a page of it.
+    let both = ask(&format!("{unit}?linkType=gs1:pip"), "*/*", "fr").await;
+    assert_eq!(
+        (both.status, both.header("content-type")),
+        (300, Some("application/linkset+json"))
+    );
+    assert_eq!(
+        both.json()["linkset"][0]["https://gs1.org/voc/pip"]
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+    let both = ask(&format!("{unit}?linkType=gs1:pip"), "text/html", "fr").await;
+    assert_eq!(both.status, 300);
+    assert!(
+        both.body.contains(&format!("{root}/01/{GTIN}?lang=zh")),
+        "{}",
+        both.body
+    );
+    // None: 404, in the form that was asked for.
+    for kind in [
+        "gs1:traceability",
+        "gs1:promotion",
+        "nonsense",
+        "%3Cscript%3E",
+    ] {
+        let none = ask(&format!("{unit}?linkType={kind}"), "application/json", "en").await;
+        assert_eq!(
+            (none.status, none.json()["type"].as_str()),
+            (404, Some("urn:tally:problem:link-type")),
+            "{kind}"
+        );
+        assert_eq!(
+            ask(&format!("{unit}?linkType={kind}"), "text/html", "en")
+                .await
+                .status,
+            404
+        );
+    }
+    let nobody = ask(&format!("/01/{GTIN_OF_NOBODY}?linkType=all"), "*/*", "en").await;
+    assert_eq!(nobody.status, 404);
+    let product = ask(&format!("/01/{GTIN}/10/LOT?linkType=all"), "*/*", "en")
+        .await
+        .json();
+    assert_eq!(product["linkset"][0]["anchor"], format!("{root}/01/{GTIN}"));
+    assert_eq!(
+        product["linkset"][0].get("https://gs1.org/voc/verificationService"),
+        None
+    );
+    let described = site.get("/.well-known/gs1resolver").await;
+    assert_eq!(described.header("content-type"), Some("application/json"));
+    assert_eq!(described.json()["resolverRoot"], root);
+    assert_eq!(described.json()["supportedPrimaryKeys"], json!(["01"]));
+    // Nothing of this was a scan.
+    assert_eq!(site.node.service.log().size(), 0);
+}
+
+#[tokio::test]
+async fn pages_speak_the_visitors_language_and_keep_the_choice() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    let path = format!("/01/{GTIN}/21/G1");
+    let chinese = site
+        .send(
+            "GET",
+            &path,
+            "Accept-Language: zh-CN,zh;q=0.9,en;q=0.8\r\n",
+            "",
+        )
+        .await;
+    assert_eq!(chinese.header("content-language"), Some("zh-Hans"));
+    assert!(
+        chinese.body.contains("<html lang=\"zh-Hans\">") && chinese.body.contains("尚未被查验")
+    );
+    assert!(chinese.body.contains("href=\"?lang=en\""));
+    let switched = site.get(&format!("{path}?17=270101&lang=zh")).await;
+    assert!(
+        switched.body.contains("action=\"?17=270101&#38;lang=zh\""),
+        "{}",
+        switched.body
+    );
+    let pressed = site
+        .press(&format!("{path}?lang=zh"), &token(&switched))
+        .await;
+    let to = pressed.header("location").expect("location").to_owned();
+    assert!(to.ends_with("?lang=zh"), "{to}");
+    let result = site.get(&to).await;
+    assert!(result.body.contains("您是第一位查验者"));
+    assert!(result.body.contains(&format!("action=\"{path}?lang=zh\"")));
+    for bad in ["/nothing?lang=zh", "/s/x?lang=zh", "/01/1?lang=zh"] {
+        let page = site.person(bad).await;
+        assert!(page.body.contains("<html lang=\"zh-Hans\">"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_code_is_checked_with_its_pack_and_a_slip_costs_nothing() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    let path = format!("/01/{GTIN}/21/G1");
+    let page = site.get(&path).await;
+    // A typing error counts nothing, is shown again to be mended, and is escaped.
+    for typed in [
+        "0000-0000-0000",
+        "0000-0000-00001",
+        "%22%3E%3Cscript%3E",
+        &"0".repeat(40),
+    ] {
+        let answer = site.claim(&path, &token(&page), typed, "").await;
+        assert_eq!(answer.status, 422, "{typed}");
+        assert!(
+            answer.body.contains("typing error") && answer.body.contains("aria-invalid=\"true\"")
+        );
+        assert!(!answer.body.contains("<script"));
+    }
+    assert_eq!(site.node.service.log().size(), 0);
+    let pressed = site.press(&path, &token(&page)).await;
+    let first = pressed.header("location").expect("location").to_owned();
+    let id = first.trim_start_matches("/s/").to_owned();
+    let result = site.get(&first).await;
+    // No claim code typed: nothing is counted, the result is shown again.
+    let empty = site.claim(&path, &token(&result), "", &id).await;
+    assert_eq!(empty.header("location"), Some(first.as_str()));
+    assert_eq!(site.node.service.log().size(), 1);
+    let wrong = site.claim(&path, &token(&result), WRONG_CLAIM, &id).await;
+    let to = wrong.header("location").expect("location").to_owned();
+    let page = site.get(&to).await;
+    assert!(
+        page.body.contains("belongs to another pack"),
+        "{}",
+        page.body
+    );
+    assert!(page.body.contains("name=\"claim\""));
+    // The right one is answered, knows the visitor's own check from those of others, and is idempotent.
+    let wrong_id = to
+        .trim_start_matches("/s/")
+        .split('?')
+        .next()
+        .expect("id")
+        .to_owned();
+    for _ in 0..2 {
+        let right = site
+            .claim(&path, &token(&page), RIGHT_CLAIM, &wrong_id)
+            .await;
+        let page = site.get(right.header("location").expect("location")).await;
+        assert!(
+            page.body.contains("both codes belong together"),
+            "{}",
+            page.body
+        );
+        assert!(page.body.contains("checked once before"), "{}", page.body);
+        assert!(!page.body.contains("name=\"claim\""));
+        assert_eq!(site.node.service.log().size(), 3);
+    }
+    // Nobody else's scan is taken for the visitor's own.
+    let other = site
+        .send(
+            "GET",
+            &format!("/s/{wrong_id}?after={id}"),
+            "User-Agent: another\r\n",
+            "",
+        )
+        .await;
+    assert_eq!(other.status, 200);
+    // With the first page's own field, one press checks both.
+    let path = format!("/01/{GTIN}/21/G2");
+    let page = site.get(&path).await;
+    let both = site.claim(&path, &token(&page), RIGHT_CLAIM, "").await;
+    let result = site.get(both.header("location").expect("location")).await;
+    assert!(
+        result.body.contains("nobody checked this pack before you"),
+        "{}",
+        result.body
+    );
+    let then = site.claim(&path, &token(&page), WRONG_CLAIM, "").await;
+    assert_eq!(
+        then.status, 303,
+        "another claim code with the same page is another scan"
+    );
+}
+
+#[tokio::test]
+async fn guessing_claim_codes_is_slow_and_the_right_one_always_opens() {
+    let dir = dir();
+    let slow = BackoffConfig {
+        free_failures: 2,
+        min_delay: Duration::from_millis(150),
+        max_delay: Duration::from_millis(150),
+        ..BackoffConfig::default()
+    };
+    let site = site_with(
+        node(BRAND, dir.path()),
+        |c| c.claim_backoff = slow,
+        ServeLimits::default(),
+    )
+    .await;
+    let claim = async |serial: &str, claim: &str| {
+        let start = Instant::now();
+        let answer = site
+            .post(&json!({"gtin": GTIN, "serial": serial, "claim": claim}), "")
+            .await;
+        (
+            answer.json()["claim"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            start.elapsed(),
+        )
+    };
+    for _ in 0..4 {
+        assert_eq!(claim("G1", WRONG_CLAIM).await.0, "wrong");
+    }
+    // This source is slow at this pack; the right claim code is right all the same.
+    let (found, took) = claim("G1", RIGHT_CLAIM).await;
+    assert_eq!(found, "right");
+    assert!(took >= Duration::from_millis(150));
+    // Another pack, and this one without a claim code, are not slowed.
+    let (found, took) = claim("G2", RIGHT_CLAIM).await;
+    assert!(
+        found == "right" && took < Duration::from_millis(150),
+        "{took:?}"
+    );
+    let start = Instant::now();
+    site.scan("G1").await;
+    assert!(start.elapsed() < Duration::from_millis(150));
 }
 
 #[tokio::test]
@@ -442,8 +813,28 @@ async fn bad_requests_are_refused_with_a_reason_and_the_node_stays_up() {
     let plain = site.send("POST", "/v1/scans", "", "{}").await;
     assert_eq!(plain.status, 415);
     assert_eq!(site.get("/v1/scans").await.status, 405);
-    assert_eq!(site.send("DELETE", "/01/1/21/1", "", "").await.status, 405);
+    for method in ["DELETE", "PUT", "PATCH", "TRACE", "BREW"] {
+        let answer = site.send(method, "/01/1/21/1", "", "").await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD,POST"), "{method}");
+    }
+    let options = site.send("OPTIONS", "/v1/scans", "", "").await;
+    assert_eq!(
+        (options.status, options.header("allow")),
+        (204, Some("POST"))
+    );
+    assert_eq!(site.send("OPTIONS", "/nothing", "", "").await.status, 404);
+    for path in ["/v1/scans/", "/check/", "/s/", "/healthz/"] {
+        assert_eq!(site.get(path).await.status, 404, "{path}");
+    }
+    let head = site.send("HEAD", "/", "", "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(site.get("/nothing").await.status, 404);
+    let lost = site.person("/nothing").await;
+    assert_eq!(
+        (lost.status, lost.header("content-type")),
+        (404, Some("text/html; charset=utf-8"))
+    );
     assert_eq!(site.get("/nothing").await.json()["status"], 404);
     let huge = "POST /v1/scans HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n{";
     assert_eq!(site.raw(huge.as_bytes()).await.map(|a| a.status), Some(413));
@@ -490,6 +881,7 @@ async fn every_answer_is_hardened() {
         let answer = site.get(path).await;
         let policy = answer.header("content-security-policy").expect("policy");
         assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+        assert!(!policy.contains("unsafe") && !policy.contains("script-src"));
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
@@ -500,12 +892,9 @@ async fn every_answer_is_hardened() {
             assert_eq!(answer.header(name), Some(value), "{path}");
         }
     }
-    let style = site.get("/assets/style.css").await;
-    assert_eq!(style.header("cache-control"), Some("public, max-age=3600"));
-    assert_eq!(
-        style.header("content-type"),
-        Some("text/css; charset=utf-8")
-    );
+    let mark = site.get("/assets/mark.svg").await;
+    assert_eq!(mark.header("cache-control"), Some("public, max-age=604800"));
+    assert_eq!(mark.header("content-type"), Some("image/svg+xml"));
 }
 
 #[tokio::test]
@@ -520,7 +909,7 @@ async fn a_read_only_node_says_why_and_still_shows_what_it_knows() {
     assert!(refused.body.contains("the disk is full"));
     let page = site.get(&format!("/01/{GTIN}/21/G1")).await;
     assert_eq!(page.status, 200);
-    assert!(!page.body.contains("<form"));
+    assert!(!page.body.contains("<form") && page.body.contains("No checks are taken"));
     let id = scan["scan_id"].as_str().expect("id");
     assert_eq!(site.get(&format!("/v1/scans/{id}")).await.json(), scan);
     assert_eq!(site.get("/readyz").await.status, 503);
@@ -562,6 +951,15 @@ async fn a_source_that_guesses_is_slowed_and_right_codes_are_still_answered() {
     let refused: Vec<_> = many.iter().filter(|a| a.status == 429).collect();
     assert!(!refused.is_empty() && refused.len() < 8);
     assert!(refused.iter().all(|a| a.header("retry-after").is_some()));
+    let path = format!("/01/{GTIN}/21/G1");
+    let people = futures::future::join_all((0..8).map(|_| site.person(&path))).await;
+    let refused = people.iter().find(|a| a.status == 429).expect("429");
+    assert!(refused.header("retry-after").is_some());
+    assert!(
+        refused.body.contains("says nothing about your product"),
+        "{}",
+        refused.body
+    );
     let status = site.get("/v1/status").await.json();
     assert_eq!(status["scans"]["slowed_sources"], 1);
 }
@@ -644,6 +1042,43 @@ async fn operators_routes_want_the_token_and_hold_no_codes() {
 }
 
 #[tokio::test]
+async fn without_a_token_only_callers_on_the_machine_see_operators_routes() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    for path in ["/v1/status", "/metrics"] {
+        assert_eq!(site.get(path).await.status, 200);
+        for header in [
+            "X-Forwarded-For: 203.0.113.9",
+            "Forwarded: for=203.0.113.9",
+            "Via: 1.1 proxy",
+        ] {
+            let through = site.send("GET", path, &format!("{header}\r\n"), "").await;
+            assert_eq!(through.status, 403, "{header}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_counts_nothing() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    let path = format!("/01/{GTIN}/21/G1");
+    let form = format!("token={}", token(&site.get(&path).await));
+    for from in ["cross-site", "same-site"] {
+        let headers = format!(
+            "Content-Type: application/x-www-form-urlencoded\r\nSec-Fetch-Site: {from}\r\n"
+        );
+        let answer = site.send("POST", &path, &headers, &form).await;
+        assert_eq!(
+            (answer.status, answer.header("location")),
+            (303, Some(path.as_str()))
+        );
+    }
+    assert_eq!(site.send("POST", &path, "", &form).await.status, 400);
+    assert_eq!(site.node.service.log().size(), 0);
+}
+
+#[tokio::test]
 async fn a_base_path_works_with_and_without_a_proxy_that_strips_it() {
     let dir = dir();
     let site = site_with(
@@ -655,7 +1090,7 @@ async fn a_base_path_works_with_and_without_a_proxy_that_strips_it() {
     for prefix in ["", "/tally"] {
         let path = format!("{prefix}/01/{GTIN}/21/G1");
         let page = site.get(&path).await;
-        assert!(page.body.contains("href=\"/tally/assets/style.css\""));
+        assert!(page.body.contains("href=\"/tally/assets/mark.svg\""));
         let pressed = site.press(&path, &token(&page)).await;
         assert!(
             pressed
@@ -663,7 +1098,7 @@ async fn a_base_path_works_with_and_without_a_proxy_that_strips_it() {
                 .is_some_and(|l| l.starts_with("/tally/s/"))
         );
         assert_eq!(
-            site.get(&format!("{prefix}/assets/style.css")).await.status,
+            site.get(&format!("{prefix}/assets/mark.svg")).await.status,
             200
         );
     }

@@ -1,17 +1,21 @@
-//! What a verdict is in plain words, and times as people read them. Never accuses: says what is known.
+//! What a verdict is in plain words, in two languages. Never accuses: says what is known.
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
+use super::lang::Lang;
+use super::moments::{place, when};
+use crate::scans::{ClaimCheck, First, Verdict};
 
-use crate::scans::{First, Verdict};
-
-/// The tone of a page: which colour and sign it has.
+/// The tone of a page: which shape, sign and colour it has. Shapes differ in outline, so that they are told apart without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
+    /// A disc with a tick.
     Good,
+    /// A square with an i.
     Note,
+    /// A triangle with an exclamation mark.
     Stop,
+    /// A diamond with a question mark.
+    Ask,
+    /// A clock.
     Wait,
 }
 
@@ -21,18 +25,14 @@ impl Tone {
             Self::Good => "good",
             Self::Note => "note",
             Self::Stop => "stop",
+            Self::Ask => "ask",
             Self::Wait => "wait",
         }
     }
 
-    /// A sign beside the words, for those who do not see colours.
-    pub(super) const fn sign(self) -> &'static str {
-        match self {
-            Self::Good => "✓",
-            Self::Note => "i",
-            Self::Stop => "!",
-            Self::Wait => "…",
-        }
+    /// Whether what to do about it stands open on the page.
+    pub(super) const fn needs_help(self) -> bool {
+        matches!(self, Self::Stop | Self::Ask)
     }
 }
 
@@ -44,82 +44,217 @@ pub(super) struct Words {
     pub(super) text: String,
 }
 
-/// The words for a verdict. With `look`, nobody has scanned now: what a scan would say is only announced.
-pub(super) fn words(
-    verdict: Verdict,
-    count: u64,
-    first: Option<&First>,
-    owner: Option<&str>,
-    look: bool,
-) -> Words {
-    let owner = owner.unwrap_or("its brand");
-    let when = first.map_or(String::new(), |f| {
-        let place = f
-            .place
-            .as_ref()
-            .map_or(String::new(), |p| format!(" in {p}"));
-        format!("on {}{place}", date(f.time_ms))
-    });
-    let (tone, headline, text) = match (verdict, look) {
-        (Verdict::GenuineFirst, true) => (
-            Tone::Good,
-            "This code was issued by its brand".to_owned(),
-            format!("{owner} issued this code, and nobody has checked it yet. Check it now to be the first."),
-        ),
-        (Verdict::GenuineFirst, false) => (
-            Tone::Good,
-            "Genuine, and you are the first to check it".to_owned(),
-            format!("{owner} issued this code, and it was never checked before."),
-        ),
-        (Verdict::GenuineRepeat, true) => (
-            Tone::Note,
-            "This code was issued by its brand".to_owned(),
-            format!("{owner} issued this code. It was checked {} before, first {when}.", times(count)),
-        ),
-        (Verdict::GenuineRepeat, false) => (
-            Tone::Note,
-            "Genuine code, checked before".to_owned(),
-            format!(
-                "{owner} issued this code. It was checked {} before, first {when}. If that was you, your family or the shop, \
-                 all is well. If you have just opened a sealed pack and nobody checked it, ask the seller or {owner}.",
-                times(count.saturating_sub(1))
+/// What a page has to say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) verdict: Verdict,
+    /// Counted scans, that of the page included unless it is only a look.
+    pub(super) count: u64,
+    pub(super) first: Option<&'a First>,
+    /// The brand, or else the member.
+    pub(super) owner: Option<&'a str>,
+    /// Nobody has scanned now: what a scan would say is only announced.
+    pub(super) look: bool,
+    pub(super) claim: ClaimCheck,
+    /// The same visitor's scan just before this one, which a claim code was added to.
+    pub(super) own: Option<Verdict>,
+}
+
+impl Said<'_> {
+    /// Scans by others before this one.
+    fn before(&self) -> u64 {
+        self.count
+            .saturating_sub(u64::from(!self.look))
+            .saturating_sub(u64::from(self.own.is_some()))
+    }
+
+    fn is_first(&self) -> bool {
+        self.verdict == Verdict::GenuineFirst || self.own == Some(Verdict::GenuineFirst)
+    }
+
+    /// The words in a language.
+    pub(super) fn words(&self, lang: Lang) -> Words {
+        let (tone, headline, text) = match lang {
+            Lang::En => self.english(),
+            Lang::Zh => self.chinese(),
+        };
+        Words {
+            tone,
+            headline: headline.to_owned(),
+            text,
+        }
+    }
+
+    fn english(&self) -> (Tone, &'static str, String) {
+        let owner = self.owner.unwrap_or("its brand");
+        let since = self.first.map_or(String::new(), |f| {
+            let place = f
+                .place
+                .as_ref()
+                .map_or(String::new(), |p| format!(" in {}", place(Lang::En, p)));
+            format!(", first on {}{place}", when(Lang::En, f.time_ms))
+        });
+        let times = times(self.before());
+        let family = format!(
+            "If that was you, your family or the shop, all is well. If the pack was sealed until now and nobody of yours \
+             checked it, ask the seller or {owner}."
+        );
+        match (self.verdict, self.claim) {
+            (v, ClaimCheck::Right) if v.is_genuine() && self.is_first() => (
+                Tone::Good,
+                "Genuine: both codes belong together",
+                "The code under the scratch layer is the one that was made for this pack, and nobody checked this pack before you."
+                    .to_owned(),
             ),
-        ),
-        (Verdict::NotReleased, _) => (
-            Tone::Stop,
-            "Not released for sale yet".to_owned(),
-            format!("{owner} issued this code, but has not released its batch for sale. Ask the seller or {owner}."),
-        ),
-        (Verdict::Recalled, _) => (
-            Tone::Stop,
-            "This batch is recalled".to_owned(),
-            format!("{owner} has recalled the batch of this product. Please do not use it; the seller or {owner} will help you."),
-        ),
-        (Verdict::Unknown, _) => (
-            Tone::Stop,
-            "This code is not known".to_owned(),
-            "No member of this network issued this code. It may have been misread: scan it again, or type it as it is printed. \
-             If the result is the same, ask the seller."
-                .to_owned(),
-        ),
-        (Verdict::CannotVerifyNow, true) => (
-            Tone::Wait,
-            "This code cannot be checked right now".to_owned(),
-            format!("{owner} does not answer at the moment. Please try again in a few minutes."),
-        ),
-        (Verdict::CannotVerifyNow, false) => (
-            Tone::Wait,
-            "This code cannot be checked right now".to_owned(),
-            format!(
-                "{owner} does not answer at the moment. Your check is kept, and {owner} will be asked again; open this page again \
-                 later to see the answer."
+            (v, ClaimCheck::Right) if v.is_genuine() => (
+                Tone::Good,
+                "Genuine: both codes belong together",
+                format!(
+                    "The code under the scratch layer is the one that was made for this pack. The pack was checked {times} \
+                     before{since}. {family}"
+                ),
             ),
-        ),
-    };
-    Words {
-        tone,
-        headline,
-        text,
+            (v, ClaimCheck::Wrong) if v.is_genuine() => (
+                Tone::Ask,
+                "The scratch code belongs to another pack",
+                format!(
+                    "The code on the pack was issued by {owner}. The code you typed is not the one made for it. Compare every \
+                     character and type it again; if it stays so, ask the seller or {owner}."
+                ),
+            ),
+            // Nobody stops here for a tick: it is the check that tells the next one that there was one.
+            (Verdict::GenuineFirst, _) if self.look => (
+                Tone::Note,
+                "Issued by the brand, not checked yet",
+                format!("{owner} issued this code, and nobody has checked it yet. Check it now to be the first."),
+            ),
+            (Verdict::GenuineFirst, _) => (
+                Tone::Good,
+                "Genuine, and you are the first to check it",
+                format!("{owner} issued this code, and it was never checked before."),
+            ),
+            (Verdict::GenuineRepeat, _) if self.look => (
+                Tone::Note,
+                "Issued by the brand, checked before",
+                format!("{owner} issued this code. It was checked {times} before{since}."),
+            ),
+            (Verdict::GenuineRepeat, _) => (
+                Tone::Note,
+                "Genuine code, checked before",
+                format!("{owner} issued this code. It was checked {times} before{since}. {family}"),
+            ),
+            (Verdict::NotReleased, _) => (
+                Tone::Stop,
+                "Not released for sale yet",
+                format!("{owner} issued this code, but has not released its batch for sale. Ask the seller or {owner}."),
+            ),
+            (Verdict::Recalled, _) => (
+                Tone::Stop,
+                "Recalled: please do not use it",
+                format!("{owner} has recalled the batch of this product. The seller or {owner} will help you."),
+            ),
+            (Verdict::Unknown, _) => (
+                Tone::Ask,
+                "This code is not known",
+                "No member of this network issued this code. It may have been misread: scan it again, or type it as it is printed. \
+                 If it stays so, ask the seller."
+                    .to_owned(),
+            ),
+            (Verdict::CannotVerifyNow, _) if self.look => (
+                Tone::Wait,
+                "Cannot be checked right now",
+                format!("{owner} does not answer at the moment. That says nothing about your product. Please try again in a few minutes."),
+            ),
+            (Verdict::CannotVerifyNow, _) => (
+                Tone::Wait,
+                "Cannot be checked right now",
+                format!(
+                    "{owner} does not answer at the moment. That says nothing about your product. Your check is kept and {owner} \
+                     will be asked again: open this page later to see the answer."
+                ),
+            ),
+        }
+    }
+
+    fn chinese(&self) -> (Tone, &'static str, String) {
+        let owner = self.owner.unwrap_or("品牌方");
+        let since = self.first.map_or(String::new(), |f| {
+            let place = f
+                .place
+                .as_ref()
+                .map_or(String::new(), |p| format!("，地点{}", place(Lang::Zh, p)));
+            format!("，首次查验时间为{}{place}", when(Lang::Zh, f.time_ms))
+        });
+        let n = self.before();
+        let family = format!(
+            "如果是您本人、家人或店家查验过，请放心使用。如果包装此前一直密封，且没有人查验过，请咨询销售商或{owner}。"
+        );
+        match (self.verdict, self.claim) {
+            (v, ClaimCheck::Right) if v.is_genuine() && self.is_first() => (
+                Tone::Good,
+                "正品：内外两码相符",
+                "涂层下的验证码与本包装相符，您是第一位查验本包装的人。".to_owned(),
+            ),
+            (v, ClaimCheck::Right) if v.is_genuine() => (
+                Tone::Good,
+                "正品：内外两码相符",
+                format!("涂层下的验证码与本包装相符。此前已被查验{n}次{since}。{family}"),
+            ),
+            (v, ClaimCheck::Wrong) if v.is_genuine() => (
+                Tone::Ask,
+                "验证码与本包装不符",
+                format!(
+                    "包装上的码由{owner}签发，但您输入的验证码不属于本包装。请逐字核对后重新输入；如仍不符，请咨询销售商或{owner}。"
+                ),
+            ),
+            (Verdict::GenuineFirst, _) if self.look => (
+                Tone::Note,
+                "由品牌方签发，尚未被查验",
+                format!("此码由{owner}签发，还没有人查验过。现在查验，您就是第一位。"),
+            ),
+            (Verdict::GenuineFirst, _) => (
+                Tone::Good,
+                "正品，您是第一位查验者",
+                format!("此码由{owner}签发，此前从未被查验。"),
+            ),
+            (Verdict::GenuineRepeat, _) if self.look => (
+                Tone::Note,
+                "由品牌方签发，曾被查验",
+                format!("此码由{owner}签发，此前已被查验{n}次{since}。"),
+            ),
+            (Verdict::GenuineRepeat, _) => (
+                Tone::Note,
+                "正品码，曾被查验",
+                format!("此码由{owner}签发，此前已被查验{n}次{since}。{family}"),
+            ),
+            (Verdict::NotReleased, _) => (
+                Tone::Stop,
+                "尚未上市销售",
+                format!("此码由{owner}签发，但所属批次尚未上市销售。请咨询销售商或{owner}。"),
+            ),
+            (Verdict::Recalled, _) => (
+                Tone::Stop,
+                "已召回，请勿使用",
+                format!("{owner}已召回本产品所属批次。请联系销售商或{owner}处理。"),
+            ),
+            (Verdict::Unknown, _) => (
+                Tone::Ask,
+                "查无此码",
+                "本网络没有成员签发过此码。可能是读码有误：请重新扫描，或按印刷内容输入。如仍查不到，请咨询销售商。".to_owned(),
+            ),
+            (Verdict::CannotVerifyNow, _) if self.look => (
+                Tone::Wait,
+                "暂时无法查验",
+                format!("暂时联系不上{owner}，这不代表您的产品有问题。请过几分钟再试。"),
+            ),
+            (Verdict::CannotVerifyNow, _) => (
+                Tone::Wait,
+                "暂时无法查验",
+                format!(
+                    "暂时联系不上{owner}，这不代表您的产品有问题。您的查验已保存，我们会再次询问{owner}；请稍后再打开本页查看结果。"
+                ),
+            ),
+        }
     }
 }
 
@@ -131,70 +266,114 @@ fn times(n: u64) -> String {
     }
 }
 
-fn moment(ms: u64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
-/// As `5 March 2026, 14:03 UTC`.
-pub(super) fn date(ms: u64) -> String {
-    moment(ms)
-        .format(format_description!(
-            "[day padding:none] [month repr:long] [year], [hour]:[minute] UTC"
-        ))
-        .unwrap_or_default()
-}
-
-/// As RFC 3339 has it, in UTC.
-pub(super) fn rfc3339(ms: u64) -> String {
-    moment(ms).format(&Rfc3339).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scans::Place;
 
-    #[test]
-    fn words_say_what_is_known() {
-        let first = First {
+    fn first() -> First {
+        First {
             time_ms: 1_772_719_380_000,
             place: Place::new("CN", "Sichuan").ok(),
-        };
-        let said = words(
-            Verdict::GenuineRepeat,
-            3,
-            Some(&first),
-            Some("Highland"),
-            false,
-        );
+        }
+    }
+
+    fn said<'a>(verdict: Verdict, count: u64, first: &'a First) -> Said<'a> {
+        Said {
+            verdict,
+            count,
+            first: Some(first),
+            owner: Some("Highland"),
+            look: false,
+            claim: ClaimCheck::Absent,
+            own: None,
+        }
+    }
+
+    #[test]
+    fn words_say_what_is_known() {
+        let first = first();
+        let repeat = said(Verdict::GenuineRepeat, 3, &first);
+        let text = repeat.words(Lang::En).text;
         assert!(
-            said.text
-                .contains("checked twice before, first on 5 March 2026, 14:03 UTC in Sichuan, CN")
+            text.contains(
+                "checked twice before, first on 5 March 2026, 14:03 UTC in Sichuan, China"
+            ),
+            "{text}"
         );
-        let seen = words(
-            Verdict::GenuineRepeat,
-            3,
-            Some(&first),
-            Some("Highland"),
-            true,
+        let text = repeat.words(Lang::Zh).text;
+        assert!(
+            text.contains(
+                "查验2次，首次查验时间为2026年3月5日 22:03（北京时间），地点中国 Sichuan"
+            ),
+            "{text}"
         );
-        assert!(seen.text.contains("checked 3 times before"));
+        let look = Said {
+            look: true,
+            ..repeat
+        };
+        assert!(look.words(Lang::En).text.contains("checked 3 times before"));
+        // A claim code added to the visitor's own first check.
+        let own = Said {
+            count: 2,
+            claim: ClaimCheck::Right,
+            own: Some(Verdict::GenuineFirst),
+            ..repeat
+        };
+        assert!(
+            own.words(Lang::En)
+                .text
+                .contains("nobody checked this pack before you")
+        );
+        let own = Said {
+            own: Some(Verdict::GenuineRepeat),
+            ..Said { count: 3, ..own }
+        };
+        assert!(
+            own.words(Lang::En)
+                .text
+                .contains("checked once before, first")
+        );
+    }
+
+    #[test]
+    fn nobody_is_accused() {
+        let first = first();
         for verdict in Verdict::ALL {
-            for look in [false, true] {
-                let said = words(*verdict, 2, Some(&first), None, look);
-                let all = format!("{} {}", said.headline, said.text).to_lowercase();
-                for word in [
-                    "fake",
-                    "counterfeit",
-                    "fraud",
-                    "criminal",
-                    "you have copied",
-                ] {
-                    assert!(!all.contains(word), "{verdict:?}: {word}");
+            for claim in ClaimCheck::ALL {
+                for (look, owner) in [(false, Some("Highland")), (true, None)] {
+                    let said = Said {
+                        look,
+                        owner,
+                        claim: *claim,
+                        ..said(*verdict, 2, &first)
+                    };
+                    let mut headlines = Vec::new();
+                    for lang in Lang::ALL {
+                        let words = said.words(lang);
+                        let all = format!("{} {}", words.headline, words.text).to_lowercase();
+                        for word in [
+                            "fake",
+                            "counterfeit",
+                            "fraud",
+                            "criminal",
+                            "copied",
+                            "假",
+                            "伪",
+                            "仿冒",
+                            "欺诈",
+                            "盗",
+                        ] {
+                            assert!(!all.contains(word), "{verdict:?}: {word}");
+                        }
+                        assert!(!words.text.contains("  "), "{}", words.text);
+                        headlines.push((words.tone, words.headline));
+                    }
+                    // Both languages say the same, in the same shape.
+                    assert_eq!(headlines[0].0, headlines[1].0);
+                    assert_ne!(headlines[0].1, headlines[1].1);
                 }
             }
         }
-        assert_eq!(rfc3339(1_772_719_380_123), "2026-03-05T14:03:00.123Z");
     }
 }

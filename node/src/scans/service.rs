@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand_core::OsRng;
 use tally_contracts::codec::Canonical;
 use tally_contracts::ids::{MemberId, NetworkId};
+use tally_contracts::records::Gtin;
 use zeroize::Zeroizing;
 
 use super::keys::KeyUse;
@@ -133,6 +134,12 @@ impl ScanService {
     #[must_use]
     pub const fn log(&self) -> &ScanLog {
         &self.log
+    }
+
+    /// The product of a GTIN; `None` if nobody registered it.
+    #[must_use]
+    pub fn product(&self, gtin: &Gtin) -> Option<Product> {
+        self.code_book.product(gtin)
     }
 
     /// The node's clock.

@@ -46,7 +46,11 @@ impl CodeBook for Book {
     }
 }
 
-/// Serials that start with G are genuine, with H not released, with R recalled; the claim code is `RIGHT`.
+/// The claim code of every pack, and one of none; both have a right check character.
+pub(crate) const RIGHT_CLAIM: &str = "0000-0000-00000";
+pub(crate) const WRONG_CLAIM: &str = "0000-0000-00011";
+
+/// Serials that start with G are genuine, with H not released, with R recalled.
 #[derive(Default)]
 pub(crate) struct FakeIssuer {
     pub(crate) unavailable: AtomicBool,
@@ -66,7 +70,7 @@ impl Issuer for FakeIssuer {
             _ => UnitFinding::Unknown,
         };
         let claim = match claim {
-            Some("RIGHT") => ClaimCheck::Right,
+            Some(RIGHT_CLAIM) => ClaimCheck::Right,
             Some(_) => ClaimCheck::Wrong,
             None => ClaimCheck::Absent,
         };

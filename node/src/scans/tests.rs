@@ -304,7 +304,7 @@ async fn a_code_of_another_member_is_decided_and_counted_by_its_issuer() {
     assert_eq!((known.verdict, known.count), (Verdict::GenuineRepeat, 3));
     assert_eq!(brand.service.log().size(), 5);
     let mut with_claim = request("G2", None);
-    with_claim.claim = Some("RIGHT".to_owned().into());
+    with_claim.claim = Some(RIGHT_CLAIM.to_owned().into());
     let outcome = media.service.scan(with_claim).await.expect("scan");
     assert_eq!(outcome.scan.record.claim, ClaimCheck::Right);
     // A node that is not the issuer does not answer, and neither does one of another network or for another sender.

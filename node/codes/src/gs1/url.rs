@@ -115,7 +115,7 @@ impl UrlBase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gs1::{DigitalLink, ReadOptions};
+    use crate::gs1::{DigitalLink, LinkOptions};
     use crate::qr::Symbol;
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
                 url.replace("HTTPS", "https"),
                 format!("{url}?linkType=all#x"),
             ] {
-                let link = DigitalLink::parse(&text, ReadOptions::default()).unwrap();
+                let link = DigitalLink::parse(&text, LinkOptions::default()).unwrap();
                 assert_eq!(
                     (link.gtin(), link.serial()),
                     (Some(gtin), Some(serial.to_string().as_str()))

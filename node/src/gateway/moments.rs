@@ -1,0 +1,102 @@
+//! Times and places as people read them.
+
+use time::format_description::well_known::Rfc3339;
+use time::macros::{format_description, offset};
+use time::{OffsetDateTime, UtcOffset};
+
+use super::lang::Lang;
+use crate::scans::Place;
+
+fn moment(ms: u64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// As `5 March 2026, 14:03 UTC`, or as `2026年3月5日 22:03（北京时间）`. The zone is named: nobody knows where the reader is.
+pub(super) fn when(lang: Lang, ms: u64) -> String {
+    let (zone, format): (UtcOffset, _) = match lang {
+        Lang::En => (
+            UtcOffset::UTC,
+            format_description!("[day padding:none] [month repr:long] [year], [hour]:[minute] UTC"),
+        ),
+        Lang::Zh => (
+            offset!(+8),
+            format_description!(
+                "[year]年[month padding:none]月[day padding:none]日 [hour]:[minute]（北京时间）"
+            ),
+        ),
+    };
+    moment(ms)
+        .to_offset(zone)
+        .format(format)
+        .unwrap_or_default()
+}
+
+/// As RFC 3339 has it, in UTC.
+pub(super) fn rfc3339(ms: u64) -> String {
+    moment(ms).format(&Rfc3339).unwrap_or_default()
+}
+
+/// Countries that goods of these networks are likely to be scanned in: two letters, English, Chinese. Others keep their letters.
+const COUNTRIES: &[(&str, &str, &str)] = &[
+    ("AE", "United Arab Emirates", "阿联酋"),
+    ("AU", "Australia", "澳大利亚"),
+    ("BR", "Brazil", "巴西"),
+    ("CA", "Canada", "加拿大"),
+    ("CH", "Switzerland", "瑞士"),
+    ("CN", "China", "中国"),
+    ("DE", "Germany", "德国"),
+    ("ES", "Spain", "西班牙"),
+    ("FR", "France", "法国"),
+    ("GB", "United Kingdom", "英国"),
+    ("HK", "Hong Kong, China", "中国香港"),
+    ("ID", "Indonesia", "印度尼西亚"),
+    ("IN", "India", "印度"),
+    ("IT", "Italy", "意大利"),
+    ("JP", "Japan", "日本"),
+    ("KH", "Cambodia", "柬埔寨"),
+    ("KR", "South Korea", "韩国"),
+    ("LA", "Laos", "老挝"),
+    ("MM", "Myanmar", "缅甸"),
+    ("MO", "Macao, China", "中国澳门"),
+    ("MX", "Mexico", "墨西哥"),
+    ("MY", "Malaysia", "马来西亚"),
+    ("NL", "Netherlands", "荷兰"),
+    ("NZ", "New Zealand", "新西兰"),
+    ("PH", "Philippines", "菲律宾"),
+    ("RU", "Russia", "俄罗斯"),
+    ("SG", "Singapore", "新加坡"),
+    ("TH", "Thailand", "泰国"),
+    ("TW", "Taiwan, China", "中国台湾"),
+    ("US", "United States", "美国"),
+    ("VN", "Vietnam", "越南"),
+];
+
+/// As `Sichuan, China`, or as `中国 Sichuan`: the region as it was said.
+pub(super) fn place(lang: Lang, place: &Place) -> String {
+    let country = COUNTRIES
+        .iter()
+        .find(|(code, _, _)| *code == place.country())
+        .map_or(place.country(), |(_, en, zh)| lang.pick(en, zh));
+    match (place.region(), lang) {
+        ("", _) => country.to_owned(),
+        (region, Lang::En) => format!("{region}, {country}"),
+        (region, Lang::Zh) => format!("{country} {region}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_places() {
+        assert_eq!(rfc3339(1_772_719_380_123), "2026-03-05T14:03:00.123Z");
+        assert_eq!(when(Lang::En, 1_772_719_380_123), "5 March 2026, 14:03 UTC");
+        let at = |lang, country, region| place(lang, &Place::new(country, region).expect("place"));
+        assert_eq!(at(Lang::En, "cn", ""), "China");
+        assert_eq!(at(Lang::Zh, "de", "Bayern"), "德国 Bayern");
+        assert_eq!(at(Lang::En, "is", "Reykjavik"), "Reykjavik, IS");
+        assert!(COUNTRIES.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+}

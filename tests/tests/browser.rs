@@ -1,0 +1,356 @@
+//! The consumer's pages in a real browser: at the width of a phone and of a desk, in both languages, with and without script, by
+//! keyboard alone; every page's structure, contrast and size.
+
+use anyhow::{Context, Result, ensure};
+use tally_tests::{Client, Network, Plan, Scenario, get, gtin, request, skip};
+
+#[path = "browser/webdriver.rs"]
+mod webdriver;
+
+use webdriver::{DESKTOP, Driver, PHONE, Screen, Session};
+
+const TAB: char = '\u{e004}';
+const ENTER: char = '\u{e007}';
+
+/// Codes of one scenario, each for one story.
+struct Goods {
+    sold: Vec<(String, String)>,
+    held: Vec<(String, String)>,
+    recalled: Vec<(String, String)>,
+    product: String,
+}
+
+fn goods(brand: &Client, per_batch: usize) -> Result<Goods> {
+    let gtin = gtin(123_454_321);
+    brand.ok(&[
+        "product",
+        "add",
+        "--gtin",
+        &gtin,
+        "--description",
+        "Green tea <Highland>, 100 g",
+        "--brand",
+        "Highland & Sons",
+    ])?;
+    let sold = brand.issue(&gtin, "SOLD", per_batch, true)?;
+    let held = brand.issue(&gtin, "HELD", 4, false)?;
+    let recalled = brand.issue(&gtin, "RECALLED", 4, true)?;
+    brand.ok(&["codes", "recall", &recalled.id, "--reason", "taste"])?;
+    Ok(Goods {
+        sold: sold.codes,
+        held: held.codes,
+        recalled: recalled.codes,
+        product: gtin,
+    })
+}
+
+/// The path of a printed link.
+fn path(url: &str) -> Result<String> {
+    let at = url.find("/01/").context("a link")?;
+    Ok(url[at..].to_owned())
+}
+
+fn headline(session: &Session) -> Result<String> {
+    session.text("h1")
+}
+
+fn expect(session: &Session, headline_part: &str) -> Result<()> {
+    let found = headline(session)?;
+    ensure!(
+        found.contains(headline_part),
+        "expected {headline_part:?}, found {found:?}"
+    );
+    Ok(())
+}
+
+/// Runs a story with a network of one brand and a browser; without a browser it is skipped, but not where nothing may be skipped.
+fn story(
+    name: &'static str,
+    plan: &Plan,
+    body: impl FnOnce(&Driver, &mut Network, &Goods) -> Result<()>,
+) {
+    if let Some(reason) = webdriver::missing() {
+        skip(name, &reason);
+        return;
+    }
+    Scenario::run(name, |scenario| {
+        let mut network = Network::found(scenario, plan)?;
+        for member in network.iter() {
+            member.configure("http", "contact", "care@highland.example")?;
+        }
+        network.start()?;
+        let goods = goods(&network[0].client(), 40)?;
+        let driver = Driver::start(scenario.dir())?;
+        body(&driver, &mut network, &goods)
+    });
+}
+
+/// Every page at one width; `codes` are units that nobody scanned.
+fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usize) -> Result<()> {
+    let session = driver.session(screen, "en-GB,en", true)?;
+    let home = format!("http://{}", brand.http);
+    let audit = |name: &'static str| session.audit(name).map(drop);
+    session.open(&home)?;
+    expect(&session, "Product check")?;
+    audit("home")?;
+
+    // The page of a code that nobody scanned; previews and reloads take nothing.
+    let (url, claim) = &goods.sold[at];
+    let code = path(url)?;
+    for _ in 0..2 {
+        let preview = [("user-agent", "WhatsApp/2"), ("sec-purpose", "prefetch")];
+        ensure!(request(&brand.http, "GET", &code, &preview, b"")?.status == 200);
+    }
+    session.open(url)?;
+    expect(&session, "not checked yet")?;
+    ensure!(
+        session
+            .text(".card")?
+            .contains("Green tea <Highland>, 100 g")
+    );
+    audit("look")?;
+    session.reload()?;
+    expect(&session, "not checked yet")?;
+    session.click("button")?;
+    expect(&session, "you are the first to check it")?;
+    audit("first")?;
+    session.reload()?;
+    expect(&session, "you are the first to check it")?;
+    // A claim code with a typing error, one of another pack, then the right one.
+    session.fill("#claim", "0000-0000-00001")?;
+    session.click("form.card button")?;
+    ensure!(session.text(".error")?.contains("typing error"));
+    audit("mistyped")?;
+    session.fill("#claim", &goods.sold[at + 1].1)?;
+    session.click("details.claim button")?;
+    expect(&session, "belongs to another pack")?;
+    audit("claim-wrong")?;
+    session.fill("#claim", &claim.to_lowercase())?;
+    session.click("form.card button")?;
+    expect(&session, "both codes belong together")?;
+    ensure!(!session.has("#claim")?);
+    audit("claim-right")?;
+    // Both codes at once, on the first page.
+    let (url, claim) = &goods.sold[at + 2];
+    session.open(url)?;
+    session.click("details.claim summary")?;
+    session.fill("#claim", claim)?;
+    session.click("details.claim button")?;
+    ensure!(
+        session
+            .text(".said")?
+            .contains("nobody checked this pack before you")
+    );
+    // Again.
+    session.open(url)?;
+    expect(&session, "checked before")?;
+    audit("look-again")?;
+    session.click("form.scan > button")?;
+    expect(&session, "Genuine code, checked before")?;
+    ensure!(
+        session
+            .text(".said")?
+            .contains("checked once before, first on")
+    );
+    audit("repeat")?;
+
+    for (name, url, said) in [
+        ("recalled", &goods.recalled[0].0, "Recalled"),
+        ("not-released", &goods.held[0].0, "Not released"),
+    ] {
+        session.open(url)?;
+        expect(&session, said)?;
+        session.click("form.scan > button")?;
+        expect(&session, said)?;
+        audit(name)?;
+    }
+    // An invented code, by the form of the home page.
+    session.open(&home)?;
+    session.fill("#code", &format!("{} 0123456789ABCDEFGHJK", goods.product))?;
+    session.click("button")?;
+    expect(&session, "This code is not known")?;
+    session.click("form.scan > button")?;
+    expect(&session, "This code is not known")?;
+    audit("unknown")?;
+
+    for (name, page, said) in [
+        ("malformed", format!("{code}/10/L"), "cannot be read"),
+        ("lost", "/nothing".into(), "does not exist"),
+        ("product", format!("/01/{}", goods.product), "Green tea"),
+        ("no-product", format!("/01/{}", gtin(1)), "not registered"),
+        (
+            "no-link",
+            format!("{code}?linkType=gs1:promotion"),
+            "no such page",
+        ),
+    ] {
+        session.open(&format!("{home}{page}"))?;
+        expect(&session, said)?;
+        audit(name)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_page_is_right_at_both_widths() {
+    story("browser-pages", &Plan::one(), |driver, network, goods| {
+        let brand = network[0].client();
+        tour(driver, &brand, goods, PHONE, 0)?;
+        tour(driver, &brand, goods, DESKTOP, 10)
+    });
+}
+
+#[test]
+fn chinese_is_spoken_and_the_switch_holds() {
+    story("browser-chinese", &Plan::one(), |driver, network, goods| {
+        let brand = network[0].client();
+        for (screen, at) in [(PHONE, 0), (DESKTOP, 5)] {
+            let session = driver.session(screen, "zh-CN,zh", true)?;
+            session.open(&goods.sold[at].0)?;
+            expect(&session, "尚未被查验")?;
+            session.audit("zh-look")?;
+            session.click("form.scan > button")?;
+            expect(&session, "您是第一位查验者")?;
+            session.audit("zh-first")?;
+            session.click("a.switch")?;
+            expect(&session, "you are the first to check it")?;
+            // The choice stays on the pages that follow.
+            session.click("a.brand")?;
+            expect(&session, "Product check")?;
+            session.fill("#code", &format!("{} 0123456789ABCDEFGHJK", goods.product))?;
+            session.click("button")?;
+            expect(&session, "This code is not known")?;
+            session.click("a.switch")?;
+            expect(&session, "查无此码")?;
+            session.audit("zh-unknown")?;
+            session.open(&format!("http://{}/?lang=zh", brand.http))?;
+            session.audit("zh-home")?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn without_script_and_by_keyboard_alone_everything_works() {
+    story("browser-plain", &Plan::one(), |driver, _, goods| {
+        // Script is off: the whole way of a consumer.
+        let session = driver.session(PHONE, "en", false)?;
+        session.open(&goods.sold[0].0)?;
+        expect(&session, "not checked yet")?;
+        session.click("details.claim summary")?;
+        session.fill("#claim", &goods.sold[0].1)?;
+        session.click("details.claim button")?;
+        expect(&session, "both codes belong together")?;
+        session.click("a.switch")?;
+        expect(&session, "内外两码相符")?;
+
+        // The keyboard alone: the skip link comes first, everything has a visible focus, Enter presses the button.
+        let session = driver.session(DESKTOP, "en", true)?;
+        session.open(&goods.sold[1].0)?;
+        let mut order = Vec::new();
+        for _ in 0..5 {
+            session.press(TAB)?;
+            let outline =
+                session.execute("return getComputedStyle(document.activeElement).outlineStyle")?;
+            let text = session.focus()?;
+            ensure!(outline == "solid", "no visible focus on {text}");
+            order.push(text);
+        }
+        ensure!(
+            order
+                == [
+                    "Skip to the result",
+                    "Product check",
+                    "中文",
+                    "Check this product now",
+                    "Is there a code under a scratch layer or in the cap?",
+                ],
+            "{order:?}"
+        );
+        // The scratch code: Enter opens its field, Tab goes there, Enter in it checks both codes.
+        session.press(ENTER)?;
+        session.press(TAB)?;
+        session.fill(":focus", &goods.sold[1].1)?;
+        session.press(ENTER)?;
+        expect(&session, "both codes belong together")?;
+        // And the button alone.
+        session.open(&goods.sold[2].0)?;
+        for _ in 0..4 {
+            session.press(TAB)?;
+        }
+        session.press(ENTER)?;
+        expect(&session, "you are the first to check it")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_issuer_that_is_away_and_a_crowd_are_explained() {
+    let plan = Plan {
+        members: vec![("brand", "brand"), ("media", "media")],
+        ..Plan::one()
+    };
+    story("browser-away", &plan, |driver, network, goods| {
+        let media = network[1].client();
+        let url =
+            |code: &str| Ok::<_, anyhow::Error>(format!("http://{}{}", media.http, path(code)?));
+        network[0].kill()?;
+        for (screen, at) in [(PHONE, 0), (DESKTOP, 1)] {
+            let session = driver.session(screen, "en", true)?;
+            session.open(&url(&goods.sold[at].0)?)?;
+            expect(&session, "Cannot be checked right now")?;
+            session.click("form.scan > button")?;
+            expect(&session, "Cannot be checked right now")?;
+            ensure!(
+                session
+                    .text(".said")?
+                    .contains("says nothing about your product")
+            );
+            session.audit("away")?;
+        }
+        // The brand is back: the same page tells its answer.
+        network[0].start()?;
+        network.start()?;
+        let brand = network[0].client();
+        // A crowd of guesses from one address: those that need not wait are told to come back.
+        let guesses = 200;
+        for i in 0..guesses {
+            let body = format!(r#"{{"gtin":"{}","serial":"{i:020}"}}"#, goods.product);
+            let headers = [
+                ("content-type", "application/json"),
+                ("connection", "close"),
+            ];
+            let answer = request(&brand.http, "POST", "/v1/scans", &headers, body.as_bytes())?;
+            if i > 40 || answer.status != 200 {
+                break;
+            }
+        }
+        let crowd: Vec<_> = (0..16)
+            .map(|_| {
+                let (http, path) = (brand.http.clone(), path(&goods.sold[5].0));
+                std::thread::spawn(move || {
+                    for _ in 0..12 {
+                        let _ = get(&http, path.as_deref().unwrap_or("/"));
+                    }
+                })
+            })
+            .collect();
+        for screen in [PHONE, DESKTOP] {
+            let session = driver.session(screen, "en", true)?;
+            let mut seen = false;
+            for _ in 0..20 {
+                session.open(&goods.sold[5].0)?;
+                if headline(&session)?.contains("Please wait a moment") {
+                    session.audit("slow-down")?;
+                    seen = true;
+                    break;
+                }
+            }
+            ensure!(seen, "nobody was asked to wait");
+        }
+        for thread in crowd {
+            thread.join().ok().context("the crowd")?;
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,322 @@
+//! Just enough of the WebDriver protocol (W3C WebDriver 2) to drive Chromium: each command is one HTTP request to chromedriver.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tally_tests::request;
+
+/// The bytes that a page may take with all it fetches.
+pub const MAX_PAGE_BYTES: u64 = 30_000;
+
+const AUDIT: &str = include_str!("audit.js");
+const CHROMIUM: &str = "/usr/bin/chromium";
+const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
+/// The key under which the protocol hands elements over.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Why there is no browser on this machine; `None` if there is one.
+pub fn missing() -> Option<String> {
+    [CHROMIUM, CHROMEDRIVER]
+        .iter()
+        .find(|path| !Path::new(path).exists())
+        .map(|path| format!("{path} is missing (Debian: apt-get install chromium chromium-driver)"))
+}
+
+/// The driver's process; ended by its id when dropped, with the browsers that it started.
+pub struct Driver {
+    child: Child,
+    address: String,
+    profiles: PathBuf,
+    screenshots: PathBuf,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = request(&self.address, "POST", "/shutdown", &[], b"");
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The screen of a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    pub name: &'static str,
+    pub width: u32,
+    pub height: u32,
+    pub phone: bool,
+}
+
+pub const PHONE: Screen = Screen {
+    name: "phone",
+    width: 360,
+    height: 740,
+    phone: true,
+};
+pub const DESKTOP: Screen = Screen {
+    name: "desktop",
+    width: 1280,
+    height: 800,
+    phone: false,
+};
+
+impl Driver {
+    /// Starts chromedriver on a port of its own choice. Profiles lie in `dir`; screenshots in `TALLY_SCREENSHOTS`, by default
+    /// `target/screenshots` of the workspace.
+    pub fn start(dir: &Path) -> Result<Self> {
+        let screenshots = std::env::var_os("TALLY_SCREENSHOTS").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots"),
+            PathBuf::from,
+        );
+        fs::create_dir_all(&screenshots)?;
+        let mut child = Command::new(CHROMEDRIVER)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start chromedriver")?;
+        let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+        let port = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                let port = line.split("started successfully on port ").nth(1)?;
+                Some(port.trim_end_matches('.').to_owned())
+            })
+            .context("chromedriver names no port")?;
+        // Whoever writes must be read.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self {
+            child,
+            address: format!("127.0.0.1:{port}"),
+            profiles: dir.to_owned(),
+            screenshots,
+        })
+    }
+
+    /// A browser with an empty profile.
+    pub fn session(&self, screen: Screen, language: &str, script: bool) -> Result<Session> {
+        let profile = tempfile::tempdir_in(&self.profiles)?;
+        let args = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            &format!("--user-data-dir={}", profile.path().display()),
+            &format!("--window-size={},{}", screen.width, screen.height),
+            &format!("--accept-lang={language}"),
+        ];
+        let mut options = json!({
+            "binary": CHROMIUM,
+            "args": args,
+            "prefs": {
+                "intl.accept_languages": language,
+                "profile.managed_default_content_settings.javascript": if script { 1 } else { 2 },
+            },
+        });
+        if screen.phone {
+            options["mobileEmulation"] = json!({
+                "deviceMetrics": {
+                    "width": screen.width, "height": screen.height, "pixelRatio": 2.0, "touch": true,
+                },
+            });
+        }
+        let wanted = json!({"browserName": "chrome", "goog:chromeOptions": options});
+        let made = command(
+            &self.address,
+            "POST",
+            "/session",
+            &json!({"capabilities": {"alwaysMatch": wanted}}),
+        )
+        .context("start chromium")?;
+        let id = made["sessionId"].as_str().context("a session")?;
+        Ok(Session {
+            address: self.address.clone(),
+            path: format!("/session/{id}"),
+            screen,
+            screenshots: self.screenshots.clone(),
+            _profile: profile,
+        })
+    }
+}
+
+/// One command; gives its value.
+fn command(address: &str, method: &str, path: &str, body: &Value) -> Result<Value> {
+    let body = if method == "POST" {
+        body.to_string()
+    } else {
+        String::new()
+    };
+    let headers = [("content-type", "application/json")];
+    let answer = request(address, method, path, &headers, body.as_bytes())
+        .with_context(|| format!("{method} {path}"))?;
+    let value = answer.json()["value"].take();
+    if answer.status != 200 {
+        bail!("{method} {path}: {} {}", value["error"], value["message"]);
+    }
+    Ok(value)
+}
+
+/// One window; closed with its browser when dropped.
+pub struct Session {
+    address: String,
+    path: String,
+    screen: Screen,
+    screenshots: PathBuf,
+    _profile: tempfile::TempDir,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = command(&self.address, "DELETE", &self.path, &Value::Null);
+    }
+}
+
+impl Session {
+    fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        command(
+            &self.address,
+            "POST",
+            &format!("{}/{path}", self.path),
+            body,
+        )
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        command(
+            &self.address,
+            "GET",
+            &format!("{}/{path}", self.path),
+            &Value::Null,
+        )
+    }
+
+    /// Opens a page.
+    pub fn open(&self, url: &str) -> Result<()> {
+        self.post("url", &json!({"url": url})).map(drop)
+    }
+
+    /// Loads the page again.
+    pub fn reload(&self) -> Result<()> {
+        self.post("refresh", &json!({})).map(drop)
+    }
+
+    fn find(&self, selector: &str) -> Result<String> {
+        let found = self.post(
+            "element",
+            &json!({"using": "css selector", "value": selector}),
+        )?;
+        let id = found[ELEMENT].as_str().context("an element")?;
+        Ok(format!("element/{id}"))
+    }
+
+    /// The text of the page's first `selector`, as it is seen.
+    pub fn text(&self, selector: &str) -> Result<String> {
+        let text = self.get(&format!("{}/text", self.find(selector)?))?;
+        text.as_str().map(str::to_owned).context("a text")
+    }
+
+    /// Whether the page has a `selector`.
+    pub fn has(&self, selector: &str) -> Result<bool> {
+        let all = self.post(
+            "elements",
+            &json!({"using": "css selector", "value": selector}),
+        )?;
+        Ok(all.as_array().is_some_and(|all| !all.is_empty()))
+    }
+
+    /// Clicks; the next command waits for what comes.
+    pub fn click(&self, selector: &str) -> Result<()> {
+        let element = self.find(selector)?;
+        self.post(&format!("{element}/click"), &json!({})).map(drop)
+    }
+
+    /// Types into a field in place of what stands there.
+    pub fn fill(&self, selector: &str, text: &str) -> Result<()> {
+        let field = self.find(selector)?;
+        self.post(&format!("{field}/clear"), &json!({}))?;
+        self.post(&format!("{field}/value"), &json!({"text": text}))
+            .map(drop)
+    }
+
+    fn active(&self) -> Result<String> {
+        let found = self.get("element/active")?;
+        let id = found[ELEMENT].as_str().context("an element")?;
+        Ok(format!("element/{id}"))
+    }
+
+    /// Presses a key wherever the focus is.
+    pub fn press(&self, key: char) -> Result<()> {
+        let active = self.active()?;
+        self.post(&format!("{active}/value"), &json!({"text": key}))
+            .map(drop)
+    }
+
+    /// The text of what has the focus.
+    pub fn focus(&self) -> Result<String> {
+        let text = self.get(&format!("{}/text", self.active()?))?;
+        text.as_str().map(str::to_owned).context("a text")
+    }
+
+    /// Runs a script of this test in the page.
+    pub fn execute(&self, script: &str) -> Result<Value> {
+        self.post("execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// A command of the browser's own protocol, through the driver.
+    fn devtools(&self, name: &str, params: &Value) -> Result<Value> {
+        self.post("goog/cdp/execute", &json!({"cmd": name, "params": params}))
+    }
+
+    /// Keeps a picture of the whole page.
+    fn screenshot(&self, name: &str) -> Result<()> {
+        let shot = self.devtools(
+            "Page.captureScreenshot",
+            &json!({"format": "png", "captureBeyondViewport": true}),
+        )?;
+        let png = STANDARD.decode(shot["data"].as_str().context("a picture")?)?;
+        let file = format!("{name}-{}.png", self.screen.name);
+        fs::write(self.screenshots.join(file), png)?;
+        Ok(())
+    }
+
+    /// Checks the page in front, in light and dark, and keeps pictures of it. Gives the bytes that it took.
+    pub fn audit(&self, name: &str) -> Result<u64> {
+        let mut bytes = 0;
+        for scheme in ["dark", "light"] {
+            let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+            self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}))?;
+            let found = self.execute(AUDIT)?;
+            let wrong = found["wrong"].as_array().context("a list")?;
+            ensure!(
+                wrong.is_empty(),
+                "{name}, {}, {scheme}: {wrong:#?}",
+                self.screen.name
+            );
+            bytes = found["bytes"].as_u64().context("bytes")?;
+            ensure!(
+                (1..MAX_PAGE_BYTES).contains(&bytes),
+                "{name}: {bytes} bytes, expected less than {MAX_PAGE_BYTES}"
+            );
+            match scheme {
+                "dark" => self.screenshot(&format!("{name}-dark"))?,
+                _ => self.screenshot(name)?,
+            }
+        }
+        println!("{name} at {} wide: {bytes} bytes", self.screen.width);
+        Ok(bytes)
+    }
+}
