@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tally_codes::Serial;
-use tally_codes::gs1::{DigitalLink, Gtin, ReadOptions};
+use tally_codes::gs1::{DigitalLink, Gtin, LinkOptions};
 
 /// Text that is no unit code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ impl FromStr for UnitCode {
     /// Reads the link of a QR code (GS1 Digital Link), or `GTIN/SERIAL`. Serials by Crockford's rules, in either case.
     fn from_str(text: &str) -> Result<Self, ParseCodeError> {
         if text.contains("://") {
-            let link = DigitalLink::parse(text, ReadOptions::default())?;
+            let link = DigitalLink::parse(text, LinkOptions::default())?;
             let gtin = link.gtin().ok_or(ParseCodeError::NoUnit)?;
             let serial = link.serial().ok_or(ParseCodeError::NoUnit)?.parse()?;
             return Ok(Self { gtin, serial });

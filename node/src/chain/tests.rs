@@ -18,6 +18,7 @@ fn chain(network: &SampleNetwork, dir: &std::path::Path) -> Chain {
     let checkpoints = Checkpoints::open(dir, ledger.network(), keys).unwrap();
     Chain::new(
         ledger,
+        Room::new(dir, 0),
         network.member(0),
         checkpoints,
         PoolLimits::default(),
