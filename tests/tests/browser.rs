@@ -1,14 +1,20 @@
 //! The consumer's pages in a real browser: at the width of a phone and of a desk, in both languages, with and without script, by
 //! keyboard alone; every page's structure, contrast and size.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use tally_tests::{Client, Network, Plan, Scenario, get, gtin, request, skip};
+use tally_tests::{Client, Network, Plan, Scenario, get, gtin, request, skip, until};
 
 #[path = "browser/webdriver.rs"]
 mod webdriver;
 
 use webdriver::{DESKTOP, Driver, PHONE, Screen, Session};
 
+/// How long a page may take to come.
+const PATIENCE: Duration = Duration::from_secs(20);
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 
@@ -50,17 +56,23 @@ fn path(url: &str) -> Result<String> {
     Ok(url[at..].to_owned())
 }
 
-fn headline(session: &Session) -> Result<String> {
-    session.text("h1")
+/// Waits for a page whose headline has these words.
+fn expect(session: &Session, words: &str) -> Result<()> {
+    until(&format!("the headline {words:?}"), PATIENCE, || {
+        let found = session.text("h1")?;
+        ensure!(found.contains(words), "found {found:?}");
+        Ok(())
+    })
 }
 
-fn expect(session: &Session, headline_part: &str) -> Result<()> {
-    let found = headline(session)?;
-    ensure!(
-        found.contains(headline_part),
-        "expected {headline_part:?}, found {found:?}"
-    );
-    Ok(())
+/// Presses the button that scans and waits for the page of the result; gives its address.
+fn check(session: &Session) -> Result<String> {
+    session.click("form.scan > button")?;
+    until("the page of the result", PATIENCE, || {
+        let url = session.url()?;
+        ensure!(url.contains("/s/"), "at {url}");
+        Ok(url)
+    })
 }
 
 /// Runs a story with a network of one brand and a browser; without a browser it is skipped, but not where nothing may be skipped.
@@ -77,6 +89,7 @@ fn story(
         let mut network = Network::found(scenario, plan)?;
         for member in network.iter() {
             member.configure("http", "contact", "care@highland.example")?;
+            member.configure("log", "level", "warn,arc_malachitebft_network=off")?;
         }
         network.start()?;
         let goods = goods(&network[0].client(), 40)?;
@@ -111,7 +124,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     audit("look")?;
     session.reload()?;
     expect(&session, "not checked yet")?;
-    session.click("button")?;
+    check(&session)?;
     expect(&session, "you are the first to check it")?;
     audit("first")?;
     session.reload()?;
@@ -119,6 +132,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     // A claim code with a typing error, one of another pack, then the right one.
     session.fill("#claim", "0000-0000-00001")?;
     session.click("form.card button")?;
+    until("the error", PATIENCE, || session.text(".error"))?;
     ensure!(session.text(".error")?.contains("typing error"));
     audit("mistyped")?;
     session.fill("#claim", &goods.sold[at + 1].1)?;
@@ -136,6 +150,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     session.click("details.claim summary")?;
     session.fill("#claim", claim)?;
     session.click("details.claim button")?;
+    expect(&session, "both codes belong together")?;
     ensure!(
         session
             .text(".said")?
@@ -145,7 +160,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     session.open(url)?;
     expect(&session, "checked before")?;
     audit("look-again")?;
-    session.click("form.scan > button")?;
+    check(&session)?;
     expect(&session, "Genuine code, checked before")?;
     ensure!(
         session
@@ -160,7 +175,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     ] {
         session.open(url)?;
         expect(&session, said)?;
-        session.click("form.scan > button")?;
+        check(&session)?;
         expect(&session, said)?;
         audit(name)?;
     }
@@ -169,7 +184,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     session.fill("#code", &format!("{} 0123456789ABCDEFGHJK", goods.product))?;
     session.click("button")?;
     expect(&session, "This code is not known")?;
-    session.click("form.scan > button")?;
+    check(&session)?;
     expect(&session, "This code is not known")?;
     audit("unknown")?;
 
@@ -209,7 +224,7 @@ fn chinese_is_spoken_and_the_switch_holds() {
             session.open(&goods.sold[at].0)?;
             expect(&session, "尚未被查验")?;
             session.audit("zh-look")?;
-            session.click("form.scan > button")?;
+            check(&session)?;
             expect(&session, "您是第一位查验者")?;
             session.audit("zh-first")?;
             session.click("a.switch")?;
@@ -295,11 +310,12 @@ fn an_issuer_that_is_away_and_a_crowd_are_explained() {
         let url =
             |code: &str| Ok::<_, anyhow::Error>(format!("http://{}{}", media.http, path(code)?));
         network[0].kill()?;
+        let mut results = Vec::new();
         for (screen, at) in [(PHONE, 0), (DESKTOP, 1)] {
             let session = driver.session(screen, "en", true)?;
             session.open(&url(&goods.sold[at].0)?)?;
             expect(&session, "Cannot be checked right now")?;
-            session.click("form.scan > button")?;
+            results.push(check(&session)?);
             expect(&session, "Cannot be checked right now")?;
             ensure!(
                 session
@@ -309,48 +325,54 @@ fn an_issuer_that_is_away_and_a_crowd_are_explained() {
             session.audit("away")?;
         }
         // The brand is back: the same page tells its answer.
-        network[0].start()?;
         network.start()?;
+        let session = driver.session(PHONE, "en", true)?;
+        for url in &results {
+            until("the answer of the brand", 3 * PATIENCE, || {
+                session.open(url)?;
+                let found = session.text("h1")?;
+                ensure!(found.contains("you are the first to check it"), "{found}");
+                Ok(())
+            })?;
+            ensure!(session.text("main")?.contains("It has answered since"));
+        }
+        session.audit("answered-later")?;
+        drop(session);
         let brand = network[0].client();
         // A crowd of guesses from one address: those that need not wait are told to come back.
-        let guesses = 200;
-        for i in 0..guesses {
+        for i in 0..45 {
             let body = format!(r#"{{"gtin":"{}","serial":"{i:020}"}}"#, goods.product);
-            let headers = [
-                ("content-type", "application/json"),
-                ("connection", "close"),
-            ];
-            let answer = request(&brand.http, "POST", "/v1/scans", &headers, body.as_bytes())?;
-            if i > 40 || answer.status != 200 {
-                break;
-            }
+            let headers = [("content-type", "application/json")];
+            request(&brand.http, "POST", "/v1/scans", &headers, body.as_bytes())?;
         }
-        let crowd: Vec<_> = (0..16)
+        let over = Arc::new(AtomicBool::new(false));
+        let crowd: Vec<_> = (0..12)
             .map(|_| {
-                let (http, path) = (brand.http.clone(), path(&goods.sold[5].0));
-                std::thread::spawn(move || {
-                    for _ in 0..12 {
-                        let _ = get(&http, path.as_deref().unwrap_or("/"));
+                let (http, over) = (brand.http.clone(), Arc::clone(&over));
+                let path = path(&goods.sold[5].0)?;
+                Ok(std::thread::spawn(move || {
+                    while !over.load(Ordering::SeqCst) {
+                        // Turned away or answered late; either is what a crowd gets.
+                        let _ = get(&http, &path);
+                        std::thread::sleep(Duration::from_millis(50));
                     }
-                })
+                }))
             })
-            .collect();
-        for screen in [PHONE, DESKTOP] {
+            .collect::<Result<_>>()?;
+        let seen = [PHONE, DESKTOP].into_iter().try_for_each(|screen| {
             let session = driver.session(screen, "en", true)?;
-            let mut seen = false;
-            for _ in 0..20 {
+            until("a page that asks to wait", 2 * PATIENCE, || {
                 session.open(&goods.sold[5].0)?;
-                if headline(&session)?.contains("Please wait a moment") {
-                    session.audit("slow-down")?;
-                    seen = true;
-                    break;
-                }
-            }
-            ensure!(seen, "nobody was asked to wait");
-        }
+                let found = session.text("h1")?;
+                ensure!(found.contains("Please wait a moment"), "{found}");
+                Ok(())
+            })?;
+            session.audit("slow-down").map(drop)
+        });
+        over.store(true, Ordering::SeqCst);
         for thread in crowd {
             thread.join().ok().context("the crowd")?;
         }
-        Ok(())
+        seen
     });
 }

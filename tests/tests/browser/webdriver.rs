@@ -1,35 +1,38 @@
 //! Just enough of the WebDriver protocol (W3C WebDriver 2) to drive Chromium: each command is one HTTP request to chromedriver.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tally_tests::request;
 
 /// The bytes that a page may take with all it fetches.
-pub const MAX_PAGE_BYTES: u64 = 30_000;
+pub(crate) const MAX_PAGE_BYTES: u64 = 30_000;
 
 const AUDIT: &str = include_str!("audit.js");
 const CHROMIUM: &str = "/usr/bin/chromium";
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
+/// How long one command may take; the first starts a browser.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The key under which the protocol hands elements over.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Why there is no browser on this machine; `None` if there is one.
-pub fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     [CHROMIUM, CHROMEDRIVER]
         .iter()
         .find(|path| !Path::new(path).exists())
         .map(|path| format!("{path} is missing (Debian: apt-get install chromium chromium-driver)"))
 }
 
-/// The driver's process; ended by its id when dropped, with the browsers that it started.
-pub struct Driver {
+/// The driver's process; ended by its id when dropped.
+pub(crate) struct Driver {
     child: Child,
     address: String,
     profiles: PathBuf,
@@ -38,7 +41,7 @@ pub struct Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let _ = request(&self.address, "POST", "/shutdown", &[], b"");
+        // The sessions are closed by now, and their browsers ended by the driver.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -46,20 +49,20 @@ impl Drop for Driver {
 
 /// The screen of a session.
 #[derive(Debug, Clone, Copy)]
-pub struct Screen {
-    pub name: &'static str,
-    pub width: u32,
-    pub height: u32,
-    pub phone: bool,
+pub(crate) struct Screen {
+    pub(crate) name: &'static str,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) phone: bool,
 }
 
-pub const PHONE: Screen = Screen {
+pub(crate) const PHONE: Screen = Screen {
     name: "phone",
     width: 360,
     height: 740,
     phone: true,
 };
-pub const DESKTOP: Screen = Screen {
+pub(crate) const DESKTOP: Screen = Screen {
     name: "desktop",
     width: 1280,
     height: 800,
@@ -69,7 +72,7 @@ pub const DESKTOP: Screen = Screen {
 impl Driver {
     /// Starts chromedriver on a port of its own choice. Profiles lie in `dir`; screenshots in `TALLY_SCREENSHOTS`, by default
     /// `target/screenshots` of the workspace.
-    pub fn start(dir: &Path) -> Result<Self> {
+    pub(crate) fn start(dir: &Path) -> Result<Self> {
         let screenshots = std::env::var_os("TALLY_SCREENSHOTS").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots"),
             PathBuf::from,
@@ -102,7 +105,7 @@ impl Driver {
     }
 
     /// A browser with an empty profile.
-    pub fn session(&self, screen: Screen, language: &str, script: bool) -> Result<Session> {
+    pub(crate) fn session(&self, screen: Screen, language: &str, script: bool) -> Result<Session> {
         let profile = tempfile::tempdir_in(&self.profiles)?;
         let args = [
             "--headless",
@@ -153,25 +156,50 @@ impl Driver {
     }
 }
 
-/// One command; gives its value.
+/// One command; gives its value. The driver keeps connections open, so an answer ends where its length says.
 fn command(address: &str, method: &str, path: &str, body: &Value) -> Result<Value> {
     let body = if method == "POST" {
         body.to_string()
     } else {
         String::new()
     };
-    let headers = [("content-type", "application/json")];
-    let answer = request(address, method, path, &headers, body.as_bytes())
-        .with_context(|| format!("{method} {path}"))?;
-    let value = answer.json()["value"].take();
-    if answer.status != 200 {
+    let mut stream = TcpStream::connect(address).context("connect to chromedriver")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let (mut status, mut length) = (String::new(), 0);
+    reader.read_line(&mut status)?;
+    loop {
+        let mut line = String::new();
+        reader
+            .read_line(&mut line)
+            .with_context(|| format!("{method} {path}: no answer"))?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut answer = Vec::new();
+    reader.take(length).read_to_end(&mut answer)?;
+    let value = serde_json::from_slice::<Value>(&answer)
+        .with_context(|| format!("{method} {path}: {status}"))?["value"]
+        .take();
+    if status.split(' ').nth(1) != Some("200") {
         bail!("{method} {path}: {} {}", value["error"], value["message"]);
     }
     Ok(value)
 }
 
 /// One window; closed with its browser when dropped.
-pub struct Session {
+pub(crate) struct Session {
     address: String,
     path: String,
     screen: Screen,
@@ -205,12 +233,18 @@ impl Session {
     }
 
     /// Opens a page.
-    pub fn open(&self, url: &str) -> Result<()> {
+    pub(crate) fn open(&self, url: &str) -> Result<()> {
         self.post("url", &json!({"url": url})).map(drop)
     }
 
+    /// The address of the page in front.
+    pub(crate) fn url(&self) -> Result<String> {
+        let url = self.get("url")?;
+        url.as_str().map(str::to_owned).context("an address")
+    }
+
     /// Loads the page again.
-    pub fn reload(&self) -> Result<()> {
+    pub(crate) fn reload(&self) -> Result<()> {
         self.post("refresh", &json!({})).map(drop)
     }
 
@@ -224,13 +258,13 @@ impl Session {
     }
 
     /// The text of the page's first `selector`, as it is seen.
-    pub fn text(&self, selector: &str) -> Result<String> {
+    pub(crate) fn text(&self, selector: &str) -> Result<String> {
         let text = self.get(&format!("{}/text", self.find(selector)?))?;
         text.as_str().map(str::to_owned).context("a text")
     }
 
     /// Whether the page has a `selector`.
-    pub fn has(&self, selector: &str) -> Result<bool> {
+    pub(crate) fn has(&self, selector: &str) -> Result<bool> {
         let all = self.post(
             "elements",
             &json!({"using": "css selector", "value": selector}),
@@ -239,13 +273,13 @@ impl Session {
     }
 
     /// Clicks; the next command waits for what comes.
-    pub fn click(&self, selector: &str) -> Result<()> {
+    pub(crate) fn click(&self, selector: &str) -> Result<()> {
         let element = self.find(selector)?;
         self.post(&format!("{element}/click"), &json!({})).map(drop)
     }
 
     /// Types into a field in place of what stands there.
-    pub fn fill(&self, selector: &str, text: &str) -> Result<()> {
+    pub(crate) fn fill(&self, selector: &str, text: &str) -> Result<()> {
         let field = self.find(selector)?;
         self.post(&format!("{field}/clear"), &json!({}))?;
         self.post(&format!("{field}/value"), &json!({"text": text}))
@@ -259,20 +293,20 @@ impl Session {
     }
 
     /// Presses a key wherever the focus is.
-    pub fn press(&self, key: char) -> Result<()> {
+    pub(crate) fn press(&self, key: char) -> Result<()> {
         let active = self.active()?;
         self.post(&format!("{active}/value"), &json!({"text": key}))
             .map(drop)
     }
 
     /// The text of what has the focus.
-    pub fn focus(&self) -> Result<String> {
+    pub(crate) fn focus(&self) -> Result<String> {
         let text = self.get(&format!("{}/text", self.active()?))?;
         text.as_str().map(str::to_owned).context("a text")
     }
 
     /// Runs a script of this test in the page.
-    pub fn execute(&self, script: &str) -> Result<Value> {
+    pub(crate) fn execute(&self, script: &str) -> Result<Value> {
         self.post("execute/sync", &json!({"script": script, "args": []}))
     }
 
@@ -294,7 +328,7 @@ impl Session {
     }
 
     /// Checks the page in front, in light and dark, and keeps pictures of it. Gives the bytes that it took.
-    pub fn audit(&self, name: &str) -> Result<u64> {
+    pub(crate) fn audit(&self, name: &str) -> Result<u64> {
         let mut bytes = 0;
         for scheme in ["dark", "light"] {
             let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
