@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
 mod codes;
 mod founding;
 mod matching;
 mod proving;
 
+pub(crate) use bench::{
+    BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs, BenchPsiArgs, BenchScanArgs,
+};
 pub(crate) use codes::{CodesCommand, IssueArgs, ProductCommand, ScanArgs, VerifyArgs};
 pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
@@ -18,9 +22,7 @@ pub(crate) use matching::{
     AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs,
     default_profile,
 };
-pub(crate) use proving::{
-    BenchCommand, BenchComputation, BenchPsiArgs, ExportCommand, LedgerCommand, ProofArgs,
-};
+pub(crate) use proving::{ExportCommand, LedgerCommand, ProofArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -1,7 +1,7 @@
 //! A whole network on this machine in one command: founded, run, scanned, proven, and broken on purpose.
 
 mod codes;
-mod network;
+pub(crate) mod network;
 mod proof;
 mod report;
 mod scans;

@@ -14,6 +14,7 @@ use tally_codes::batch::{
 use tally_codes::claim::{ClaimCode, ClaimOutcome};
 use tally_codes::gs1::{DigitalLink, Gtin, ReadOptions, UrlBase};
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};
+use zeroize::Zeroizing;
 
 const GTIN: &str = "09521234543213";
 
@@ -28,7 +29,8 @@ fn deriver(seed: u64, first: u64, count: u64) -> Deriver {
 fn build(deriver: &Deriver, base: Option<&UrlBase>) -> (BatchTrees, String) {
     let mut build = BatchBuild::new(deriver, base);
     let (mut rows, mut last) = (CSV_HEADER.to_owned(), 0);
-    while let Some(part) = build.next_rows() {
+    let mut part = Zeroizing::default();
+    while build.next_rows(&mut part) {
         rows.push_str(std::str::from_utf8(&part).unwrap());
         assert!(build.done() > last, "progress");
         last = build.done();

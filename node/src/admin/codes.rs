@@ -1,8 +1,6 @@
 //! Issuing unit codes, and looking at one without counting it as a scan.
 
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -14,7 +12,7 @@ use tally_contracts::state;
 use super::ops::{DEADLINE, committed, internal, usage};
 use super::{AdminError, Progress};
 use crate::gateway::parse_link_url;
-use crate::issuer::{BatchMeta, IssuerError, IssuerStore, NewBatch};
+use crate::issuer::{IssuerError, NewBatch};
 use crate::runtime::Node;
 
 /// Arguments of `codes_issue`.
@@ -44,10 +42,26 @@ impl From<IssuerError> for AdminError {
                 error.to_string(),
                 "free disk space; no batch was made",
             )
+        } else if matches!(error, IssuerError::PrinterFile(_)) {
+            let message = with_causes(&error);
+            Self::new(
+                "file",
+                message,
+                "give --out a new file in a folder that this node may write to",
+            )
         } else {
             Self::new("issuer", error.to_string(), "read the node's log")
         }
     }
+}
+
+/// What went wrong and why, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Makes a batch, writes the printer's file, and announces the batch to the ledger.
@@ -87,9 +101,13 @@ pub(super) async fn issue(
         first_index,
     };
     let (issuer, out) = (node.issuer.clone(), a.out.clone());
-    let meta = tokio::task::spawn_blocking(move || make(&issuer, &new, &base, &out, &progress))
-        .await
-        .map_err(internal)??;
+    let meta = tokio::task::spawn_blocking(move || {
+        issuer.print_batch(&new, &base, &out, &mut |done, total| {
+            progress.report("codes", done, total);
+        })
+    })
+    .await
+    .map_err(internal)??;
     let body = Body::from(meta.to_record(None));
     let done = match node.records.submit(&body, DEADLINE).await {
         Ok((record, place)) => committed(&record, place),
@@ -108,50 +126,6 @@ pub(super) async fn issue(
         "record": done["record"],
         "height": done["height"],
     }))
-}
-
-/// The printer's file appears whole, readable by its owner alone, because claim codes stand in it.
-fn make(
-    issuer: &IssuerStore,
-    new: &NewBatch,
-    base: &UrlBase,
-    out: &Path,
-    progress: &Progress,
-) -> Result<BatchMeta, AdminError> {
-    let file_error = |e: std::io::Error| {
-        AdminError::new(
-            "file",
-            format!("{}: {e}", out.display()),
-            "give --out a new file in a folder that this node may write to",
-        )
-    };
-    let mut temporary = out.as_os_str().to_owned();
-    temporary.push(".unfinished");
-    let temporary = PathBuf::from(temporary);
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(file_error)?;
-    let mut rows = BufWriter::new(file);
-    let made = issuer
-        .prepare_batch(new, base, &mut rows, &mut |done, total| {
-            progress.report("codes", done, total);
-        })
-        .map_err(AdminError::from)
-        .and_then(|meta| {
-            rows.flush()
-                .and_then(|()| rows.get_ref().sync_all())
-                .map_err(file_error)?;
-            std::fs::rename(&temporary, out).map_err(file_error)?;
-            Ok(meta)
-        });
-    if made.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    made
 }
 
 /// What is known of a code, without a scan.

@@ -3,6 +3,7 @@
 
 mod codes;
 mod ops;
+mod records;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -14,7 +14,7 @@ use tally_contracts::{Canonical, Record};
 use tally_ledger::{RecordPlace, cosigner_name, origin};
 use tally_merkle::{Note, Policy, TlogProof, Vkey};
 
-use super::{AdminError, Progress, codes};
+use super::{AdminError, Progress, codes, records};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
@@ -114,6 +114,7 @@ pub(super) async fn carry_out(
             let (id, place) = node.chain.submit_and_wait(&bytes, DEADLINE).await?;
             Ok(committed(&id, place))
         }
+        "submit_many" => records::submit_many(node, args(given)?).await,
         other => Err(AdminError::new(
             "unknown_op",
             format!("this node does not know {other:?}"),

@@ -1,3 +1,6 @@
 //! Measurements of the product by the product, one module for each `tally bench` command.
 
+pub mod empty;
+pub mod issue;
+pub mod kit;
 pub mod psi;

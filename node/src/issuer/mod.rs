@@ -14,6 +14,7 @@
 
 mod error;
 mod meta;
+mod print;
 mod store;
 #[cfg(test)]
 mod tests;

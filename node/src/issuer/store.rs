@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use rand_core::{CryptoRngCore, OsRng, RngCore as _};
-use tally_codes::batch::{BatchBuild, CSV_HEADER, Deriver};
+use tally_codes::batch::{BatchBuild, Deriver};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, KeyEpoch};
 use tally_codes::verdict::BatchChecker;
@@ -14,6 +14,7 @@ use tally_contracts::ids::{BatchId, MemberId};
 use tally_contracts::records::{Gtin, Lot, batch_id};
 
 use super::meta::damaged;
+use super::print::write_rows;
 use super::trees;
 use super::verify::{AnchoredBatches, Tally};
 use super::{BatchMeta, IssuerError};
@@ -164,7 +165,7 @@ impl IssuerStore {
         &self,
         new: &NewBatch,
         base: &UrlBase,
-        rows: &mut dyn Write,
+        rows: &mut (dyn Write + Send),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BatchMeta, IssuerError> {
         let loadout = self.loadout();
@@ -236,7 +237,7 @@ impl IssuerStore {
         &self,
         meta: &BatchMeta,
         base: &UrlBase,
-        rows: &mut dyn Write,
+        rows: &mut (dyn Write + Send),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), IssuerError> {
         let loadout = self.loadout();
@@ -283,20 +284,6 @@ impl Loaded {
     pub(super) fn deriver(&self, issuer: &IssuerKeys) -> Result<Deriver, tally_codes::Error> {
         Deriver::new(issuer, self.meta.key_epoch(), &self.keys, self.meta.spec()?)
     }
-}
-
-fn write_rows(
-    build: &mut BatchBuild<'_>,
-    rows: &mut dyn Write,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), IssuerError> {
-    rows.write_all(CSV_HEADER.as_bytes())
-        .map_err(IssuerError::Rows)?;
-    while let Some(part) = build.next_rows() {
-        rows.write_all(&part).map_err(IssuerError::Rows)?;
-        progress(build.done(), build.total());
-    }
-    rows.flush().map_err(IssuerError::Rows)
 }
 
 /// Binds the sealed file to its directory, so that no batch takes the place of another.

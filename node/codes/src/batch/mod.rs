@@ -11,9 +11,10 @@
 //! - leaf of the redemption tree: RFC 6962 leaf hash of `tally/null/v1` LF || nullifier
 //!
 //! Both are trees of RFC 6962, each in a keyed order of its own, so that the place of a leaf says nothing of when its unit was
-//! made. Only levels from height 8 up are kept; a proof derives 256 leaves anew.
+//! made: the permutation of `crate::order` under K_order. Only levels from height 8 up are kept; a proof derives 256 leaves anew.
 
 mod build;
+mod bulk;
 mod derive;
 mod levels;
 mod opening;
