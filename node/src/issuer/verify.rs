@@ -148,8 +148,13 @@ impl IssuerStore {
         let Some((batch, index, status)) = found else {
             return unknown;
         };
-        let claim = match batch.deriver(&loadout.issuer).and_then(|d| d.unit(index)) {
-            Ok(unit) => ClaimOutcome::of(claim, &unit.claim),
+        // Most scans come without a claim code; then nothing has to be derived.
+        let derived = claim.map(|typed| {
+            let unit = batch.deriver(&loadout.issuer)?.unit(index)?;
+            Ok::<_, tally_codes::Error>(ClaimOutcome::of(Some(typed), &unit.claim))
+        });
+        let claim = match derived.transpose() {
+            Ok(claim) => claim.unwrap_or(ClaimOutcome::Absent),
             Err(e) => {
                 tracing::error!(error = %e, batch = %batch.meta.id, "a unit of a batch cannot be derived");
                 return VerifyOutcome {
