@@ -11,8 +11,9 @@ use tally_contracts::state;
 
 use super::ops::{DEADLINE, committed, internal, usage};
 use super::{AdminError, Progress};
+use crate::chain::SubmitError;
 use crate::gateway::parse_link_url;
-use crate::issuer::{IssuerError, NewBatch};
+use crate::issuer::{BatchMeta, IssuerError, NewBatch};
 use crate::runtime::Node;
 
 /// Arguments of `codes_issue`.
@@ -101,22 +102,35 @@ pub(super) async fn issue(
         first_index,
     };
     let (issuer, out) = (node.issuer.clone(), a.out.clone());
-    let meta = tokio::task::spawn_blocking(move || {
-        issuer.print_batch(&new, &base, &out, &mut |done, total| {
+    let (meta, known) = tokio::task::spawn_blocking(move || {
+        if let Some(meta) = issuer.already_announced(&new, &base, &out)? {
+            return Ok::<_, IssuerError>((meta, true));
+        }
+        let meta = issuer.print_batch(&new, &base, &out, &mut |done, total| {
             progress.report("codes", done, total);
-        })
+        })?;
+        Ok((meta, false))
     })
     .await
     .map_err(internal)??;
+    if known {
+        // The node was stopped after the batch had come into the ledger and before this was said.
+        return said_again(node, &meta, &a.out);
+    }
     let body = Body::from(meta.to_record(None));
     let done = match node.records.submit(&body, DEADLINE).await {
         Ok((record, place)) => committed(&record, place),
         Err(e) => {
-            // Codes of a batch that the ledger refuses would never verify: nobody must print them.
-            let _ = std::fs::remove_file(&a.out);
+            if matches!(e, SubmitError::Refused(_)) {
+                // Codes of a batch that the ledger refuses would never verify: nobody must print them.
+                let _ = std::fs::remove_file(&a.out);
+                node.issuer.announced(meta.first_index)?;
+            }
+            // Otherwise it may come into the ledger yet; the same command goes on from here.
             return Err(e.into());
         }
     };
+    node.issuer.announced(meta.first_index)?;
     Ok(json!({
         "batch": meta.id.to_string(),
         "count": meta.count,
@@ -125,6 +139,31 @@ pub(super) async fn issue(
         "out": a.out,
         "record": done["record"],
         "height": done["height"],
+    }))
+}
+
+/// The answer for a batch that is in the ledger already.
+fn said_again(
+    node: &Arc<Node>,
+    meta: &BatchMeta,
+    out: &std::path::Path,
+) -> Result<Value, AdminError> {
+    let ledger = node.chain.ledger();
+    let batch = state::batch(ledger.state(), &meta.id)
+        .map_err(internal)?
+        .ok_or_else(|| internal("a batch that was in the ledger is not"))?;
+    let place = ledger
+        .find(&batch.record)
+        .map_err(internal)?
+        .ok_or_else(|| internal("a record that was in the ledger is not"))?;
+    Ok(json!({
+        "batch": meta.id.to_string(),
+        "count": meta.count,
+        "first_index": meta.first_index,
+        "unit_root": meta.unit_root.to_string(),
+        "out": out,
+        "record": batch.record.to_string(),
+        "height": place.height,
     }))
 }
 

@@ -5,6 +5,8 @@ mod cosign;
 mod gossip;
 mod pool;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-use super::bulk::{Row, Scratch};
+use super::bulk::{AFTER_URL, Row, Scratch};
 use super::derive::Deriver;
 use super::levels::{CHUNK, UpperLevels, chunk_root};
 use crate::Error;
@@ -28,9 +28,16 @@ pub struct BatchTrees {
 pub struct BatchBuild<'a> {
     deriver: &'a Deriver,
     row: Option<Row>,
-    next_chunk: u64,
-    unit: Vec<tally_merkle::Hash>,
-    redemption: Vec<tally_merkle::Hash>,
+    roots: Vec<ChunkRoots>,
+}
+
+/// The roots of one chunk of the unit tree and of the redemption tree: what is kept of 256 units.
+pub type ChunkRoots = [tally_merkle::Hash; 2];
+
+/// Bytes of each row for links that begin with `base`.
+#[must_use]
+pub const fn row_len(base: &UrlBase) -> usize {
+    base.url_len() + AFTER_URL
 }
 
 impl<'a> BatchBuild<'a> {
@@ -40,16 +47,45 @@ impl<'a> BatchBuild<'a> {
         Self {
             deriver,
             row: rows.map(|base| Row::new(base, deriver.spec().gtin())),
-            next_chunk: 0,
-            unit: Vec::new(),
-            redemption: Vec::new(),
+            roots: Vec::new(),
         }
+    }
+
+    /// Goes on after the chunks whose roots are given, from the first on; their rows are not made again.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the batch has fewer chunks.
+    pub fn resume(
+        deriver: &'a Deriver,
+        rows: Option<&UrlBase>,
+        roots: Vec<ChunkRoots>,
+    ) -> Result<Self, Error> {
+        let max = deriver.spec().count().div_ceil(CHUNK);
+        let found = roots.len() as u64;
+        if found > max {
+            return Err(Error::Range {
+                what: "number of chunks",
+                found,
+                min: 0,
+                max,
+            });
+        }
+        Ok(Self {
+            roots,
+            ..Self::new(deriver, rows)
+        })
+    }
+
+    /// The roots of the chunks made so far.
+    #[must_use]
+    pub fn roots(&self) -> &[ChunkRoots] {
+        &self.roots
     }
 
     /// Units made so far.
     #[must_use]
     pub fn done(&self) -> u64 {
-        self.next_chunk
+        (self.roots.len() as u64)
             .saturating_mul(CHUNK)
             .min(self.deriver.spec().count())
     }
@@ -67,11 +103,11 @@ impl<'a> BatchBuild<'a> {
     pub fn next_rows(&mut self, rows: &mut Zeroizing<Vec<u8>>) -> bool {
         let total = self.total();
         let chunks = total.div_ceil(CHUNK);
-        if self.next_chunk >= chunks {
+        let start = self.roots.len() as u64;
+        if start >= chunks {
             rows.clear();
             return false;
         }
-        let start = self.next_chunk;
         let end = (start + WINDOW).min(chunks);
         let row_len = self.row.as_ref().map_or(0, Row::len);
         let units = (end * CHUNK).min(total) - start * CHUNK;
@@ -88,7 +124,7 @@ impl<'a> BatchBuild<'a> {
                 chunk_root(deriver.redemption_leaves(chunk, scratch)),
             ]
         };
-        let made: Vec<[tally_merkle::Hash; 2]> = if row_len == 0 {
+        let made: Vec<ChunkRoots> = if row_len == 0 {
             (start..end)
                 .into_par_iter()
                 .map_init(Scratch::new, |scratch, chunk| one(scratch, chunk, None))
@@ -101,11 +137,7 @@ impl<'a> BatchBuild<'a> {
                 })
                 .collect()
         };
-        for [unit, redemption] in made {
-            self.unit.push(unit);
-            self.redemption.push(redemption);
-        }
-        self.next_chunk = end;
+        self.roots.extend(made);
         true
     }
 
@@ -120,8 +152,8 @@ impl<'a> BatchBuild<'a> {
             });
         }
         Ok(BatchTrees {
-            unit: UpperLevels::from_base(self.unit),
-            redemption: UpperLevels::from_base(self.redemption),
+            unit: UpperLevels::from_base(self.roots.iter().map(|[unit, _]| *unit).collect()),
+            redemption: UpperLevels::from_base(self.roots.iter().map(|[_, null]| *null).collect()),
         })
     }
 }

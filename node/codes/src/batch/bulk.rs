@@ -54,7 +54,7 @@ impl Drop for Scratch {
 pub(super) struct Row(Vec<u8>);
 
 /// `,`, serial, `,`, printed claim code, LF.
-const AFTER_URL: usize = 1 + 20 + 1 + 15 + 1;
+pub(super) const AFTER_URL: usize = 1 + 20 + 1 + 15 + 1;
 
 impl Row {
     pub(super) fn new(base: &UrlBase, gtin: &Gtin) -> Self {

@@ -19,7 +19,7 @@ mod derive;
 mod levels;
 mod opening;
 
-pub use build::{BatchBuild, BatchTrees, CSV_HEADER};
+pub use build::{BatchBuild, BatchTrees, CSV_HEADER, ChunkRoots, row_len};
 pub use derive::{BatchSpec, Deriver, MAX_COUNT, Unit};
 pub use levels::{CHUNK, UpperLevels, level_sizes};
 pub use opening::{RedemptionOpening, UnitOpening, verify_redemption_opening, verify_unit_opening};
