@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
 mod codes;
 mod founding;
 mod matching;
 mod proving;
 
+pub(crate) use bench::{
+    BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs, BenchPsiArgs, BenchScanArgs,
+};
 pub(crate) use codes::{CodesCommand, IssueArgs, ProductCommand, ScanArgs, VerifyArgs};
 pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
@@ -19,8 +23,7 @@ pub(crate) use matching::{
     default_profile,
 };
 pub(crate) use proving::{
-    AuditArgs, AuditCommand, BenchCommand, BenchComputation, BenchPsiArgs, ExportCommand,
-    LedgerCommand, ProofArgs, ProofFiles,
+    AuditArgs, AuditCommand, ExportCommand, LedgerCommand, ProofArgs, ProofFiles,
 };
 
 const EXIT_CODES: &str = "\

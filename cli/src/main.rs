@@ -4,6 +4,7 @@
 
 mod admin_client;
 mod args;
+mod bench;
 mod commands;
 mod exit;
 mod http;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use tally_contracts::ids::NetworkId;
 use tally_evidence::UnitCode;
 
@@ -131,49 +131,4 @@ pub(crate) enum ExportCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-}
-
-/// `bench ...`
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchCommand {
-    /// Match two files between two processes over the product's own stream, and compare with a plain join
-    Psi(BenchPsiArgs),
-    /// One party of `bench psi`, which starts it and tells it what to do
-    #[command(hide = true)]
-    PsiParty,
-}
-
-/// What a bench computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BenchComputation {
-    /// The intersection itself
-    List,
-    /// How many are in both, without noise
-    Cardinality,
-}
-
-/// Arguments of `bench psi`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
-    Files have a header line with a column `phone` or `id`, or one column alone; values are taken as they are. Time is from the start of the two processes to\n\
-    both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
-)]
-pub(crate) struct BenchPsiArgs {
-    /// Generate two sets of this many phone numbers, half of them common
-    #[arg(long, value_name = "N", conflicts_with = "files", required_unless_present = "files",
-        value_parser = clap::value_parser!(u64).range(1..=1 << 28))]
-    pub(crate) n: Option<u64>,
-    /// Match these two CSV files instead
-    #[arg(long, num_args = 2, value_names = ["A", "B"])]
-    pub(crate) files: Option<Vec<PathBuf>>,
-    /// Write the matches of a list to this CSV file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// The engine: dh, or for a list also vole
-    #[arg(long, default_value = "dh")]
-    pub(crate) engine: String,
-    /// What to compute
-    #[arg(long, value_enum, default_value = "list")]
-    pub(crate) computation: BenchComputation,
 }

@@ -3,7 +3,7 @@
 mod codes;
 mod join;
 mod matching;
-mod network;
+pub(crate) mod network;
 mod proof;
 mod report;
 mod scans;

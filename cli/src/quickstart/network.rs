@@ -70,6 +70,16 @@ impl Member {
         Ok(())
     }
 
+    /// The process, if it was started.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// The passphrase of its keys, which were made a moment ago.
+    pub(crate) fn passphrase(&self) -> Result<Passphrase> {
+        Ok(Passphrase::from_file(&self.dir.root().join("passphrase"))?)
+    }
+
     /// Ends the process with SIGKILL: nothing is flushed, nothing said.
     pub(crate) fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
@@ -166,10 +176,19 @@ impl Member {
 impl Network {
     /// `init` for each, exchange of cards, genesis drawn up, signed by each, joined by each.
     pub(crate) fn found(root: &Path) -> Result<Self> {
-        let ports = free_ports(3 * MEMBERS.len())?;
+        Self::found_of("quickstart", root, &MEMBERS)
+    }
+
+    /// As [`Self::found`], of these members.
+    pub(crate) fn found_of(
+        network: &str,
+        root: &Path,
+        founders: &[(&'static str, Roles)],
+    ) -> Result<Self> {
+        let ports = free_ports(3 * founders.len())?;
         let mut members = Vec::new();
         let mut cards = Vec::new();
-        for (i, (name, roles)) in MEMBERS.into_iter().enumerate() {
+        for (i, (name, roles)) in founders.iter().copied().enumerate() {
             let [consensus, swarm, http] = [ports[3 * i], ports[3 * i + 1], ports[3 * i + 2]];
             let mut config = Config::new(name, roles);
             config.node.passphrase_file = "passphrase".into();
@@ -206,7 +225,7 @@ impl Network {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let drawn = ceremony::draw_up(
-            "quickstart",
+            network,
             NetworkKind::Test,
             u64::try_from(now)?,
             rules,
@@ -216,7 +235,7 @@ impl Network {
         // Each founder signs a copy of its own, as it would on its own machine.
         let mut signed = Vec::new();
         for (member, card) in members.iter().zip(&cards) {
-            let passphrase = Passphrase::from_file(&member.dir.root().join("passphrase"))?;
+            let passphrase = member.passphrase()?;
             let admin = KeyStore::new(member.dir.keys()).open_admin(&passphrase)?;
             let mut copy = drawn.clone();
             ceremony::sign(&mut copy, card, &admin, Some(drawn.network_id()))?;

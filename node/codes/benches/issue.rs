@@ -8,10 +8,11 @@ use std::time::Instant;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tally_codes::batch::{BatchBuild, BatchSpec, Deriver};
-use tally_codes::ff1::{LANES, Permutation};
+use tally_codes::ff1::{GROUP, Permutation};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, SecretKey};
 use tally_codes::verdict::{BatchChecker, BatchStatus, check};
+use zeroize::Zeroizing;
 
 fn rate(what: &str, n: u64, run: impl FnOnce()) {
     let start = Instant::now();
@@ -35,21 +36,24 @@ fn main() -> Result<(), tally_codes::Error> {
 
     let permutation = Permutation::new(&SecretKey::from_bytes([1; 32]), b"09521234543213");
     rate("FF1 alone, one thread", count, || {
-        for i in (0..u128::from(count)).step_by(LANES) {
-            black_box(permutation.encrypt_lanes(&std::array::from_fn(|j| i + j as u128)));
+        for i in (0..u128::from(count)).step_by(GROUP) {
+            let mut numbers = std::array::from_fn(|j| i + j as u128);
+            permutation.encrypt_group(&mut numbers);
+            black_box(&numbers);
         }
     });
     for (what, rows) in [("both trees", None), ("both trees and rows", Some(&base))] {
         rate(what, count, || {
             let mut build = BatchBuild::new(&deriver, rows);
-            while let Some(part) = build.next_rows() {
+            let mut part = Zeroizing::default();
+            while build.next_rows(&mut part) {
                 black_box(part.len());
             }
             black_box(build.finish().map(|t| t.unit.root()).ok());
         });
     }
     let mut build = BatchBuild::new(&deriver, None);
-    while build.next_rows().is_some() {}
+    while build.next_rows(&mut Zeroizing::default()) {}
     let trees = build.finish()?;
     rate("unit openings, one thread", 1000, || {
         for i in 0..1000 {

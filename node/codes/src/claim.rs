@@ -4,6 +4,7 @@
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tally_merkle::Hash;
+use tally_merkle::sha256::Message;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::Error;
@@ -13,7 +14,7 @@ use crate::gs1::Gtin;
 /// Characters of a claim code without the check character: 60 bits.
 pub const CLAIM_LEN: usize = 12;
 
-const CLAIM_DOMAIN: &[u8] = b"tally/claim/v1\n";
+const CLAIM_DOMAIN: &[u8; 15] = b"tally/claim/v1\n";
 const WHAT: &str = "claim code";
 
 /// A claim code. Secret: no `Debug`, wiped when dropped.
@@ -28,6 +29,11 @@ impl ClaimCode {
     )]
     pub(crate) const fn from_random(bits: u128) -> Self {
         Self((bits >> 68) as u64)
+    }
+
+    /// The 60 bits of the claim code of [`Self::from_random`], from the high half of the number.
+    pub(crate) const fn bits_of(high: u64) -> u64 {
+        high >> 4
     }
 
     /// Reads what was typed or scanned: 12 characters and the check character, hyphens and spaces anywhere, by Crockford's reading
@@ -63,8 +69,39 @@ impl ClaimCode {
     }
 }
 
-/// SHA-256(`tally/claim/v1` LF || salt || GTIN || serial || claim code): what the unit's leaf says of the claim code. The salt stands in no
-/// proof of the unit code: without it 60 bits would fall to one sweep over all leaves that were shown.
+/// What the commitment is the SHA-256 of: `tally/claim/v1` LF || salt || GTIN || serial || claim code. It is what the unit's leaf says of the
+/// claim code. The salt stands in no proof of the unit code: without it 60 bits would fall to one sweep over all leaves that
+/// were shown. Secret.
+#[derive(Clone)]
+pub(crate) struct CommitmentMessage(Message<2>);
+
+impl CommitmentMessage {
+    pub(crate) fn new(gtin: &Gtin) -> Self {
+        let mut message = Message::new(CLAIM_DOMAIN, 77);
+        message.put::<31, 14>(gtin.as_bytes());
+        Self(message)
+    }
+
+    /// For one unit, in place of the one before.
+    #[inline]
+    pub(crate) fn set(&mut self, salt: &[u8; 16], serial: &[u8; 20], claim: &[u8; CLAIM_LEN]) {
+        self.0.put::<15, 16>(salt);
+        self.0.put::<45, 20>(serial);
+        self.0.put::<65, CLAIM_LEN>(claim);
+    }
+
+    /// Wiped by writing over it.
+    pub(crate) fn wipe(&mut self) {
+        self.set(&[0; 16], &[0; 20], &[0; CLAIM_LEN]);
+    }
+
+    #[inline]
+    pub(crate) fn hash_pair(a: &Self, b: &Self) -> [Hash; 2] {
+        Message::hash_pair(&a.0, &b.0)
+    }
+}
+
+/// The commitment to a claim code.
 pub(crate) fn commitment(
     salt: &[u8; 16],
     gtin: &Gtin,

@@ -19,7 +19,8 @@
 //!
 //! let base = UrlBase::parse("https://id.example")?;
 //! let mut build = BatchBuild::new(&deriver, Some(&base));
-//! while let Some(rows) = build.next_rows() {
+//! let mut rows = zeroize::Zeroizing::default();
+//! while build.next_rows(&mut rows) {
 //!     assert!(rows.starts_with(b"HTTPS://ID.EXAMPLE/01/09521234543213/21/"));
 //! }
 //! let trees = build.finish()?;

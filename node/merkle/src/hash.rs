@@ -4,6 +4,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::sha256::Message;
+
 /// A SHA-256 hash in a tree.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub [u8; 32]);
@@ -54,6 +56,33 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
             .finalize()
             .into(),
     )
+}
+
+/// 0x01 and two hashes.
+const NODE: Message<2> = Message::new(&[1], 65);
+
+/// The level above `level` in a tree of RFC 6962; a last node without a sibling stands for itself. Pairs of nodes are hashed side
+/// by side.
+#[must_use]
+pub fn parents(level: &[Hash]) -> Vec<Hash> {
+    let mut out = Vec::with_capacity(level.len().div_ceil(2));
+    let (fours, rest) = level.as_chunks::<4>();
+    let (mut first, mut second) = (NODE, NODE);
+    for [a, b, c, d] in fours {
+        first.put::<1, 32>(&a.0);
+        first.put::<33, 32>(&b.0);
+        second.put::<1, 32>(&c.0);
+        second.put::<33, 32>(&d.0);
+        out.extend(Message::hash_pair(&first, &second));
+    }
+    for pair in rest.chunks(2) {
+        match pair {
+            [left, right] => out.push(node_hash(left, right)),
+            [alone] => out.push(*alone),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// SHA-256 of nothing: the root of the empty tree.

@@ -1,7 +1,7 @@
 //! RFC 6962 trees, strict proof verifiers, tiles, signed notes, checkpoints, cosignatures, proofs to take home and the policies
 //! that judge them. Pure: no files, no clock, no randomness.
 //!
-//! In scope: RFC 6962 hashing, RFC 9162 proofs (2.1.3, 2.1.4), and the C2SP texts signed-note, tlog-checkpoint,
+//! In scope: RFC 6962 hashing (and SHA-256 of two messages side by side, which makes trees quick), RFC 9162 proofs (2.1.3, 2.1.4), and the C2SP texts signed-note, tlog-checkpoint,
 //! tlog-cosignature (v1, Ed25519), tlog-tiles, tlog-proof and tlog-policy. Out of scope: serving, storing, witnessing.
 //!
 //! The formats are small and every text here has exactly one form, which is stricter than the C2SP texts ask and than the
@@ -25,6 +25,7 @@ mod memory;
 pub mod note;
 pub mod policy;
 mod proof;
+pub mod sha256;
 pub mod tile;
 pub mod tlog_proof;
 mod tree;
@@ -32,7 +33,7 @@ pub mod vkey;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;
-pub use hash::{Hash, empty_root, leaf_hash, node_hash};
+pub use hash::{Hash, empty_root, leaf_hash, node_hash, parents};
 pub use memory::{MemoryTree, root_of};
 pub use note::{Note, NoteSignature};
 pub use policy::{Policy, Verified};

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::Error;
-use crate::hash::{Hash, empty_root, node_hash};
+use crate::hash::{Hash, empty_root, node_hash, parents};
 use crate::tree::{NodeSource, consistency_proof, inclusion_proof, root_at};
 
 /// Below this many pairs one core is quicker than handing work out.
@@ -142,13 +142,13 @@ impl Extend<Hash> for MemoryTree {
 /// The next level up, without the node that has no sibling yet.
 fn pairs(below: &[Hash]) -> Vec<Hash> {
     let (pairs, _) = below.as_chunks::<2>();
+    let below = pairs.as_flattened();
     if pairs.len() < PARALLEL_PAIRS {
-        pairs.iter().map(|[l, r]| node_hash(l, r)).collect()
+        parents(below)
     } else {
-        pairs
-            .par_iter()
-            .with_min_len(PARALLEL_PAIRS / 4)
-            .map(|[l, r]| node_hash(l, r))
+        below
+            .par_chunks(PARALLEL_PAIRS / 2)
+            .flat_map_iter(parents)
             .collect()
     }
 }

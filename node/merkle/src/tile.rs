@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::hash::{Hash, node_hash};
+use crate::hash::{Hash, parents};
 use crate::tree::NodeSource;
 use crate::vkey::parse_decimal;
 
@@ -324,7 +324,7 @@ impl<R: TileReader> NodeSource for TileTree<R> {
             .to_vec();
         while hashes.len() > 1 {
             let (pairs, _) = hashes.as_chunks::<2>();
-            hashes = pairs.iter().map(|[l, r]| node_hash(l, r)).collect();
+            hashes = parents(pairs.as_flattened());
         }
         Ok(hashes.first().copied().ok_or_else(out_of_range)?)
     }

@@ -1,8 +1,6 @@
 //! Issuing unit codes, and looking at one without counting it as a scan.
 
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -13,8 +11,9 @@ use tally_contracts::state;
 
 use super::ops::{DEADLINE, committed, internal, usage};
 use super::{AdminError, Progress};
+use crate::chain::SubmitError;
 use crate::gateway::parse_link_url;
-use crate::issuer::{BatchMeta, IssuerError, IssuerStore, NewBatch};
+use crate::issuer::{BatchMeta, IssuerError, NewBatch};
 use crate::runtime::Node;
 
 /// Arguments of `codes_issue`.
@@ -44,10 +43,26 @@ impl From<IssuerError> for AdminError {
                 error.to_string(),
                 "free disk space; no batch was made",
             )
+        } else if matches!(error, IssuerError::PrinterFile(_)) {
+            let message = with_causes(&error);
+            Self::new(
+                "file",
+                message,
+                "give --out a new file in a folder that this node may write to",
+            )
         } else {
             Self::new("issuer", error.to_string(), "read the node's log")
         }
     }
+}
+
+/// What went wrong and why, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Makes a batch, writes the printer's file, and announces the batch to the ledger.
@@ -87,18 +102,35 @@ pub(super) async fn issue(
         first_index,
     };
     let (issuer, out) = (node.issuer.clone(), a.out.clone());
-    let meta = tokio::task::spawn_blocking(move || make(&issuer, &new, &base, &out, &progress))
-        .await
-        .map_err(internal)??;
+    let (meta, known) = tokio::task::spawn_blocking(move || {
+        if let Some(meta) = issuer.already_announced(&new, &base, &out)? {
+            return Ok::<_, IssuerError>((meta, true));
+        }
+        let meta = issuer.print_batch(&new, &base, &out, &mut |done, total| {
+            progress.report("codes", done, total);
+        })?;
+        Ok((meta, false))
+    })
+    .await
+    .map_err(internal)??;
+    if known {
+        // The node was stopped after the batch had come into the ledger and before this was said.
+        return said_again(node, &meta, &a.out);
+    }
     let body = Body::from(meta.to_record(None));
     let done = match node.records.submit(&body, DEADLINE).await {
         Ok((record, place)) => committed(&record, place),
         Err(e) => {
-            // Codes of a batch that the ledger refuses would never verify: nobody must print them.
-            let _ = std::fs::remove_file(&a.out);
+            if matches!(e, SubmitError::Refused(_)) {
+                // Codes of a batch that the ledger refuses would never verify: nobody must print them.
+                let _ = std::fs::remove_file(&a.out);
+                node.issuer.announced(meta.first_index)?;
+            }
+            // Otherwise it may come into the ledger yet; the same command goes on from here.
             return Err(e.into());
         }
     };
+    node.issuer.announced(meta.first_index)?;
     Ok(json!({
         "batch": meta.id.to_string(),
         "count": meta.count,
@@ -110,48 +142,29 @@ pub(super) async fn issue(
     }))
 }
 
-/// The printer's file appears whole, readable by its owner alone, because claim codes stand in it.
-fn make(
-    issuer: &IssuerStore,
-    new: &NewBatch,
-    base: &UrlBase,
-    out: &Path,
-    progress: &Progress,
-) -> Result<BatchMeta, AdminError> {
-    let file_error = |e: std::io::Error| {
-        AdminError::new(
-            "file",
-            format!("{}: {e}", out.display()),
-            "give --out a new file in a folder that this node may write to",
-        )
-    };
-    let mut temporary = out.as_os_str().to_owned();
-    temporary.push(".unfinished");
-    let temporary = PathBuf::from(temporary);
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(file_error)?;
-    let mut rows = BufWriter::new(file);
-    let made = issuer
-        .prepare_batch(new, base, &mut rows, &mut |done, total| {
-            progress.report("codes", done, total);
-        })
-        .map_err(AdminError::from)
-        .and_then(|meta| {
-            rows.flush()
-                .and_then(|()| rows.get_ref().sync_all())
-                .map_err(file_error)?;
-            std::fs::rename(&temporary, out).map_err(file_error)?;
-            Ok(meta)
-        });
-    if made.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    made
+/// The answer for a batch that is in the ledger already.
+fn said_again(
+    node: &Arc<Node>,
+    meta: &BatchMeta,
+    out: &std::path::Path,
+) -> Result<Value, AdminError> {
+    let ledger = node.chain.ledger();
+    let batch = state::batch(ledger.state(), &meta.id)
+        .map_err(internal)?
+        .ok_or_else(|| internal("a batch that was in the ledger is not"))?;
+    let place = ledger
+        .find(&batch.record)
+        .map_err(internal)?
+        .ok_or_else(|| internal("a record that was in the ledger is not"))?;
+    Ok(json!({
+        "batch": meta.id.to_string(),
+        "count": meta.count,
+        "first_index": meta.first_index,
+        "unit_root": meta.unit_root.to_string(),
+        "out": out,
+        "record": batch.record.to_string(),
+        "height": place.height,
+    }))
 }
 
 /// What is known of a code, without a scan.

@@ -7,6 +7,7 @@ mod codes;
 mod matches;
 mod ops;
 mod proofs;
+mod records;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

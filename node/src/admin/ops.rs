@@ -13,7 +13,7 @@ use tally_contracts::state::{BatchState, keys};
 use tally_contracts::{Canonical, Record};
 use tally_ledger::RecordPlace;
 
-use super::{AdminError, Progress, agreements, audiences, codes, matches, proofs};
+use super::{AdminError, Progress, agreements, audiences, codes, matches, proofs, records};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
@@ -125,6 +125,7 @@ pub(super) async fn carry_out(
             let (id, place) = node.chain.submit_and_wait(&bytes, DEADLINE).await?;
             Ok(committed(&id, place))
         }
+        "submit_many" => records::submit_many(node, args(given)?).await,
         other => Err(AdminError::new(
             "unknown_op",
             format!("this node does not know {other:?}"),

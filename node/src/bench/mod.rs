@@ -1,4 +1,7 @@
 //! Measurements of the product by the product, one module for each `tally bench` command.
 
 mod column;
+pub mod empty;
+pub mod issue;
+pub mod kit;
 pub mod psi;

@@ -68,8 +68,9 @@ pub fn run_gossip(
             // Signatures are verified here; one notification at a time bounds the work that peers can cause.
             let _ = tokio::task::spawn_blocking(move || match decode(&body) {
                 Ok(records) => {
-                    for record in records {
-                        match chain.take(&record, false) {
+                    let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+                    for answer in chain.take(&records, false) {
+                        match answer {
                             Ok(_) => {}
                             Err(SubmitError::Refused(reason)) => {
                                 tracing::debug!(%reason, "refused a record from a peer");

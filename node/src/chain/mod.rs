@@ -4,6 +4,8 @@ mod application;
 mod cosign;
 pub(crate) mod fuzzing;
 mod gossip;
+#[cfg(test)]
+mod many_tests;
 mod pool;
 mod submit;
 #[cfg(test)]
@@ -14,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tally_contracts::Record;
-use tally_contracts::apply::{Context, Verified, apply, verify_record};
+use tally_contracts::apply::{Context, Verified, apply, verify_records};
 use tally_contracts::ids::{KeyId, MemberId, RecordId};
 use tally_contracts::refusal::{ApplyError, Refusal, RefusalNotice};
 use tally_contracts::state::{self, StateRead};
@@ -120,6 +122,17 @@ struct Inner {
     work: Notify,
     fresh: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
     head: watch::Sender<Head>,
+}
+
+/// Every record of a call gets an answer, so this is a bug.
+fn no_answer<T>() -> Result<T, SubmitError> {
+    Err(SubmitError::Internal("a record without an answer".into()))
+}
+
+fn put<T>(answers: &mut [Option<T>], i: usize, answer: T) {
+    if let Some(slot) = answers.get_mut(i) {
+        *slot = Some(answer);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -242,45 +255,130 @@ impl Chain {
     /// # Errors
     /// [`SubmitError`], with the reason for the submitter.
     pub fn submit(&self, bytes: &[u8]) -> Result<RecordId, SubmitError> {
-        let (id, new) = self.take(bytes, true)?;
-        if new {
-            let _ = self.0.fresh.send(bytes.to_vec());
-        }
-        Ok(id)
+        self.submit_all(&[bytes]).pop().unwrap_or_else(no_answer)
     }
 
-    /// As [`Self::submit`], for a record of this node's users (`own`) or from a peer; says whether it was new.
-    fn take(&self, bytes: &[u8], own: bool) -> Result<(RecordId, bool), SubmitError> {
-        let inner = &*self.0;
-        let record = Record::from_bytes(bytes).map_err(|e| {
-            SubmitError::from(Refusal::Envelope {
-                message: e.to_string(),
+    /// [`Self::submit`] of many records in order, their signatures verified in batches; the answer at `i` is for record `i`.
+    /// Records of one key may follow each other in one call.
+    pub fn submit_all(&self, records: &[&[u8]]) -> Vec<Result<RecordId, SubmitError>> {
+        let answers = self.take(records, true);
+        records
+            .iter()
+            .zip(answers)
+            .map(|(bytes, answer)| {
+                let (id, new) = answer?;
+                if new {
+                    let _ = self.0.fresh.send(bytes.to_vec());
+                }
+                Ok(id)
             })
-        })?;
-        let id = record.id();
+            .collect()
+    }
+
+    /// As [`Self::submit_all`], for records of this node's users (`own`) or from a peer; says of each whether it was new.
+    fn take(&self, records: &[&[u8]], own: bool) -> Vec<Result<(RecordId, bool), SubmitError>> {
+        let inner = &*self.0;
+        let mut answers: Vec<Option<Result<(RecordId, bool), SubmitError>>> = Vec::new();
+        let mut fresh: Vec<(usize, RecordId, Record)> = Vec::new();
         // What others have signed is carried on with while the disk bears it: it comes in blocks anyway.
         let read_only = if own {
             self.read_only()
         } else {
             inner.ledger.read_only()
         };
-        if let Some(reason) = read_only {
-            return Err(SubmitError::ReadOnly(reason));
+        for (i, bytes) in records.iter().enumerate() {
+            answers.push(match (self.recognise(bytes), &read_only) {
+                (Err(e), _) => Some(Err(e)),
+                (Ok(_), Some(reason)) => Some(Err(SubmitError::ReadOnly(reason.clone()))),
+                (Ok((id, None)), None) => Some(Ok((id, false))),
+                (Ok((id, Some(record))), None) => {
+                    fresh.push((i, id, record));
+                    None
+                }
+            });
         }
-        if lock(&inner.pool).contains(&id)
-            || inner
+        let state = inner.ledger.state();
+        let to_verify: Vec<&Record> = fresh.iter().map(|(_, _, record)| record).collect();
+        let tokens = match verify_records(state, &to_verify) {
+            Ok(tokens) => tokens,
+            Err(e) => {
+                let internal = |_| Err(SubmitError::Internal(e.to_string()));
+                return records.iter().map(internal).collect();
+            }
+        };
+        // A key's next nonce is asked for once: it moves only with the head, and a pool that knows an older one is cleaned
+        // after the next block.
+        let mut nonces: HashMap<KeyId, u64> = HashMap::new();
+        let mut expected = |member: &MemberId, key: &KeyId| {
+            *nonces
+                .entry(*key)
+                .or_insert_with(|| next_nonce(state, member, key))
+        };
+        let mut good = Vec::with_capacity(fresh.len());
+        for ((i, id, record), token) in fresh.into_iter().zip(tokens) {
+            let checked = token.map_err(SubmitError::from).and_then(|token| {
+                self.check_now(&record, &token, &mut expected)
+                    .map(|()| token)
+            });
+            match checked {
+                Ok(token) => good.push((i, id, record, token)),
+                Err(e) => put(&mut answers, i, Err(e)),
+            }
+        }
+        let mut any = false;
+        {
+            let mut verified = lock(&inner.verified);
+            let mut pool = lock(&inner.pool);
+            for (i, id, record, token) in good {
+                verified.insert(token);
+                let added = pool.add(record, own, now_ms(), &mut expected);
+                any |= matches!(added, Ok(true));
+                put(
+                    &mut answers,
+                    i,
+                    added.map(|new| (id, new)).map_err(Into::into),
+                );
+            }
+        }
+        if any {
+            inner.work.notify_one();
+        }
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(no_answer))
+            .collect()
+    }
+
+    /// Decodes a record; without it if it waits or stands in the ledger already.
+    fn recognise(&self, bytes: &[u8]) -> Result<(RecordId, Option<Record>), SubmitError> {
+        let record = Record::from_bytes(bytes).map_err(|e| {
+            SubmitError::from(Refusal::Envelope {
+                message: e.to_string(),
+            })
+        })?;
+        let id = record.id();
+        let found = lock(&self.0.pool).contains(&id)
+            || self
+                .0
                 .ledger
                 .find(&id)
                 .map_err(|e| SubmitError::Internal(e.to_string()))?
-                .is_some()
-        {
-            return Ok((id, false));
-        }
-        let state = inner.ledger.state();
-        let token = verify_record(state, &record)?;
+                .is_some();
+        Ok((id, (!found).then_some(record)))
+    }
+
+    /// What can be said of a verified record before its block: its nonces are not used, and if nothing of its keys is in between,
+    /// the contracts accept it.
+    fn check_now(
+        &self,
+        record: &Record,
+        token: &Verified,
+        expected: &mut impl FnMut(&MemberId, &KeyId) -> u64,
+    ) -> Result<(), SubmitError> {
+        let ledger = &self.0.ledger;
         let mut ahead = false;
         for s in record.signers() {
-            let expected = next_nonce(state, &s.member, &s.key);
+            let expected = expected(&s.member, &s.key);
             if s.nonce < expected {
                 return Err(Refusal::NonceReplayed {
                     key: s.key,
@@ -293,20 +391,15 @@ impl Chain {
         }
         if !ahead {
             // Nothing of these keys is in between, so this is what the next block would say.
-            let head = inner.ledger.head();
+            let head = ledger.head();
             let ctx = Context {
-                network: inner.ledger.network(),
+                network: ledger.network(),
                 height: head.height + 1,
                 block_time_ms: now_ms().max(head.time_ms + 1),
             };
-            apply(state, &record, &token, &ctx)?;
+            apply(ledger.state(), record, token, &ctx)?;
         }
-        lock(&inner.verified).insert(token);
-        let new = lock(&inner.pool).add(record, own, now_ms(), |m, k| next_nonce(state, m, k))?;
-        if new {
-            inner.work.notify_one();
-        }
-        Ok((id, new))
+        Ok(())
     }
 
     /// Submits a record and waits until it is committed.

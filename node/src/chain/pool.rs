@@ -84,6 +84,8 @@ pub(super) struct Pool {
     limits: PoolLimits,
     records: HashMap<RecordId, Pending>,
     by_nonce: BTreeMap<(KeyId, u64), RecordId>,
+    /// Keys with waiting records, each with its member and how many they are.
+    keys: BTreeMap<KeyId, (MemberId, usize)>,
     bytes: usize,
     member_bytes: HashMap<MemberId, usize>,
 }
@@ -96,6 +98,7 @@ impl Pool {
             limits,
             records: HashMap::new(),
             by_nonce: BTreeMap::new(),
+            keys: BTreeMap::new(),
             bytes: 0,
             member_bytes: HashMap::new(),
         }
@@ -134,7 +137,7 @@ impl Pool {
         record: Record,
         announce: bool,
         now_ms: u64,
-        expected: impl Fn(&MemberId, &KeyId) -> u64,
+        mut expected: impl FnMut(&MemberId, &KeyId) -> u64,
     ) -> Result<bool, PoolError> {
         let id = record.id();
         if let Some(pending) = self.records.get_mut(&id) {
@@ -179,6 +182,7 @@ impl Pool {
         }
         for signer in record.signers() {
             self.by_nonce.insert((signer.key, signer.nonce), id);
+            self.keys.entry(signer.key).or_insert((signer.member, 0)).1 += 1;
         }
         self.bytes += size;
         *self.member_bytes.entry(member).or_default() += size;
@@ -199,6 +203,12 @@ impl Pool {
         let pending = self.records.remove(id)?;
         for signer in pending.record.signers() {
             self.by_nonce.remove(&(signer.key, signer.nonce));
+            if let Some((_, count)) = self.keys.get_mut(&signer.key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.keys.remove(&signer.key);
+                }
+            }
         }
         let size = pending.record.bytes().len();
         self.bytes = self.bytes.saturating_sub(size);
@@ -211,6 +221,14 @@ impl Pool {
         Some(pending.record)
     }
 
+    /// Each waiting key's next nonce by the ledger, asked once a key.
+    fn expected(&self, expected: &impl Fn(&MemberId, &KeyId) -> u64) -> BTreeMap<KeyId, u64> {
+        self.keys
+            .iter()
+            .map(|(key, (member, _))| (*key, expected(member, key)))
+            .collect()
+    }
+
     /// Records in an order that keeps every key's nonces gapless, within the bounds of a block. Keys take turns, so that a
     /// flood by one member does not starve another.
     #[must_use]
@@ -221,13 +239,7 @@ impl Pool {
         expected: impl Fn(&MemberId, &KeyId) -> u64,
     ) -> Vec<Record> {
         // Each key's waiting nonces, in order, as far as they have no gap.
-        let mut next: BTreeMap<KeyId, u64> = BTreeMap::new();
-        for pending in self.records.values() {
-            for s in pending.record.signers() {
-                next.entry(s.key)
-                    .or_insert_with(|| expected(&s.member, &s.key));
-            }
-        }
+        let mut next = self.expected(&expected);
         let keys: Vec<KeyId> = next.keys().copied().collect();
         let mut chosen = Vec::new();
         let mut bytes = 0_usize;
@@ -276,6 +288,7 @@ impl Pool {
         block_time_ms: u64,
         expected: impl Fn(&MemberId, &KeyId) -> u64,
     ) -> Vec<(RecordId, bool)> {
+        let next = self.expected(&expected);
         let stale: Vec<(RecordId, bool)> = self
             .records
             .iter()
@@ -284,7 +297,7 @@ impl Pool {
                     .record
                     .signers()
                     .iter()
-                    .any(|s| s.nonce < expected(&s.member, &s.key));
+                    .any(|s| next.get(&s.key).is_some_and(|next| s.nonce < *next));
                 let late = p.record.unsigned().valid_until_ms < block_time_ms;
                 (passed || late).then_some((*id, passed))
             })

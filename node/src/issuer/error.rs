@@ -21,6 +21,9 @@ pub enum IssuerError {
     /// Another file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The printer's file cannot be made.
+    #[error(transparent)]
+    PrinterFile(FileError),
     /// The rows for the printer cannot be written; no batch was made.
     #[error("cannot write the rows for the printer")]
     Rows(#[source] io::Error),
@@ -67,7 +70,7 @@ impl IssuerError {
         };
         match self {
             Self::Sealed(e) => e.is_disk_full(),
-            Self::File(e) => full(&e.source),
+            Self::File(e) | Self::PrinterFile(e) => full(&e.source),
             Self::Rows(e) => full(e),
             _ => false,
         }

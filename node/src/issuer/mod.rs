@@ -7,13 +7,16 @@
 //! codes/issuer.keys                  sealed: permutation keys of the live epochs
 //! codes/batches/<first index>-<root>/batch   sealed: what the batch is, and its keys
 //! codes/batches/<first index>-<root>/trees   levels of both trees from height 8 up; salted hashes, nothing secret
+//! codes/jobs/<first index>/          a batch that is being printed, see `job`
 //! ```
 //!
 //! A batch is written into a directory of another name and moved to its place when it is durable. A batch that is here but not in
 //! the ledger verifies nothing: its codes are unknown, and raise an alarm, until a record anchors exactly these roots.
 
 mod error;
+mod job;
 mod meta;
+mod print;
 mod store;
 #[cfg(test)]
 mod tests;

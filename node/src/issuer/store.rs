@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use rand_core::{CryptoRngCore, OsRng, RngCore as _};
-use tally_codes::batch::{BatchBuild, CSV_HEADER, Deriver};
+use tally_codes::batch::{BatchBuild, BatchTrees, Deriver};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, KeyEpoch};
 use tally_codes::verdict::BatchChecker;
@@ -14,6 +14,7 @@ use tally_contracts::ids::{BatchId, MemberId};
 use tally_contracts::records::{Gtin, Lot, batch_id};
 
 use super::meta::damaged;
+use super::print::{Plain, write_rows};
 use super::trees;
 use super::verify::{AnchoredBatches, Tally};
 use super::{BatchMeta, IssuerError};
@@ -58,9 +59,9 @@ pub(super) struct Loadout {
 
 /// The issuer's keys and batches. Shared by threads: codes are verified while a batch is made.
 pub struct IssuerStore {
-    dir: PathBuf,
-    owner: MemberId,
-    key: StorageKey,
+    pub(super) dir: PathBuf,
+    pub(super) owner: MemberId,
+    pub(super) key: StorageKey,
     pub(super) ledger: Arc<dyn AnchoredBatches>,
     pub(super) state: RwLock<Arc<Loadout>>,
     pub(super) tally: Tally,
@@ -164,7 +165,7 @@ impl IssuerStore {
         &self,
         new: &NewBatch,
         base: &UrlBase,
-        rows: &mut dyn Write,
+        rows: &mut (dyn Write + Send),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BatchMeta, IssuerError> {
         let loadout = self.loadout();
@@ -182,18 +183,32 @@ impl IssuerStore {
         };
         let deriver = Deriver::new(&loadout.issuer, epoch, &keys, meta.spec()?)?;
         let mut build = BatchBuild::new(&deriver, Some(base));
-        write_rows(&mut build, rows, progress)?;
+        write_rows(&mut build, &mut Plain(rows), progress)?;
         let trees = build.finish()?;
         meta.unit_root = trees.unit.root();
         meta.redemption_root = trees.redemption.root();
+        self.keep(&meta, &keys, &trees)?;
+        Ok(meta)
+    }
 
+    /// Keeps a batch durably, and knows it from now on. One that is kept already stays as it is.
+    pub(super) fn keep(
+        &self,
+        meta: &BatchMeta,
+        keys: &BatchKeys,
+        trees: &BatchTrees,
+    ) -> Result<(), IssuerError> {
+        let loadout = self.loadout();
+        if loadout.batches.iter().any(|b| b.meta == *meta) {
+            return Ok(());
+        }
         let folder = self.dir.join(BATCHES);
         let unfinished = folder.join(format!("{UNFINISHED}{:016x}", OsRng.next_u64()));
         let place = folder.join(meta.dir_name());
         let written = || -> Result<(), IssuerError> {
             create_private_dir(&unfinished)?;
-            trees::write(&unfinished.join(TREES_FILE), meta.count, &trees)?;
-            let secret = meta.to_secret_bytes(&keys);
+            trees::write(&unfinished.join(TREES_FILE), meta.count, trees)?;
+            let secret = meta.to_secret_bytes(keys);
             write_sealed(
                 &unfinished.join(BATCH_FILE),
                 &self.key,
@@ -211,9 +226,9 @@ impl IssuerStore {
             return Err(e);
         }
         let loaded = Arc::new(Loaded {
-            checker: BatchChecker::new(&loadout.issuer, epoch, &keys, meta.spec()?),
+            checker: BatchChecker::new(&loadout.issuer, meta.key_epoch(), keys, meta.spec()?),
             meta: meta.clone(),
-            keys,
+            keys: keys.clone(),
             dir: place,
         });
         self.replace(|old| {
@@ -224,8 +239,7 @@ impl IssuerStore {
                 issuer: old.issuer.clone(),
                 batches,
             })
-        })?;
-        Ok(meta)
+        })
     }
 
     /// Writes the rows of a batch again, as [`Self::prepare_batch`] did.
@@ -236,7 +250,7 @@ impl IssuerStore {
         &self,
         meta: &BatchMeta,
         base: &UrlBase,
-        rows: &mut dyn Write,
+        rows: &mut (dyn Write + Send),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), IssuerError> {
         let loadout = self.loadout();
@@ -246,7 +260,8 @@ impl IssuerStore {
             .find(|b| b.meta == *meta)
             .ok_or(IssuerError::NoBatch { id: meta.id })?;
         let deriver = batch.deriver(&loadout.issuer)?;
-        write_rows(&mut BatchBuild::new(&deriver, Some(base)), rows, progress)
+        let mut build = BatchBuild::new(&deriver, Some(base));
+        write_rows(&mut build, &mut Plain(rows), progress)
     }
 
     /// Begins a new key epoch, which later batches take. At most four are live.
@@ -283,20 +298,6 @@ impl Loaded {
     pub(super) fn deriver(&self, issuer: &IssuerKeys) -> Result<Deriver, tally_codes::Error> {
         Deriver::new(issuer, self.meta.key_epoch(), &self.keys, self.meta.spec()?)
     }
-}
-
-fn write_rows(
-    build: &mut BatchBuild<'_>,
-    rows: &mut dyn Write,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), IssuerError> {
-    rows.write_all(CSV_HEADER.as_bytes())
-        .map_err(IssuerError::Rows)?;
-    while let Some(part) = build.next_rows() {
-        rows.write_all(&part).map_err(IssuerError::Rows)?;
-        progress(build.done(), build.total());
-    }
-    rows.flush().map_err(IssuerError::Rows)
 }
 
 /// Binds the sealed file to its directory, so that no batch takes the place of another.

@@ -372,12 +372,12 @@ impl Write for Short {
 fn a_full_disk_makes_no_batch() {
     let mut w = World::new();
     let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let make = |w: &World, rows: &mut dyn Write| {
+    let make = |w: &World, rows: &mut (dyn Write + Send)| {
         w.store
             .prepare_batch(&new_batch(0, 40_000), &base(), rows, &mut |_, _| {})
     };
     for rows in [
-        &mut full as &mut dyn Write,
+        &mut full as &mut (dyn Write + Send),
         &mut Short(0),
         &mut Short(2_000_000),
     ] {
@@ -587,4 +587,115 @@ fn bad_input_is_refused() {
             .export_rows(&other, &base(), &mut io::sink(), &mut |_, _| {}),
         Err(IssuerError::NoBatch { .. })
     ));
+}
+
+/// Stops a call of `print_batch` after so many steps, as a kill does: nothing is cleaned up.
+fn interrupted(w: &World, new: &NewBatch, out: &Path, steps: u64) {
+    let mut left = steps;
+    let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        w.store.print_batch(new, &base(), out, &mut |_, _| {
+            assert!(left > 0, "killed");
+            left -= 1;
+        })
+    }));
+    assert!(stopped.is_err());
+}
+
+#[test]
+fn a_killed_print_goes_on_without_a_duplicate_or_a_gap() {
+    let mut w = World::new();
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("codes.csv");
+    let unfinished = folder.path().join("codes.csv.unfinished");
+    let roots = w.dir.path().join("jobs/000000000/roots");
+    // Six steps of 16,384 units.
+    let new = new_batch(0, 90_000);
+    interrupted(&w, &new, &out, 5);
+    let (all_rows, all_roots) = (fs::read(&unfinished).unwrap(), fs::read(&roots).unwrap());
+    assert!(all_roots.len() > 3 * 64 * 64 && all_rows.len() > 7_000_000);
+    assert!(!out.exists() && w.store.batches().is_empty());
+    let mut made: Option<(BatchMeta, Vec<u8>)> = None;
+    // What a crash can leave: rows at least as far as the roots say, torn frames, and, for good measure, less.
+    for (rows, noted) in [
+        (all_rows.len(), all_roots.len()),
+        (all_rows.len(), all_roots.len() - 1),
+        (all_rows.len() - 1, all_roots.len()),
+        (all_rows.len() / 2, all_roots.len()),
+        (all_rows.len(), 100),
+        (5, all_roots.len()),
+        (0, 0),
+    ] {
+        fs::write(&unfinished, &all_rows[..rows]).unwrap();
+        fs::write(&roots, &all_roots[..noted]).unwrap();
+        w.reopen().unwrap();
+        let mut first = None;
+        let meta = w
+            .store
+            .print_batch(&new, &base(), &out, &mut |done, _| {
+                first.get_or_insert(done);
+            })
+            .unwrap();
+        let started_over = rows < 2_000_000 || noted < 8_000;
+        assert_eq!(
+            first == Some(16_384),
+            started_over,
+            "{rows} {noted} {first:?}"
+        );
+        let file = fs::read(&out).unwrap();
+        assert_eq!(file.iter().filter(|b| **b == b'\n').count(), 90_001);
+        let (same, bytes) = made.get_or_insert_with(|| (meta.clone(), file.clone()));
+        assert_eq!(meta, *same);
+        assert!(file == *bytes, "{rows} {noted}");
+        assert!(!unfinished.exists());
+        // The job stays until the ledger has its say.
+        assert!(roots.exists());
+        fs::remove_file(&out).unwrap();
+    }
+    let (meta, bytes) = made.unwrap();
+    assert!(bytes.starts_with(&all_rows[..all_rows.len() / 2]));
+    assert_eq!(w.store.batches(), [meta.clone()]);
+    let mut again = Vec::new();
+    w.store
+        .export_rows(&meta, &base(), &mut again, &mut |_, _| {})
+        .unwrap();
+    assert!(again == bytes);
+
+    // The record came into the ledger, and the process was killed before it could say so.
+    fs::write(&out, &bytes).unwrap();
+    let next = new_batch(90_000, 90_000);
+    let next = NewBatch {
+        lot: new.lot.clone(),
+        ..next
+    };
+    let known = |w: &World, new: &NewBatch| w.store.already_announced(new, &base(), &out).unwrap();
+    assert_eq!(known(&w, &next), None, "not anchored");
+    w.ledger.anchor(&meta, BatchStatus::Issued);
+    assert_eq!(known(&w, &next), Some(meta));
+    assert_eq!(known(&w, &next), None, "told once");
+    assert!(!roots.exists());
+}
+
+#[test]
+fn another_batch_takes_the_place_of_a_killed_one() {
+    let mut w = World::new();
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("codes.csv");
+    interrupted(&w, &new_batch(0, 40_000), &out, 1);
+    w.reopen().unwrap();
+    let meta = w
+        .store
+        .print_batch(&new_batch(0, 300), &base(), &out, &mut |_, _| {})
+        .unwrap();
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 301);
+    assert_eq!(meta.count, 300);
+    w.store.announced(0).unwrap();
+    assert_eq!(fs::read_dir(w.dir.path().join("jobs")).unwrap().count(), 0);
+    w.ledger.anchor(&meta, BatchStatus::Active);
+    // A full disk ends the job: the next call begins anew, under other keys.
+    let full = Path::new("/dev/full/codes.csv");
+    let failed = w
+        .store
+        .print_batch(&new_batch(300, 300), &base(), full, &mut |_, _| {});
+    assert!(matches!(failed, Err(IssuerError::PrinterFile(_))));
+    assert_eq!(fs::read_dir(w.dir.path().join("jobs")).unwrap().count(), 0);
 }

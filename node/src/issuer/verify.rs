@@ -15,7 +15,7 @@ use tally_merkle::Hash;
 use super::meta::damaged;
 use super::store::{Loaded, Loadout, TREES_FILE};
 use super::trees::TreeFile;
-use super::{IssuerError, IssuerStore};
+use super::{BatchMeta, IssuerError, IssuerStore};
 use crate::files::FileError;
 use crate::scans::{ClaimCheck, Issuer, ScannedCode, UnitFinding, UnitRef};
 
@@ -148,8 +148,13 @@ impl IssuerStore {
         let Some((batch, index, status)) = found else {
             return unknown;
         };
-        let claim = match batch.deriver(&loadout.issuer).and_then(|d| d.unit(index)) {
-            Ok(unit) => ClaimOutcome::of(claim, &unit.claim),
+        // Most scans come without a claim code; then nothing has to be derived.
+        let derived = claim.map(|typed| {
+            let unit = batch.deriver(&loadout.issuer)?.unit(index)?;
+            Ok::<_, tally_codes::Error>(ClaimOutcome::of(Some(typed), &unit.claim))
+        });
+        let claim = match derived.transpose() {
+            Ok(claim) => claim.unwrap_or(ClaimOutcome::Absent),
             Err(e) => {
                 tracing::error!(error = %e, batch = %batch.meta.id, "a unit of a batch cannot be derived");
                 return VerifyOutcome {
@@ -271,11 +276,15 @@ impl IssuerStore {
 
     /// The status of a batch, if the ledger has it as it was made here.
     fn anchored(&self, batch: &Loaded) -> Result<Option<BatchStatus>, IssuerError> {
+        self.status_of(&batch.meta)
+    }
+
+    pub(super) fn status_of(&self, meta: &BatchMeta) -> Result<Option<BatchStatus>, IssuerError> {
         let anchored = self
             .ledger
-            .batch(&batch.meta.id)
+            .batch(&meta.id)
             .map_err(|reason| IssuerError::Unavailable { reason })?;
-        Ok(anchored.filter(|a| batch.meta.is(a)).map(|a| a.status))
+        Ok(anchored.filter(|a| meta.is(a)).map(|a| a.status))
     }
 }
 

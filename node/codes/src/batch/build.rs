@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
+use super::bulk::{AFTER_URL, Row, Scratch};
 use super::derive::Deriver;
 use super::levels::{CHUNK, UpperLevels, chunk_root};
 use crate::Error;
@@ -11,7 +12,7 @@ use crate::gs1::UrlBase;
 /// First line of the printer's file.
 pub const CSV_HEADER: &str = "url,serial,claim_code\n";
 
-/// Chunks worked on between two calls: 16,384 units, about 1.5 MB of rows.
+/// Chunks worked on between two calls: 16,384 units, about 1.6 MB of rows.
 const WINDOW: u64 = 64;
 
 /// The trees of a batch, without what lies below height 8.
@@ -26,29 +27,65 @@ pub struct BatchTrees {
 /// A batch in the making. Memory: the rows of one step, and 64 bytes for each 256 units.
 pub struct BatchBuild<'a> {
     deriver: &'a Deriver,
-    rows: Option<&'a UrlBase>,
-    next_chunk: u64,
-    unit: Vec<tally_merkle::Hash>,
-    redemption: Vec<tally_merkle::Hash>,
+    row: Option<Row>,
+    roots: Vec<ChunkRoots>,
+}
+
+/// The roots of one chunk of the unit tree and of the redemption tree: what is kept of 256 units.
+pub type ChunkRoots = [tally_merkle::Hash; 2];
+
+/// Bytes of each row for links that begin with `base`.
+#[must_use]
+pub const fn row_len(base: &UrlBase) -> usize {
+    base.url_len() + AFTER_URL
 }
 
 impl<'a> BatchBuild<'a> {
     /// Starts. With `rows` the rows for the printer are made too, their links beginning so.
     #[must_use]
-    pub const fn new(deriver: &'a Deriver, rows: Option<&'a UrlBase>) -> Self {
+    pub fn new(deriver: &'a Deriver, rows: Option<&UrlBase>) -> Self {
         Self {
             deriver,
-            rows,
-            next_chunk: 0,
-            unit: Vec::new(),
-            redemption: Vec::new(),
+            row: rows.map(|base| Row::new(base, deriver.spec().gtin())),
+            roots: Vec::new(),
         }
+    }
+
+    /// Goes on after the chunks whose roots are given, from the first on; their rows are not made again.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the batch has fewer chunks.
+    pub fn resume(
+        deriver: &'a Deriver,
+        rows: Option<&UrlBase>,
+        roots: Vec<ChunkRoots>,
+    ) -> Result<Self, Error> {
+        let max = deriver.spec().count().div_ceil(CHUNK);
+        let found = roots.len() as u64;
+        if found > max {
+            return Err(Error::Range {
+                what: "number of chunks",
+                found,
+                min: 0,
+                max,
+            });
+        }
+        Ok(Self {
+            roots,
+            ..Self::new(deriver, rows)
+        })
+    }
+
+    /// The roots of the chunks made so far.
+    #[must_use]
+    pub fn roots(&self) -> &[ChunkRoots] {
+        &self.roots
     }
 
     /// Units made so far.
     #[must_use]
     pub fn done(&self) -> u64 {
-        self.next_chunk
+        (self.roots.len() as u64)
             .saturating_mul(CHUNK)
             .min(self.deriver.spec().count())
     }
@@ -59,50 +96,49 @@ impl<'a> BatchBuild<'a> {
         self.deriver.spec().count()
     }
 
-    /// Makes the next units, up to 16,384, and returns their rows (`url,serial,claim_code`, each line ended by LF; empty without rows);
-    /// `None` when all are made. Rows are in the order of leaves, which shows nothing of the order of production. Secret: they hold
-    /// claim codes, and are wiped when dropped.
-    pub fn next_rows(&mut self) -> Option<Zeroizing<Vec<u8>>> {
-        let chunks = self.total().div_ceil(CHUNK);
-        if self.next_chunk >= chunks {
-            return None;
+    /// Makes the next units, up to 16,384, and puts their rows in place of what `rows` holds (`url,serial,claim_code`, each line
+    /// ended by LF; none if none are asked for); `false` when all are made already. Rows are in the order of leaves, which shows
+    /// nothing of the order of production. Secret: they hold claim codes. The caller's buffer is used again from step to step
+    /// and wiped when it is dropped.
+    pub fn next_rows(&mut self, rows: &mut Zeroizing<Vec<u8>>) -> bool {
+        let total = self.total();
+        let chunks = total.div_ceil(CHUNK);
+        let start = self.roots.len() as u64;
+        if start >= chunks {
+            rows.clear();
+            return false;
         }
-        let end = (self.next_chunk + WINDOW).min(chunks);
-        let (deriver, base) = (self.deriver, self.rows);
-        let made: Vec<_> = (self.next_chunk..end)
-            .into_par_iter()
-            .map(|chunk| {
-                let row = base.map_or(0, |b| b.url_len() + 38);
-                let mut rows = Zeroizing::new(Vec::with_capacity(256 * row));
-                let mut leaves = Vec::with_capacity(256);
-                deriver.each_unit(chunk, |unit| {
-                    leaves.push(deriver.unit_leaf(unit));
-                    if let Some(base) = base {
-                        base.write_url(&mut rows, deriver.spec().gtin(), &unit.chars);
-                        rows.push(b',');
-                        rows.extend_from_slice(&unit.chars);
-                        rows.push(b',');
-                        rows.extend_from_slice(unit.claim.to_printed().as_bytes());
-                        rows.push(b'\n');
-                    }
-                });
-                (
-                    rows,
-                    chunk_root(leaves),
-                    chunk_root(deriver.redemption_leaves(chunk)),
-                )
-            })
-            .collect();
-        let mut all = Zeroizing::new(Vec::with_capacity(
-            made.iter().map(|(rows, ..)| rows.len()).sum(),
-        ));
-        for (rows, unit, redemption) in made {
-            all.extend_from_slice(&rows);
-            self.unit.push(unit);
-            self.redemption.push(redemption);
+        let end = (start + WINDOW).min(chunks);
+        let row_len = self.row.as_ref().map_or(0, Row::len);
+        let units = (end * CHUNK).min(total) - start * CHUNK;
+        let length = usize::try_from(units).map_or(0, |n| n.saturating_mul(row_len));
+        if rows.capacity() < length {
+            // A vector that grows leaves its old bytes behind unwiped; so this one is new.
+            *rows = Zeroizing::new(Vec::with_capacity(length));
         }
-        self.next_chunk = end;
-        Some(all)
+        rows.resize(length, 0);
+        let (deriver, row) = (self.deriver, self.row.as_ref());
+        let one = |scratch: &mut Scratch, chunk, rows: Option<&mut [u8]>| {
+            [
+                chunk_root(deriver.unit_leaves(chunk, row.zip(rows), scratch)),
+                chunk_root(deriver.redemption_leaves(chunk, scratch)),
+            ]
+        };
+        let made: Vec<ChunkRoots> = if row_len == 0 {
+            (start..end)
+                .into_par_iter()
+                .map_init(Scratch::new, |scratch, chunk| one(scratch, chunk, None))
+                .collect()
+        } else {
+            rows.par_chunks_mut(256 * row_len)
+                .enumerate()
+                .map_init(Scratch::new, |scratch, (at, rows)| {
+                    one(scratch, start + at as u64, Some(rows))
+                })
+                .collect()
+        };
+        self.roots.extend(made);
+        true
     }
 
     /// The trees, once all units are made.
@@ -116,8 +152,8 @@ impl<'a> BatchBuild<'a> {
             });
         }
         Ok(BatchTrees {
-            unit: UpperLevels::from_base(self.unit),
-            redemption: UpperLevels::from_base(self.redemption),
+            unit: UpperLevels::from_base(self.roots.iter().map(|[unit, _]| *unit).collect()),
+            redemption: UpperLevels::from_base(self.roots.iter().map(|[_, null]| *null).collect()),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The levels of a tree from height 8 up, and what lies below one of their nodes.
 
-use tally_merkle::{Hash, empty_root, node_hash};
+use tally_merkle::{Hash, empty_root, parents};
 
 use crate::Error;
 
@@ -72,17 +72,6 @@ impl UpperLevels {
     }
 }
 
-fn parents(level: &[Hash]) -> Vec<Hash> {
-    level
-        .chunks(2)
-        .map(|pair| match pair {
-            [left, right] => node_hash(left, right),
-            [alone, ..] => *alone,
-            [] => empty_root(),
-        })
-        .collect()
-}
-
 /// The root over the leaves of one chunk.
 pub(super) fn chunk_root(mut leaves: Vec<Hash>) -> Hash {
     while leaves.len() > 1 {
@@ -120,7 +109,7 @@ pub(super) fn upper_path<E>(
 
 #[cfg(test)]
 mod tests {
-    use tally_merkle::leaf_hash;
+    use tally_merkle::{leaf_hash, node_hash};
 
     use super::*;
 

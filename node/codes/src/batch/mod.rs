@@ -11,14 +11,15 @@
 //! - leaf of the redemption tree: RFC 6962 leaf hash of `tally/null/v1` LF || nullifier
 //!
 //! Both are trees of RFC 6962, each in a keyed order of its own, so that the place of a leaf says nothing of when its unit was
-//! made. Only levels from height 8 up are kept; a proof derives 256 leaves anew.
+//! made: the permutation of `crate::order` under K_order. Only levels from height 8 up are kept; a proof derives 256 leaves anew.
 
 mod build;
+mod bulk;
 mod derive;
 mod levels;
 mod opening;
 
-pub use build::{BatchBuild, BatchTrees, CSV_HEADER};
+pub use build::{BatchBuild, BatchTrees, CSV_HEADER, ChunkRoots, row_len};
 pub use derive::{BatchSpec, Deriver, MAX_COUNT, Unit};
 pub use levels::{CHUNK, UpperLevels, level_sizes};
 pub use opening::{RedemptionOpening, UnitOpening, verify_redemption_opening, verify_unit_opening};

@@ -1,5 +1,6 @@
 //! What shows that a unit is in an anchored batch, and its check, which needs no key.
 
+use tally_merkle::sha256::Message;
 use tally_merkle::{Hash, leaf_hash, verify_inclusion};
 
 use super::derive::unit_leaf;
@@ -41,6 +42,9 @@ pub struct RedemptionOpening {
     /// Siblings, leaf side first, at most 32.
     pub path: Vec<Hash>,
 }
+
+/// What the leaf of a nullifier is the SHA-256 of: 0x00 (RFC 6962 2.1) || `tally/null/v1` LF || nullifier.
+pub(super) const REDEMPTION_LEAF: Message<1> = Message::new(b"\0tally/null/v1\n", 47);
 
 pub(super) fn redemption_leaf(nullifier: &[u8; 32]) -> Hash {
     let mut entry = [0; 14 + 32];

@@ -2,16 +2,15 @@
 //! compression `E(x) + x` under fixed keys for trees and rows.
 
 use aes::Aes128;
-use aes::cipher::generic_array::GenericArray;
-use aes::cipher::{BlockEncrypt, KeyInit};
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 /// Blocks that are encrypted at a time: enough to fill the processor's pipeline.
 const BATCH: usize = 32;
 
-type Block = GenericArray<u8, aes::cipher::consts::U16>;
+type Block = Array<u8, aes::cipher::consts::U16>;
 
 fn cipher(key: u128) -> Aes128 {
-    Aes128::new(&GenericArray::from(key.to_le_bytes()))
+    Aes128::new(&Array::from(key.to_le_bytes()))
 }
 
 /// A stream of pseudo-random blocks: AES-128 in counter mode from counter 0. Wiped when dropped.
