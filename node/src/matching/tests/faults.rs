@@ -208,9 +208,11 @@ async fn a_stopping_desk_ends_its_matches_and_begins_no_other() {
         let desk = desk.clone();
         let ask = request(agreement, Computation::Cardinality);
         async move {
-            desk.request_telling(ask, |id| drop(tell.send(id)))
-                .await
-                .unwrap_err()
+            desk.request_telling(ask, |id| {
+                let _ = tell.send(id);
+            })
+            .await
+            .unwrap_err()
         }
     });
     let id = told.await.unwrap();
