@@ -3,7 +3,7 @@
 //! line is the origin (`tally/<network ID>`), which equals none of these, or the literal `cosignature/v1`.
 //!
 //! Crates that must not depend on this one (`tally-codes`, `tally-psi`) write their prefixes themselves. A test of the node
-//! reads the sources and holds that every `tally/.../v1` in them stands here.
+//! reads the sources and holds that every `tally/.../v1` and `tally/.../1/...` in them stands here.
 
 /// Envelope signature: prefix || unsigned record bytes.
 pub const RECORD: &[u8] = b"tally/record/v1\n";
@@ -75,6 +75,8 @@ pub const PSI_CONTEXT: &[u8] = b"tally/psi-context/v1\n";
 pub const PSI_SESSION: &[u8] = b"tally/psi-session/v1\n";
 /// Filler of a match, under the session's seed (`tally-psi`).
 pub const PSI_FILLER: &[u8] = b"tally/psi/v1/filler\n";
+/// Transfers that start the suite `vole-rr22-v1` (`tally-psi`).
+pub const VOLE_BASE: &[u8] = b"tally/vole/1/base-transfer\n";
 /// C2SP cosignature/v1 (0x04), fixed by that text.
 pub const COSIGNATURE: &[u8] = b"cosignature/v1\n";
 
@@ -115,11 +117,12 @@ pub const ALL: &[&[u8]] = &[
     PSI_CONTEXT,
     PSI_SESSION,
     PSI_FILLER,
+    VOLE_BASE,
     COSIGNATURE,
 ];
 
-/// What keys are derived under, by HKDF or HMAC from a secret one; they have no LF. The two that end in `/` are followed by the
-/// key's use and the party's role.
+/// What keys are derived under, by HKDF or HMAC from a secret one, and the 16 bytes that start each hash of the suite
+/// `vole-rr22-v1`; they have no LF. The two that end in `/` are followed by the key's use and the party's role.
 pub const LABELS: &[&[u8]] = &[
     b"tally/key/v1/",
     b"tally/audiences/v1",
@@ -131,6 +134,11 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/scan-secret/v1",
     b"tally/psi/v1/key",
     b"tally/psi/v1/noise/",
+    b"tally/psi/v1/draw/",
+    b"tally/vole/1/itm",
+    b"tally/vole/1/tag",
+    b"tally/vole/1/ote",
+    b"tally/vole/1/row",
 ];
 
 #[cfg(test)]

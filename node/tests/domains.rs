@@ -32,7 +32,8 @@ fn literals(text: &str) -> Vec<String> {
         .skip(1)
         .filter_map(|rest| rest.split_once('"'))
         .map(|(literal, _)| format!("tally/{}", literal.replace("\\n", "\n")))
-        .filter(|literal| literal.contains("/v1") && !literal.contains('{'))
+        .filter(|literal| literal.contains("/v1") || literal.contains("/1/"))
+        .filter(|literal| !literal.contains('{'))
         .collect()
 }
 
@@ -61,6 +62,9 @@ fn every_prefix_in_the_sources_is_in_the_table() {
 
 #[test]
 fn literals_are_found() {
-    let text = "f(b\"tally/a/v1\\n\", \"tally/b/v1\", \"tally/{x}/v1\", \"tally/c\", \"/tally/d/v1\")\n// \"tally/e/v1\"";
-    assert_eq!(literals(text), ["tally/a/v1\n", "tally/b/v1"]);
+    let text = "f(b\"tally/a/v1\\n\", \"tally/b/v1\", \"tally/b/1/x\", \"tally/{x}/v1\", \"tally/c\", \"/tally/d/v1\")\n// \"tally/e/v1\"";
+    assert_eq!(
+        literals(text),
+        ["tally/a/v1\n", "tally/b/v1", "tally/b/1/x"]
+    );
 }
