@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand_core::OsRng;
@@ -106,7 +106,7 @@ pub(super) async fn import(
     }
     let (store, name) = (node.audiences.clone(), a.label);
     let meta = tokio::task::spawn_blocking(move || -> Result<AudienceMeta, AdminError> {
-        let import = read(a.file, &options, &progress)?;
+        let import = read(&a.file, &options, &progress)?;
         progress.report("salting people", import.report.used, import.report.used);
         Ok(store.create(&name, key.epoch, import, &mut OsRng)?)
     })
@@ -123,7 +123,7 @@ pub(super) async fn import(
     Ok(imported(node, &meta))
 }
 
-fn read(path: PathBuf, options: &ImportOptions, progress: &Progress) -> Result<Import, AdminError> {
+fn read(path: &Path, options: &ImportOptions, progress: &Progress) -> Result<Import, AdminError> {
     let cannot = |e: io::Error| {
         AdminError::new(
             "file",
@@ -137,11 +137,11 @@ fn read(path: PathBuf, options: &ImportOptions, progress: &Progress) -> Result<I
             path.display()
         )));
     }
-    let about = std::fs::metadata(&path).map_err(cannot)?;
+    let about = std::fs::metadata(path).map_err(cannot)?;
     if !about.is_file() {
         return Err(usage(format!("{} is no file", path.display())));
     }
-    let file = File::open(&path).map_err(cannot)?;
+    let file = File::open(path).map_err(cannot)?;
     let source = Watched {
         file,
         done: 0,
