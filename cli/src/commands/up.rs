@@ -65,6 +65,8 @@ fn start_log(config: &Config) -> Result<()> {
         .with_context(|| format!("log.level = {:?} is no filter", config.log.level))?;
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // Told on standard error too, by a macro that panics if that fails: a log on a full disk must not end the node.
+        .log_internal_errors(false)
         .with_env_filter(filter);
     match config.log.format {
         LogFormat::Text => log.try_init(),
