@@ -17,7 +17,8 @@ use tally_codes::batch::ChunkRoots;
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, KeyEpoch};
 use tally_contracts::codec::{Reader, Writer};
-use tally_contracts::ids::{MemberId, batch_id};
+use tally_contracts::ids::MemberId;
+use tally_contracts::records::batch_id;
 use tally_merkle::{Hash, empty_root};
 use zeroize::Zeroizing;
 
