@@ -178,6 +178,9 @@ pub struct Record {
     signatures: Vec<Signature>,
     bytes: Vec<u8>,
     unsigned_len: usize,
+    // Asked for many times on a record's way, so made once.
+    id: RecordId,
+    leaf: Hash,
 }
 
 impl Record {
@@ -203,6 +206,8 @@ impl Record {
         Ok(Self {
             unsigned,
             signatures,
+            id: record_id(bytes.get(..unsigned_len).unwrap_or_default()),
+            leaf: leaf_hash(bytes),
             bytes: bytes.to_vec(),
             unsigned_len,
         })
@@ -234,14 +239,14 @@ impl Record {
 
     /// The record ID; the same however it was signed.
     #[must_use]
-    pub fn id(&self) -> RecordId {
-        record_id(self.unsigned_bytes())
+    pub const fn id(&self) -> RecordId {
+        self.id
     }
 
     /// RFC 6962 leaf hash of the signed bytes: names this very envelope, signatures included, so a node caches by it.
     #[must_use]
-    pub fn leaf(&self) -> Hash {
-        leaf_hash(&self.bytes)
+    pub const fn leaf(&self) -> Hash {
+        self.leaf
     }
 
     /// The typed body.

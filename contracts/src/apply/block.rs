@@ -3,7 +3,7 @@
 use super::{Context, Verified, apply, verify_records};
 use crate::envelope::Record;
 use crate::refusal::{ApplyError, Refusal};
-use crate::state::{Effects, Overlay, StateError, StateRead};
+use crate::state::{Effects, Overlay, Remembering, StateError, StateRead};
 
 /// What a block's records do to the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub fn execute_block(
     verified: &dyn Fn(&Record) -> Option<Verified>,
     ctx: &Context,
 ) -> Result<BlockOutcome, StateError> {
+    let state = &Remembering::new(state);
     let mut tokens: Vec<Option<Verified>> = records.iter().map(verified).collect();
     let fresh: Vec<usize> = (0..records.len())
         .filter(|i| tokens.get(*i).is_some_and(Option::is_none))

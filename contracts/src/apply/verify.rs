@@ -6,7 +6,7 @@ use crate::envelope::{Record, Signer};
 use crate::ids::PublicKey;
 use crate::refusal::{ApplyError, Refusal};
 use crate::signature::verify_batch;
-use crate::state::{self, KeyState, StateError, StateRead};
+use crate::state::{self, KeyState, Remembering, StateError, StateRead};
 
 /// Says that a record's signatures were right under certain keys. A node keeps these by [`Record::leaf`], so that each record
 /// is verified once; only verification makes one.
@@ -45,6 +45,7 @@ pub fn verify_records(
     state: &dyn StateRead,
     records: &[&Record],
 ) -> Result<Vec<Result<Verified, Refusal>>, StateError> {
+    let state = &Remembering::new(state);
     let mut keys = Vec::with_capacity(records.len());
     let mut items = Vec::new();
     for record in records {

@@ -5,6 +5,7 @@ mod overlay;
 mod read;
 mod values;
 
+pub(crate) use overlay::Remembering;
 pub use overlay::{MemoryState, Overlay};
 pub(crate) use read::read_count32;
 pub use read::{

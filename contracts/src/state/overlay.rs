@@ -1,5 +1,6 @@
 //! Writes on top of a state, in the order of their keys.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::{Effects, StateError, StateRead};
@@ -50,6 +51,38 @@ impl StateRead for Overlay<'_> {
             Some(value) => Ok(value.clone()),
             None => self.base.get(key),
         }
+    }
+}
+
+/// A state that is asked once for each value that is there: a block's records ask for the rules, their members and their keys
+/// again and again, and the answer cannot change beneath a block.
+pub(crate) struct Remembering<'a> {
+    base: &'a dyn StateRead,
+    values: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl<'a> Remembering<'a> {
+    /// Nothing is known yet.
+    pub(crate) const fn new(base: &'a dyn StateRead) -> Self {
+        Self {
+            base,
+            values: RefCell::new(BTreeMap::new()),
+        }
+    }
+}
+
+impl StateRead for Remembering<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        if let Some(value) = self.values.borrow().get(key) {
+            return Ok(Some(value.clone()));
+        }
+        // What is not there is mostly asked for once: a new product, a new batch.
+        let value = self.base.get(key)?;
+        if let Some(value) = &value {
+            let mut values = self.values.borrow_mut();
+            values.insert(key.to_vec(), value.clone());
+        }
+        Ok(value)
     }
 }
 

@@ -9,7 +9,7 @@ use tally_contracts::ids::{BlockHash, MemberId, RecordId};
 use tally_contracts::refusal::Refusal;
 use tally_contracts::state::{self, Effects, StateError};
 use tally_contracts::{Context, Record, Rules, Verified, execute_block};
-use tally_merkle::{Frontier, leaf_hash};
+use tally_merkle::{Frontier, Hash, leaf_hash};
 
 use crate::error::Error;
 use crate::ledger::{Inner, Ledger};
@@ -51,6 +51,8 @@ pub(crate) struct Executed {
     pub(crate) frontier: Frontier,
     /// The records, and the BlockInfo if there are any.
     pub(crate) entries: Vec<Vec<u8>>,
+    /// The entries' leaf hashes.
+    pub(crate) leaves: Vec<Hash>,
     pub(crate) ids: Vec<RecordId>,
 }
 
@@ -119,7 +121,8 @@ impl Ledger {
             proposer,
         };
         let records: Vec<Vec<u8>> = good.iter().map(|r| r.bytes().to_vec()).collect();
-        let (entries, frontier) = grow(&inner, &header, &records);
+        let known: Vec<Hash> = good.iter().map(|r| r.leaf()).collect();
+        let (entries, leaves, frontier) = grow(&inner, &header, &records, known);
         drop(inner);
         header.tree_size = frontier.size();
         header.tree_root = frontier.root();
@@ -128,6 +131,7 @@ impl Ledger {
             effects: outcome.effects,
             frontier,
             entries,
+            leaves,
             ids: good.iter().map(|r| r.id()).collect(),
         }));
         Ok(Prepared {
@@ -205,17 +209,31 @@ impl Ledger {
         let rules = state::rules(&self.store.state)?;
         self.check_links(header, &inner.head, &rules)
             .map_err(Flaw::Rules)?;
-        let (entries, frontier) = grow(&inner, header, &block.records);
+        // A record knows its leaf hash; bytes that are no record have one too.
+        let decoded: Vec<_> = block
+            .records
+            .iter()
+            .map(|r| Record::from_bytes(r))
+            .collect();
+        let known = decoded
+            .iter()
+            .zip(&block.records)
+            .map(|(record, bytes)| {
+                record
+                    .as_ref()
+                    .map_or_else(|_| leaf_hash(bytes), Record::leaf)
+            })
+            .collect();
+        let (entries, leaves, frontier) = grow(&inner, header, &block.records, known);
         same("tree size", header.tree_size, frontier.size()).map_err(Flaw::Body)?;
         same("tree root", header.tree_root, frontier.root()).map_err(Flaw::Body)?;
         // Asked after the root, so that no one can lengthen a decided block on its way and have it taken for a wrong decision.
         check_room(header, &rules, block_bytes).map_err(Flaw::Rules)?;
-        let mut records = Vec::with_capacity(block.records.len());
-        for (i, bytes) in block.records.iter().enumerate() {
-            let record =
-                Record::from_bytes(bytes).map_err(|e| Flaw::Rules(format!("record {i}: {e}")))?;
-            records.push(record);
-        }
+        let records: Vec<Record> = decoded
+            .into_iter()
+            .enumerate()
+            .map(|(i, record)| record.map_err(|e| Flaw::Rules(format!("record {i}: {e}"))))
+            .collect::<Result<_, _>>()?;
         let ctx = Context {
             network: self.network(),
             height: header.height,
@@ -232,6 +250,7 @@ impl Ledger {
             effects: outcome.effects,
             frontier,
             entries,
+            leaves,
             ids: records.iter().map(Record::id).collect(),
         }))
     }
@@ -287,14 +306,20 @@ fn fitting<'a>(records: &'a [Record], rules: &Rules) -> &'a [Record] {
     records.get(..fitting).unwrap_or_default()
 }
 
-/// The entries of a block, and the tree with them.
-fn grow(inner: &Inner, header: &Header, records: &[Vec<u8>]) -> (Vec<Vec<u8>>, Frontier) {
+/// The entries of a block with their leaf hashes, of which those of the records are known, and the tree with them.
+fn grow(
+    inner: &Inner,
+    header: &Header,
+    records: &[Vec<u8>],
+    mut leaves: Vec<Hash>,
+) -> (Vec<Vec<u8>>, Vec<Hash>, Frontier) {
     let entries = entries_of(header, records.to_vec());
+    leaves.extend(entries.iter().skip(leaves.len()).map(|e| leaf_hash(e)));
     let mut frontier = inner.frontier.clone();
-    for entry in &entries {
-        frontier.append(leaf_hash(entry));
+    for leaf in &leaves {
+        frontier.append(*leaf);
     }
-    (entries, frontier)
+    (entries, leaves, frontier)
 }
 
 /// A block's records, and after them its BlockInfo if there are any.

@@ -248,9 +248,7 @@ impl Ledger {
     /// Brings tiles, state and indexes up to a block that is on disk. The head in the store moves last, so whatever fails or
     /// crashes on the way is done again from the block.
     fn follow(&self, inner: &mut Inner, done: &Executed) -> Result<(), Error> {
-        for entry in &done.entries {
-            inner.tiles.append(entry)?;
-        }
+        inner.tiles.append(&done.entries, &done.leaves)?;
         let head = Head::after(&done.header);
         self.store
             .advance(inner.head.tree_size, &head, &done.effects, &done.ids)?;

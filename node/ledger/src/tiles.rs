@@ -10,7 +10,7 @@ use tally_merkle::tile::{
 use tally_merkle::{Hash, NodeSource, root_of};
 
 use crate::error::{Error, IoContext};
-use crate::files::write_whole;
+use crate::files::write_all_whole;
 
 /// Hashes in a full tile, entries in a full bundle.
 pub(crate) const WIDTH: u64 = TILE_WIDTH as u64;
@@ -18,6 +18,12 @@ pub(crate) const WIDTH: u64 = TILE_WIDTH as u64;
 /// The tree and its tiles.
 pub(crate) struct Tiles {
     dir: PathBuf,
+    right: RightEdge,
+}
+
+/// What no file holds yet.
+#[derive(Clone)]
+struct RightEdge {
     size: u64,
     /// At level l, the hashes of the tile of that level that is not full yet.
     edge: Vec<Vec<Hash>>,
@@ -29,22 +35,20 @@ impl Tiles {
     pub(crate) fn open(dir: &Path, size: u64, last_entries: Vec<Vec<u8>>) -> Result<Self, Error> {
         let mut tiles = Self {
             dir: dir.to_owned(),
-            size,
-            edge: Vec::new(),
-            bundle: last_entries,
+            right: RightEdge {
+                size,
+                edge: Vec::new(),
+                bundle: last_entries,
+            },
         };
-        if tiles.bundle.len() as u64 != size % WIDTH {
+        if tiles.right.bundle.len() as u64 != size % WIDTH {
             return Err(Error::Internal(
                 "the last entries do not end at the tree's size",
             ));
         }
-        tiles.edge.push(
-            tiles
-                .bundle
-                .iter()
-                .map(|e| tally_merkle::leaf_hash(e))
-                .collect(),
-        );
+        let leaves = tiles.right.bundle.iter();
+        let leaves = leaves.map(|e| tally_merkle::leaf_hash(e)).collect();
+        tiles.right.edge.push(leaves);
         let mut full = size / WIDTH;
         let mut level = 0;
         while full > 0 {
@@ -52,58 +56,31 @@ impl Tiles {
             let hashes: Result<Vec<Hash>, Error> = (first..full)
                 .map(|i| Ok(root_of(&tiles.full_tile(level, i)?)))
                 .collect();
-            tiles.edge.push(hashes?);
+            tiles.right.edge.push(hashes?);
             full /= WIDTH;
             level += 1;
         }
         Ok(tiles)
     }
 
-    /// Appends an entry; a tile or bundle that becomes full is written and synced. After an error the tree in memory is what
-    /// it was, and the files have at most a tile that is not asked for yet.
-    pub(crate) fn append(&mut self, entry: &[u8]) -> Result<(), Error> {
-        let mut hash = tally_merkle::leaf_hash(entry);
-        let mut filled = 0u8;
-        while let Some(edge) = self.edge.get(usize::from(filled))
-            && edge.len() as u64 + 1 == WIDTH
-        {
-            let mut full = edge.clone();
-            full.push(hash);
-            let index = self.size >> (8 * (u32::from(filled) + 1));
-            if filled == 0 {
-                let mut bundle: Vec<&[u8]> = self.bundle.iter().map(Vec::as_slice).collect();
-                bundle.push(entry);
-                self.write(TileKind::Entries, index, &encode_bundle(&bundle)?)?;
-            }
-            self.write(TileKind::Hashes(filled), index, &encode_hashes(&full))?;
-            hash = root_of(&full);
-            filled += 1;
+    /// Appends entries with their leaf hashes; tiles and bundles that become full are written, and synced when this returns. After
+    /// an error the tree in memory is what it was, and the files have at most tiles that are not asked for yet.
+    pub(crate) fn append(&mut self, entries: &[Vec<u8>], leaves: &[Hash]) -> Result<(), Error> {
+        if entries.len() != leaves.len() {
+            return Err(Error::Internal("entries and leaves differ in number"));
         }
-        if filled == 0 {
-            self.bundle.push(entry.to_vec());
-        } else {
-            self.bundle.clear();
+        let mut right = self.right.clone();
+        let mut files = Vec::new();
+        for (entry, leaf) in entries.iter().zip(leaves) {
+            right.append(entry, *leaf, &mut |kind, index, bytes| {
+                let path = TilePath::new(kind, index, TILE_WIDTH)?.to_string();
+                files.push((self.dir.join(path), bytes));
+                Ok(())
+            })?;
         }
-        for edge in self.edge.iter_mut().take(filled.into()) {
-            edge.clear();
-        }
-        if self.edge.len() <= usize::from(filled) {
-            self.edge.push(Vec::new());
-        }
-        if let Some(edge) = self.edge.get_mut(usize::from(filled)) {
-            edge.push(hash);
-        }
-        self.size += 1;
+        write_all_whole(&files)?;
+        self.right = right;
         Ok(())
-    }
-
-    fn write(&self, kind: TileKind, index: u64, bytes: &[u8]) -> Result<(), Error> {
-        write_whole(
-            &self
-                .dir
-                .join(TilePath::new(kind, index, TILE_WIDTH)?.to_string()),
-            bytes,
-        )
     }
 
     fn full(&self, kind: TileKind, index: u64) -> Result<(PathBuf, Vec<u8>), Error> {
@@ -126,7 +103,7 @@ impl Tiles {
 
     /// The bytes of a tile or entry bundle at its width in the tree of `size`; empty if that tree has none there.
     pub(crate) fn bytes(&self, kind: TileKind, index: u64, width: u16) -> Result<Vec<u8>, Error> {
-        let width_now = width_at(kind, index, self.size);
+        let width_now = width_at(kind, index, self.right.size);
         if width > width_now || width == 0 {
             return Ok(Vec::new());
         }
@@ -146,18 +123,21 @@ impl Tiles {
         match kind {
             TileKind::Hashes(level) => {
                 let edge = self
+                    .right
                     .edge
                     .get(usize::from(level))
                     .map(Vec::as_slice)
                     .unwrap_or_default();
                 Ok(encode_hashes(edge.get(..taken).unwrap_or_default()))
             }
-            TileKind::Entries => Ok(encode_bundle(self.bundle.get(..taken).unwrap_or_default())?),
+            TileKind::Entries => Ok(encode_bundle(
+                self.right.bundle.get(..taken).unwrap_or_default(),
+            )?),
         }
     }
 
     fn hashes(&self, level: u8, index: u64) -> Result<Vec<Hash>, Error> {
-        if width_at(TileKind::Hashes(level), index, self.size) == TILE_WIDTH {
+        if width_at(TileKind::Hashes(level), index, self.right.size) == TILE_WIDTH {
             self.full_tile(level, index)
         } else {
             Ok(self
@@ -166,6 +146,47 @@ impl Tiles {
                 .cloned()
                 .unwrap_or_default())
         }
+    }
+}
+
+impl RightEdge {
+    /// Appends an entry and hands on what became full.
+    fn append(
+        &mut self,
+        entry: &[u8],
+        leaf: Hash,
+        full: &mut impl FnMut(TileKind, u64, Vec<u8>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut hash = leaf;
+        let mut filled = 0u8;
+        while let Some(edge) = self.edge.get_mut(usize::from(filled))
+            && edge.len() as u64 + 1 == WIDTH
+        {
+            edge.push(hash);
+            let index = self.size >> (8 * (u32::from(filled) + 1));
+            if filled == 0 {
+                let mut bundle: Vec<&[u8]> = self.bundle.iter().map(Vec::as_slice).collect();
+                bundle.push(entry);
+                full(TileKind::Entries, index, encode_bundle(&bundle)?)?;
+            }
+            full(TileKind::Hashes(filled), index, encode_hashes(edge))?;
+            hash = root_of(edge);
+            edge.clear();
+            filled += 1;
+        }
+        if filled == 0 {
+            self.bundle.push(entry.to_vec());
+        } else {
+            self.bundle.clear();
+        }
+        if self.edge.len() <= usize::from(filled) {
+            self.edge.push(Vec::new());
+        }
+        if let Some(edge) = self.edge.get_mut(usize::from(filled)) {
+            edge.push(hash);
+        }
+        self.size += 1;
+        Ok(())
     }
 }
 
@@ -187,7 +208,7 @@ impl NodeSource for Tiles {
             .ok_or(Error::OutOfRange {
                 what: "tree node",
                 asked: index,
-                have: self.size,
+                have: self.right.size,
             })?;
         Ok(root_of(hashes))
     }
