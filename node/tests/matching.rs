@@ -307,7 +307,7 @@ async fn two_nodes_import_agree_and_match_and_show_nobody() {
             .as_array()
             .unwrap()
             .len(),
-        2
+        3
     );
     assert_eq!(
         brand
@@ -316,7 +316,7 @@ async fn two_nodes_import_agree_and_match_and_show_nobody() {
             .as_array()
             .unwrap()
             .len(),
-        3
+        4
     );
 
     net.stop_all().await;
