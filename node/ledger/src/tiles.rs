@@ -141,6 +141,7 @@ impl Tiles {
             self.full_tile(level, index)
         } else {
             Ok(self
+                .right
                 .edge
                 .get(usize::from(level))
                 .cloned()
