@@ -7,7 +7,7 @@ use tally_codes::batch::{
     BatchBuild, BatchSpec, Deriver, RedemptionOpening, UnitOpening, verify_redemption_opening,
     verify_unit_opening,
 };
-use tally_codes::gs1::{DigitalLink, Gtin, Lot, LinkOptions, UrlBase};
+use tally_codes::gs1::{DigitalLink, Gtin, LinkOptions, Lot, UrlBase};
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};
 use tally_codes::qr::Symbol;
 use tally_codes::{ClaimCode, Serial};
@@ -134,7 +134,8 @@ pub fn seeds() -> Seeds {
     verify_unit_opening(&trees.unit.root(), 1000, &opening).expect("a good opening");
     let unit = deriver.unit(17).expect("a unit");
     let base = UrlBase::parse("https://id.example:8443/S").expect("a base");
-    let full = DigitalLink::from_elements(&[
+    let of = |elements: &[_]| DigitalLink::from_elements(elements, LinkOptions::default());
+    let full = of(&[
         ("01", "09521234543213"),
         ("10", "L/1_a"),
         ("21", "a+b/c"),
@@ -142,7 +143,7 @@ pub fn seeds() -> Seeds {
         ("3103", "000195"),
         ("99", "any&thing"),
     ]);
-    let sscc = DigitalLink::from_elements(&[("00", "106141412345678908")]);
+    let sscc = of(&[("00", "106141412345678908")]);
     issuer
         .begin_epoch(&mut ChaCha20Rng::seed_from_u64(2))
         .expect("an epoch");

@@ -32,6 +32,7 @@ use tower::ServiceExt;
 use crate::stream::block_on;
 use crate::{Seeds, named};
 
+const BASE: &str = "https://id.example/stem";
 const NETWORK: NetworkId = NetworkId([7; 32]);
 const BRAND: MemberId = MemberId([1; 16]);
 const MEDIA: MemberId = MemberId([2; 16]);
@@ -39,6 +40,10 @@ const MEDIA: MemberId = MemberId([2; 16]);
 const GTIN: &str = "09521234543213";
 /// A product of another member, whose node does not answer.
 const GTIN_OF_MEDIA: &str = "09506000134352";
+/// The claim code of every pack.
+const CLAIM: &str = "0000-0000-00000";
+/// In the body of a press: the token that the page gives.
+const TOKEN: &[u8] = b"token=@";
 /// Scans after which the log is begun anew.
 const MAX_SCANS: u64 = 2000;
 /// No page is larger.
@@ -84,7 +89,7 @@ impl Issuer for Letters {
             _ => UnitFinding::Unknown,
         };
         let claim = match claim {
-            Some("RIGHT") => ClaimCheck::Right,
+            Some(CLAIM) => ClaimCheck::Right,
             Some(_) => ClaimCheck::Wrong,
             None => ClaimCheck::Absent,
         };
@@ -159,15 +164,17 @@ impl Site {
             Arc::new(signing_key()),
             Arc::new(Ticks(AtomicU64::new(1_790_000_000_000))),
         ));
-        let mut config = GatewayConfig::new("https://id.example/stem", "testnet", "brand");
+        let mut config = GatewayConfig::new(BASE, "testnet", "brand");
         config.operator_token = Some(OperatorToken::new("token".into()));
         config.trusted_proxies = vec![[127, 0, 0, 1].into()];
         config.max_body_bytes = 4096;
         // Slowing down is a matter of time, which a fuzzer has none of.
-        config.backoff = BackoffConfig {
+        let never = BackoffConfig {
             free_failures: u32::MAX,
             ..BackoffConfig::default()
         };
+        (config.backoff, config.claim_backoff) = (never, never);
+        config.contact = "care@brand.example".into();
         let gateway = Gateway::new(
             config,
             Arc::clone(&service),
@@ -184,8 +191,15 @@ impl Site {
 
 static SITE: Mutex<Option<Site>> = Mutex::new(None);
 
-/// The request in an input, if it is one that a server would have read.
-fn request(bytes: &[u8]) -> Option<Request<Body>> {
+/// The token in a page.
+fn token(page: &[u8]) -> Option<String> {
+    let page = std::str::from_utf8(page).ok()?;
+    let (_, rest) = page.split_once("name=\"token\" value=\"")?;
+    rest.split('"').next().map(str::to_owned)
+}
+
+/// The request in an input, if it is one that a server would have read; with this token behind its body's `token=`.
+fn request(bytes: &[u8], token: Option<String>) -> Option<Request<Body>> {
     let (head, body) = bytes
         .windows(2)
         .position(|w| w == b"\n\n")
@@ -199,7 +213,12 @@ fn request(bytes: &[u8]) -> Option<Request<Body>> {
         let colon = line.iter().position(|b| *b == b':')?;
         request = request.header(&line[..colon], &line[colon + 1..]);
     }
-    request.body(Body::from(body.to_vec())).ok()
+    let mut body = body.to_vec();
+    if let Some(token) = token {
+        body.pop();
+        body.extend(token.as_bytes());
+    }
+    request.body(Body::from(body)).ok()
 }
 
 async fn ask(router: Router, request: Request<Body>) -> (u16, Vec<u8>) {
@@ -215,6 +234,11 @@ async fn ask(router: Router, request: Request<Body>) -> (u16, Vec<u8>) {
         "strict-transport-security",
     ] {
         assert!(response.headers().contains_key(name), "{shown}: no {name}");
+    }
+    if let Some(to) = response.headers().get("location") {
+        let to = to.to_str().expect("text");
+        let own = to.starts_with(BASE) || to.starts_with('/') && !to.starts_with("//");
+        assert!(own, "{shown}: sent away to {to}");
     }
     let json = response
         .headers()
@@ -245,8 +269,17 @@ pub fn run(bytes: &[u8]) {
         if block_on(site.service.answer_forwarded(MEDIA, forwarded)).is_err() {
             assert_eq!(site.service.log().size(), before);
         }
-    } else if let Some(request) = request(bytes) {
-        block_on(ask(site.router.clone(), request));
+    } else if let Some(first) = request(bytes, None) {
+        let (is_press, path) = (first.method() == "POST", first.uri().clone());
+        if is_press && bytes.ends_with(TOKEN) {
+            let page = Request::get(path).body(Body::empty()).expect("a path");
+            let (_, page) = block_on(ask(site.router.clone(), page));
+            if let Some(pressed) = request(bytes, token(&page)) {
+                block_on(ask(site.router.clone(), pressed));
+            }
+        } else {
+            block_on(ask(site.router.clone(), first));
+        }
     }
 }
 
@@ -255,7 +288,7 @@ pub fn seeds() -> Seeds {
     let json = "Content-Type:application/json";
     let form = "Content-Type:application/x-www-form-urlencoded";
     let scan = format!(
-        r#"{{"code":"HTTPS://ID.EXAMPLE/01/{GTIN}/21/G1?17=270101","place":{{"country":"cn","region":"Sichuan"}},"claim":"RIGHT"}}"#
+        r#"{{"code":"HTTPS://ID.EXAMPLE/01/{GTIN}/21/G1?17=270101","place":{{"country":"cn","region":"Sichuan"}},"claim":"{CLAIM}"}}"#
     );
     let parts = format!(r#"{{"gtin":"{GTIN}","serial":"H1"}}"#);
     let forwarded = format!(r#"{{"gtin":"{GTIN_OF_MEDIA}","serial":"G1"}}"#);
@@ -279,6 +312,10 @@ pub fn seeds() -> Seeds {
         (
             "press",
             format!("POST\n/01/{GTIN}/21/G1\n{form}\n\ntoken=0123"),
+        ),
+        (
+            "press-with-token",
+            format!("POST\n/01/{GTIN}/21/G1\n{form}\n\ntoken=@"),
         ),
         (
             "scan",
@@ -307,7 +344,20 @@ pub fn seeds() -> Seeds {
             "GET\n/metrics\nAuthorization:Bearer token".to_owned(),
         ),
         ("health", "GET\n/healthz\nHost:h".to_owned()),
-        ("style", "GET\n/assets/style.css\nHost:h".to_owned()),
+        ("mark", "GET\n/assets/mark.svg\nHost:h".to_owned()),
+        ("resolver", "GET\n/.well-known/gs1resolver\nHost:h".to_owned()),
+        (
+            "linkset",
+            format!("GET\n/01/{GTIN}/21/G1?linkType=all\nAccept:application/linkset+json;q=0.9, text/html;q=0.1"),
+        ),
+        (
+            "link-type",
+            format!("GET\n/01/{GTIN}?linkType=gs1:pip&x=y\nAccept-Language:zh-CN, de;q=0.5"),
+        ),
+        (
+            "typed",
+            format!("GET\n/check?code=(01){GTIN}(21)0123-4567-89AB\nHost:h"),
+        ),
     ]
     .into_iter()
     .map(|(name, text)| (name.to_owned(), text.into_bytes()))
@@ -319,7 +369,7 @@ pub fn seeds() -> Seeds {
         code: ScannedCode::new(GTIN, "G7").expect("a code"),
         place: None,
         look: false,
-        claim: Some("RIGHT".to_owned().into()),
+        claim: Some(CLAIM.to_owned().into()),
     };
     out.extend(named([(
         "forwarded",

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod codes;
 pub mod consensus;
 pub mod contracts;
+pub mod evidence;
 pub mod files;
 pub mod gateway;
 pub mod ledger;
@@ -56,6 +57,7 @@ targets! {
     "codes" codes::run, codes::seeds;
     "consensus" consensus::run, consensus::seeds;
     "contracts" contracts::run, contracts::seeds;
+    "evidence" evidence::run, evidence::seeds;
     "files" files::run, files::seeds;
     "gateway" gateway::run, gateway::seeds;
     "ledger" ledger::run, ledger::seeds;
@@ -68,6 +70,7 @@ targets! {
     "psi-machine" psi::run_machine, psi::machine_seeds;
     "sealed" sealed::run, sealed::seeds;
     "swarm" swarm::run, swarm::seeds;
+    "vole-machine" psi::run_vole, psi::vole_seeds;
 }
 
 /// What libFuzzer calls, in a binary of one target.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tally_node::psi_wire::{Deadlines, Desk, run as run_match};
-use tally_psi::{Progress, Statement};
+use tally_psi::{Progress, Statement, Suite};
 use tokio_util::sync::CancellationToken;
 
 use crate::Seeds;
@@ -35,8 +35,12 @@ impl Desk for Plain {
 /// A byte that sets up a machine (its top bits: how many bytes come at a time), then what comes over the stream.
 pub fn run(bytes: &[u8]) {
     let mut input = Bytes(bytes);
-    let setup = Setup(input.u8());
-    let step = 1 + 700 * usize::from(setup.0 >> 5);
+    let bits = input.u8();
+    let setup = Setup {
+        suite: Suite::DhRistrettoV1,
+        bits,
+    };
+    let step = 1 + 700 * usize::from(bits >> 5);
     let limit = Duration::from_secs(5);
     let deadlines = Deadlines {
         idle: limit,
@@ -45,7 +49,7 @@ pub fn run(bytes: &[u8]) {
         total: limit,
     };
     let stream = Peer::new(input.0, step);
-    let machine = setup.machine(setup.0 & 1);
+    let machine = setup.machine(bits & 1);
     let cancel = CancellationToken::new();
     let result = block_on(run_match(stream, machine, &mut Plain, deadlines, &cancel));
     // Nothing here waits for anybody.

@@ -1,12 +1,12 @@
 //! The frames of a set intersection, and both roles' machines fed with anything.
 
-use std::sync::LazyLock;
-
-use tally_psi::messages::{HEADER_BYTES, Hello, Message, Role, abort_frame, payload_len};
+use tally_psi::messages::{
+    CHOICE_POINTS, HEADER_BYTES, Hello, Message, Role, abort_frame, payload_len,
+};
 use tally_psi::{
-    Computation, Context, Error, IdType, Initiator, ItemSet, ItemSetBuilder, Machine,
-    MemorySorters, Noise, NoiseParams, Output, Params, Party, PeerCount, Profile, Responder, Seeds,
-    Suite, machine, session_id,
+    Computation, Context, Error, IdType, ItemSet, ItemSetBuilder, Machine, MemorySorters, Noise,
+    NoiseParams, Output, PARAMETER_SET, Params, Party, PeerCount, Profile, Seeds, Suite, machine,
+    session_id,
 };
 
 use crate::bytes::Bytes;
@@ -31,29 +31,30 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// How a machine is set up: bit 0 the role that it plays, bit 1 the computation, bit 2 noise, bits 3 and 4 what is known of
-/// the peer's count.
+/// How a machine is set up, besides its suite: bit 0 the role that it plays, bit 1 the computation (where the suite has more
+/// than one), bit 2 noise, bits 3 and 4 what is known of the peer's count.
 #[derive(Clone, Copy)]
-pub(crate) struct Setup(pub(crate) u8);
+pub(crate) struct Setup {
+    pub(crate) suite: Suite,
+    pub(crate) bits: u8,
+}
 
 impl Setup {
-    pub(crate) const ALL: std::ops::Range<u8> = 0..8;
-
-    fn computation(self) -> Computation {
-        if self.0 & 2 == 0 {
-            Computation::List
-        } else {
-            Computation::Cardinality
-        }
+    fn is_dh(self) -> bool {
+        self.suite == Suite::DhRistrettoV1
     }
 
     fn params(self) -> Params {
-        let noisy = self.0 & 6 == 6;
+        let counts = self.is_dh() && self.bits & 2 != 0;
         Params {
             context: Context {
                 network: [1; 32],
-                suite: Suite::DhRistrettoV1,
-                computation: self.computation(),
+                suite: self.suite,
+                computation: if counts {
+                    Computation::Cardinality
+                } else {
+                    Computation::List
+                },
                 session: session_id(&[2; 32], &[3; 32]),
                 initiator: Party {
                     member: [4; 16],
@@ -67,35 +68,40 @@ impl Setup {
                 initiator_root: [9; 32],
                 responder_root: [10; 32],
             },
-            noise: if noisy {
+            noise: if counts && self.bits & 4 != 0 {
                 Noise::Laplace(NOISE)
             } else {
                 Noise::NoneInTestNetwork
             },
-            peer: match self.0 >> 3 & 3 {
+            peer: match self.bits >> 3 & 3 {
                 0 => PeerCount::Exactly(3),
                 1 => PeerCount::AtMost(16),
-                // Whatever a hello claims must cost no memory.
-                _ => PeerCount::AtMost(u64::MAX),
+                // Whatever a hello claims must cost no memory before it is kept.
+                _ if self.is_dh() => PeerCount::AtMost(u64::MAX),
+                // Here the claim is the size of the correlation, which comes first: the agreement's cap bounds it.
+                _ => PeerCount::AtMost(4096),
             },
         }
     }
 
     /// The machine of role `side`: 0 the initiator, 1 the responder.
     pub(crate) fn machine(self, side: u8) -> Box<dyn Machine> {
-        let sorters = Box::new(MemorySorters::new(1 << 16));
-        let seeds = |n| Seeds::from_parts([n; 32], [n + 2; 32]);
-        if side == 0 {
-            let set = set(&["a", "b", "c"]);
-            Box::new(Initiator::new(self.params(), set, seeds(1), sorters).expect("a machine"))
-        } else {
-            let set = set(&["b", "c", "d"]);
-            Box::new(Responder::new(self.params(), set, seeds(2), sorters).expect("a machine"))
-        }
+        let (role, values, seed) = match side {
+            0 => (Role::Initiator, ["a", "b", "c"], 1),
+            _ => (Role::Responder, ["b", "c", "d"], 2),
+        };
+        machine::open(
+            role,
+            self.params(),
+            set(&values),
+            Seeds::from_parts([seed; 32], [seed + 2; 32]),
+            Box::new(MemorySorters::new(1 << 16)),
+        )
+        .expect("a machine")
     }
 
     /// What the peer of role `side` sends in an honest run.
-    pub(crate) fn honest(self, side: u8) -> Vec<u8> {
+    fn honest(self, side: u8) -> Vec<u8> {
         let (mut a, mut b) = (self.machine(0), self.machine(1));
         let (_, transcript) = machine::run_in_memory(a.as_mut(), b.as_mut()).expect("a run");
         let other = usize::from(1 - side);
@@ -141,11 +147,10 @@ fn frames(stream: &[u8]) -> Vec<&[u8]> {
     out
 }
 
-/// A byte that sets up a machine, then what its peer sends.
-pub fn run_machine(bytes: &[u8]) {
+fn feed(suite: Suite, bytes: &[u8]) {
     let mut input = Bytes(bytes);
-    let setup = Setup(input.u8());
-    let mut machine = setup.machine(setup.0 & 1);
+    let bits = input.u8();
+    let mut machine = Setup { suite, bits }.machine(bits & 1);
     let mut done = settle(machine.as_mut()).expect("nothing came yet");
     for frame in frames(input.0) {
         let result = machine.input(frame).and_then(|()| settle(machine.as_mut()));
@@ -165,8 +170,24 @@ pub fn run_machine(bytes: &[u8]) {
     }
 }
 
-static HONEST: LazyLock<Vec<(u8, Vec<u8>)>> =
-    LazyLock::new(|| Setup::ALL.map(|n| (n, Setup(n).honest(n & 1))).collect());
+/// A byte that sets up a machine of `dh-ristretto-v1`, then what its peer sends.
+pub fn run_machine(bytes: &[u8]) {
+    feed(Suite::DhRistrettoV1, bytes);
+}
+
+/// The same for `vole-rr22-v1`.
+pub fn run_vole(bytes: &[u8]) {
+    feed(Suite::VoleRr22V1, bytes);
+}
+
+fn honest(suite: Suite, setups: std::ops::Range<u8>) -> Named {
+    setups
+        .map(|bits| {
+            let stream = Setup { suite, bits }.honest(bits & 1);
+            (format!("setup-{bits}"), [&[bits], &stream[..]].concat())
+        })
+        .collect()
+}
 
 /// Every message by itself.
 pub fn seeds() -> Named {
@@ -210,6 +231,18 @@ pub fn seeds() -> Named {
             },
         ),
         ("ack", Message::Ack { seal }),
+        (
+            "opening",
+            Message::Opening {
+                parameter_set: PARAMETER_SET,
+                salt: [1; 16],
+                point: [2; 32],
+            },
+        ),
+        ("choices", Message::Choices(vec![[3; 32]; CHOICE_POINTS])),
+        ("corrections", Message::Corrections(vec![4; 32])),
+        ("sums", Message::Sums(vec![5; 16])),
+        ("masked", Message::Masked(vec![6; 48])),
         ("working", Message::Working),
         (
             "abort",
@@ -224,8 +257,10 @@ pub fn seeds() -> Named {
 
 /// The peer's frames of honest runs, for every set-up.
 pub fn machine_seeds() -> Named {
-    let runs = HONEST
-        .iter()
-        .map(|(n, stream)| (format!("setup-{n}"), [&[*n], &stream[..]].concat()));
-    runs.collect()
+    honest(Suite::DhRistrettoV1, 0..8)
+}
+
+/// The same for `vole-rr22-v1`: both roles.
+pub fn vole_seeds() -> Named {
+    honest(Suite::VoleRr22V1, 0..2)
 }
