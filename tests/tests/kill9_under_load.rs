@@ -64,7 +64,7 @@ fn submit(
     while !stop.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let done = match &own {
-            Some(product) if number % 3 == 0 => client
+            Some(product) if number.is_multiple_of(3) => client
                 .issue(product, &format!("L{number}"), 3, false)
                 .and_then(|batch| {
                     log.note(&json!({"record": batch.record}))?;

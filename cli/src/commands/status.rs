@@ -87,7 +87,7 @@ fn words(status: &Value) -> String {
             .and_then(Value::as_bool)
             .unwrap_or_default();
         let state = match (connected, peer.get("rtt_ms").and_then(Value::as_f64)) {
-            (true, Some(rtt)) => format!("connected, {rtt} ms"),
+            (true, Some(rtt)) => format!("connected, {rtt:.1} ms"),
             (true, None) => "connected".to_owned(),
             (false, _) => "NOT CONNECTED".to_owned(),
         };

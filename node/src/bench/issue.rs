@@ -171,7 +171,7 @@ fn aes256_ns() -> f64 {
     let permutation = Permutation::new(&SecretKey::from_bytes([1; 32]), b"09521234543213");
     let mut numbers = [7; GROUP];
     cpu_ns(1 << 15, || {
-        permutation.encrypt_group(black_box(&mut numbers))
+        permutation.encrypt_group(black_box(&mut numbers));
     }) / (10 * GROUP) as f64
 }
 

@@ -653,7 +653,7 @@ fn a_killed_print_goes_on_without_a_duplicate_or_a_gap() {
     }
     let (meta, bytes) = made.unwrap();
     assert!(bytes.starts_with(&all_rows[..all_rows.len() / 2]));
-    assert_eq!(w.store.batches(), [meta.clone()]);
+    assert_eq!(w.store.batches(), std::slice::from_ref(&meta));
     let mut again = Vec::new();
     w.store
         .export_rows(&meta, &base(), &mut again, &mut |_, _| {})

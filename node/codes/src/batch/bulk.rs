@@ -254,6 +254,10 @@ mod tests {
     use crate::batch::opening::redemption_leaf;
     use crate::keys::{BatchKeys, IssuerId, IssuerKeys};
 
+    fn place(n: u64) -> usize {
+        usize::try_from(n).unwrap()
+    }
+
     #[test]
     fn groups_equal_one_by_one() {
         let mut rng = ChaCha20Rng::seed_from_u64(8);
@@ -290,21 +294,21 @@ mod tests {
             let rows: Vec<&str> = str::from_utf8(&rows).unwrap().split('\n').collect();
             assert_eq!(
                 (leaves.len(), redemption.len()),
-                (count as usize, count as usize)
+                (place(count), place(count))
             );
             assert_eq!(
                 rows.len(),
-                count as usize + 1,
+                place(count) + 1,
                 "and nothing after the last one"
             );
             for index in first..first + count {
                 let unit = deriver.unit(index).unwrap();
-                let at = deriver.unit_order.leaf(index - first) as usize;
+                let at = place(deriver.unit_order.leaf(index - first));
                 assert_eq!(leaves[at], deriver.unit_leaf(&unit), "{index}");
                 let claim = unit.claim.to_printed();
                 let url = base.url(&gtin, unit.serial);
                 assert_eq!(rows[at], format!("{url},{},{}", unit.serial, &*claim));
-                let at = deriver.null_order.leaf(index - first) as usize;
+                let at = place(deriver.null_order.leaf(index - first));
                 assert_eq!(
                     redemption[at],
                     redemption_leaf(&deriver.nullifier(index).unwrap())
