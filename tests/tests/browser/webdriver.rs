@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(crate) fn missing() -> Option<String> {
         .map(|path| format!("{path} is missing (Debian: apt-get install chromium chromium-driver)"))
 }
 
-/// The driver's process; ended by its id when dropped.
+/// The driver's process; ended by its id when dropped, with every browser that it started.
 pub(crate) struct Driver {
     child: Child,
     address: String,
@@ -41,8 +42,12 @@ pub(crate) struct Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // The sessions are closed by now, and their browsers ended by the driver.
-        let _ = self.child.kill();
+        // The driver is a process group of its own, and its browsers are in it: none is left, whatever went wrong.
+        if let Ok(id) = i32::try_from(self.child.id())
+            && let Some(group) = rustix::process::Pid::from_raw(id)
+        {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -83,6 +88,7 @@ impl Driver {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .context("start chromedriver")?;
         let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
