@@ -86,6 +86,10 @@ fn import_args(file: &Path, label: &str) -> Value {
     json!({"file": file, "id_type": "phone", "profile": "e164", "label": label})
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "as `json!` makes it at every call"
+)]
 fn terms(computations: &[&str], noise: Value) -> Value {
     json!({
         "with": ["media"], "purpose": "a test", "computations": computations, "id_type": "phone", "profile": "e164",

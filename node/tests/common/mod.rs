@@ -23,13 +23,16 @@ use tokio::task::JoinHandle;
 const PASSPHRASE: &str = "correct horse battery";
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How a node is asked to stop, and what it ends with.
+type Running = (oneshot::Sender<()>, JoinHandle<Result<Ended, RunError>>);
+
 /// One node.
 pub struct TestNode {
     pub name: &'static str,
     pub dir: DataDir,
     /// Everything that the node answered, progress included.
     pub heard: Arc<Mutex<String>>,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<Ended, RunError>>)>,
+    running: Option<Running>,
 }
 
 /// A test network of validators of equal power.
