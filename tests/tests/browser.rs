@@ -65,6 +65,17 @@ fn expect(session: &Session, words: &str) -> Result<()> {
     })
 }
 
+/// That the page in front has no script, and that its policy lets none run: one that is put into it does nothing.
+fn no_script(session: &Session) -> Result<()> {
+    ensure!(!session.has("script")?, "the page has a script");
+    let ran = session.execute(
+        "const s = document.createElement('script'); s.textContent = 'window.ran = true'; \
+         document.head.append(s); const ran = window.ran === true; s.remove(); return ran;",
+    )?;
+    ensure!(ran == false, "the page's policy lets a script run");
+    Ok(())
+}
+
 /// Presses the button that scans and waits for the page of the result; gives its address.
 fn check(session: &Session) -> Result<String> {
     session.click("form.scan > button")?;
@@ -100,7 +111,7 @@ fn story(
 
 /// Every page at one width; `codes` are units that nobody scanned.
 fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usize) -> Result<()> {
-    let session = driver.session(screen, "en-GB,en", true)?;
+    let session = driver.session(screen, "en-GB,en")?;
     let home = format!("http://{}", brand.http);
     let audit = |name: &'static str| session.audit(name).map(drop);
     session.open(&home)?;
@@ -220,7 +231,7 @@ fn chinese_is_spoken_and_the_switch_holds() {
     story("browser-chinese", &Plan::one(), |driver, network, goods| {
         let brand = network[0].client();
         for (screen, at) in [(PHONE, 0), (DESKTOP, 5)] {
-            let session = driver.session(screen, "zh-CN,zh", true)?;
+            let session = driver.session(screen, "zh-CN,zh")?;
             session.open(&goods.sold[at].0)?;
             expect(&session, "尚未被查验")?;
             session.audit("zh-look")?;
@@ -248,19 +259,21 @@ fn chinese_is_spoken_and_the_switch_holds() {
 #[test]
 fn without_script_and_by_keyboard_alone_everything_works() {
     story("browser-plain", &Plan::one(), |driver, _, goods| {
-        // Script is off: the whole way of a consumer.
-        let session = driver.session(PHONE, "en", false)?;
+        // The whole way of a consumer. No page brings a script, and none would be let run.
+        let session = driver.session(PHONE, "en")?;
         session.open(&goods.sold[0].0)?;
         expect(&session, "not checked yet")?;
+        no_script(&session)?;
         session.click("details.claim summary")?;
         session.fill("#claim", &goods.sold[0].1)?;
         session.click("details.claim button")?;
         expect(&session, "both codes belong together")?;
+        no_script(&session)?;
         session.click("a.switch")?;
         expect(&session, "内外两码相符")?;
 
         // The keyboard alone: the skip link comes first, everything has a visible focus, Enter presses the button.
-        let session = driver.session(DESKTOP, "en", true)?;
+        let session = driver.session(DESKTOP, "en")?;
         session.open(&goods.sold[1].0)?;
         let mut order = Vec::new();
         for _ in 0..5 {
@@ -312,7 +325,7 @@ fn an_issuer_that_is_away_and_a_crowd_are_explained() {
         network[0].kill()?;
         let mut results = Vec::new();
         for (screen, at) in [(PHONE, 0), (DESKTOP, 1)] {
-            let session = driver.session(screen, "en", true)?;
+            let session = driver.session(screen, "en")?;
             session.open(&url(&goods.sold[at].0)?)?;
             expect(&session, "Cannot be checked right now")?;
             results.push(check(&session)?);
@@ -326,7 +339,7 @@ fn an_issuer_that_is_away_and_a_crowd_are_explained() {
         }
         // The brand is back: the same page tells its answer.
         network.start()?;
-        let session = driver.session(PHONE, "en", true)?;
+        let session = driver.session(PHONE, "en")?;
         for url in &results {
             until("the answer of the brand", 3 * PATIENCE, || {
                 session.open(url)?;
@@ -360,7 +373,7 @@ fn an_issuer_that_is_away_and_a_crowd_are_explained() {
             })
             .collect::<Result<_>>()?;
         let seen = [PHONE, DESKTOP].into_iter().try_for_each(|screen| {
-            let session = driver.session(screen, "en", true)?;
+            let session = driver.session(screen, "en")?;
             until("a page that asks to wait", 2 * PATIENCE, || {
                 session.open(&goods.sold[5].0)?;
                 let found = session.text("h1")?;

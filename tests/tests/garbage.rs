@@ -202,7 +202,7 @@ fn every_door_bears_garbage() {
         let batch = brand.issue(&gtin(1), "L1", 10, true)?;
         let before: Vec<u64> = network
             .iter()
-            .map(|m| m.resident())
+            .map(tally_tests::Member::resident)
             .collect::<Result<_>>()?;
 
         thread::scope(|scope| -> Result<()> {

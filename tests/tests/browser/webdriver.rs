@@ -111,7 +111,7 @@ impl Driver {
     }
 
     /// A browser with an empty profile.
-    pub(crate) fn session(&self, screen: Screen, language: &str, script: bool) -> Result<Session> {
+    pub(crate) fn session(&self, screen: Screen, language: &str) -> Result<Session> {
         let profile = tempfile::tempdir_in(&self.profiles)?;
         let args = [
             "--headless",
@@ -133,7 +133,6 @@ impl Driver {
             "args": args,
             "prefs": {
                 "intl.accept_languages": language,
-                "profile.managed_default_content_settings.javascript": if script { 1 } else { 2 },
             },
         });
         if screen.phone {
