@@ -126,7 +126,8 @@ pub fn seeds() -> Seeds {
     let spec = BatchSpec::new("09521234543213".parse().expect("a GTIN"), 0, 1000).expect("a range");
     let deriver = Deriver::new(&issuer, issuer.current(), &keys, spec).expect("a key");
     let mut build = BatchBuild::new(&deriver, None);
-    while build.next_rows().is_some() {}
+    let mut rows = zeroize::Zeroizing::new(Vec::new());
+    while build.next_rows(&mut rows) {}
     let trees = build.finish().expect("all rows");
     let opening = deriver
         .unit_opening(17, |level, i| trees.unit.node(level, i))

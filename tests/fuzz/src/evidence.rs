@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tally_contracts::Genesis;
+use tally_contracts::{Canonical, Genesis};
 use tally_contracts::genesis::network_id;
 use tally_contracts::ids::NetworkId;
 use tally_evidence::{Extra, RecordExtra, UnitCode, network_policy, verify};
