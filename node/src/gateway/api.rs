@@ -20,7 +20,7 @@ use super::lang::Lang;
 use super::moments::rfc3339;
 use super::router::Gateway;
 use super::source::Source;
-use super::view::{Own, Said};
+use super::view::Said;
 use super::{Problem, parse_link_url};
 use crate::scans::{
     AnchorRecord, Channel, First, MAX_CLAIM, Place, Product, ScanId, ScanOutcome, ScanRequest,
@@ -143,7 +143,7 @@ fn view(outcome: ScanOutcome) -> ScanView {
             owner: owner.as_deref(),
             look: false,
             claim: record.claim,
-            own: Own::default(),
+            own: None,
         };
         let words = said.words(Lang::En);
         format!("{}. {}", words.headline, words.text)

@@ -22,7 +22,7 @@ use super::resolver::{Answer, no_product};
 use super::router::Gateway;
 use super::source::Source;
 use super::typed::parse_typed;
-use super::view::{Own, Said};
+use super::view::Said;
 use super::{LinkError, Problem};
 use crate::scans::{
     Channel, ClaimCheck, First, MAX_CLAIM, ScanId, ScanOutcome, ScanRequest, ScannedCode, Verdict,
@@ -176,7 +176,7 @@ async fn code_page(
         owner: known.product.as_ref().map(owner_name),
         look: true,
         claim: ClaimCheck::Absent,
-        own: Own::default(),
+        own: None,
     };
     let status = if mistyped.is_some() {
         StatusCode::UNPROCESSABLE_ENTITY
@@ -222,37 +222,9 @@ struct ScanForm {
     token: String,
     #[serde(default)]
     claim: String,
-    /// The scans that the claim code is added to; see [`Earlier`].
+    /// The scan that the claim code is added to.
     #[serde(default)]
     after: String,
-}
-
-/// The most scans of one visitor that a page looks back at.
-const MAX_EARLIER: usize = 8;
-
-/// IDs of scans with points between, oldest first: what a visitor did before a claim code was right.
-#[derive(Default)]
-struct Earlier(Vec<ScanId>);
-
-impl Earlier {
-    /// Reads them; the newest, if there are too many, and none that is no ID.
-    fn parse(text: &str) -> Self {
-        let ids: Vec<ScanId> = text.split('.').filter_map(|id| id.parse().ok()).collect();
-        let skip = ids.len().saturating_sub(MAX_EARLIER);
-        Self(ids.into_iter().skip(skip).collect())
-    }
-
-    fn with(mut self, id: ScanId) -> Self {
-        self.0.push(id);
-        self
-    }
-}
-
-impl std::fmt::Display for Earlier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&ids.join("."))
-    }
 }
 
 /// `POST /01/{gtin}/21/{serial}`: the button. Takes the scan and goes to its page, which may be reloaded at will.
@@ -283,12 +255,12 @@ pub(super) async fn scan(
         // Too old, or not from a page of ours: show the page, do not count.
         return Ok(see_other(&format!("{}{query}", code_path(base, &code))));
     }
-    let after = Earlier::parse(&form.after);
+    let after = form.after.parse::<ScanId>().ok();
     let claim = Some(claim.trim()).filter(|c| !c.is_empty());
     if claim.is_none()
-        && let Some(last) = after.0.last()
+        && let Some(after) = after
     {
-        return Ok(see_other(&format!("{base}/s/{last}{query}")));
+        return Ok(see_other(&format!("{base}/s/{after}{query}")));
     }
     if let Some(typed) = claim
         && (typed.len() > MAX_CLAIM || ClaimCode::parse(typed).is_err())
@@ -319,7 +291,7 @@ pub(super) async fn scan(
         )
         .await?;
     let mut to = format!("{base}/s/{}{query}", outcome.scan.record.id);
-    if !after.0.is_empty() {
+    if let Some(after) = after {
         to.push_str(if query.is_empty() { "?" } else { "&" });
         to.push_str(&format!("after={after}"));
     }
@@ -343,41 +315,26 @@ pub(super) async fn result(
         .parse::<ScanId>()
         .map_err(|error| Problem::not_found(error.to_string()))?;
     let outcome = gateway.service.get(id).await?;
-    let mut after = Query::<ResultQuery>::try_from_uri(&uri)
-        .map(|q| Earlier::parse(&q.0.after))
-        .unwrap_or_default();
-    after.0.retain(|earlier| *earlier != id);
-    // Only counted scans in a row, of the same code by the same visitor, up to this one, are the visitor's own.
+    let after = Query::<ResultQuery>::try_from_uri(&uri)
+        .ok()
+        .and_then(|q| q.0.after.parse::<ScanId>().ok());
+    let own = match after {
+        Some(after) if after != id => gateway.service.get(after).await.ok(),
+        _ => None,
+    };
+    // Only the scan just before this one, of the same code by the same visitor, is the visitor's own first look.
     let record = &outcome.scan.record;
-    let (mut own, mut kept) = (Own::default(), Vec::new());
-    for earlier in after.0.iter().rev() {
-        let Ok(found) = gateway.service.get(*earlier).await else {
-            break;
-        };
-        let found = found.scan.record;
-        if found.code != record.code
-            || found.source != record.source
-            || !found.verdict.is_genuine()
-            || found.count + own.scans + 1 != record.count
-        {
-            break;
-        }
-        own.scans += 1;
-        own.first |= found.verdict == Verdict::GenuineFirst;
-        kept.push(*earlier);
-    }
-    kept.reverse();
+    let own = own.map(|o| o.scan.record).filter(|o| {
+        o.code == record.code
+            && o.source == record.source
+            && o.verdict.is_genuine()
+            && o.count + 1 == record.count
+    });
     let visit = Visit::new(&uri, &headers);
-    Ok(show(&gateway, &visit, &outcome, own, Earlier(kept)))
+    Ok(show(&gateway, &visit, &outcome, own.map(|o| o.verdict)))
 }
 
-fn show(
-    gateway: &Gateway,
-    visit: &Visit,
-    outcome: &ScanOutcome,
-    own: Own,
-    earlier: Earlier,
-) -> Response {
+fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Verdict>) -> Response {
     let record = &outcome.scan.record;
     let lang = visit.choice.lang;
     let t = lang.phrases();
@@ -419,7 +376,7 @@ fn show(
                     typed: String::new(),
                     mistyped: false,
                 }),
-                after: Some(earlier.with(record.id).to_string()),
+                after: Some(record.id.to_string()),
             }),
             scan_id: record.id.to_string(),
             scanned_at: when(lang, record.time_ms),

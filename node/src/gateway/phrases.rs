@@ -179,19 +179,14 @@ impl Lang {
 /// What a page says of a problem, by its kind; the exact reason stands below it, for whoever can use it.
 pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
     let seconds = problem.retry_after_s.unwrap_or(1);
-    let soon = if seconds == 1 {
-        "in a second".to_owned()
-    } else {
-        format!("in {seconds} seconds")
-    };
     let (tone, en, zh) = match problem.kind {
         "slow-down" => (
             Tone::Wait,
             (
                 "Please wait a moment",
                 format!(
-                    "Many codes are being tried from your connection. That says nothing about your product. Reload this page \
-                     {soon}."
+                    "Many codes are being tried from your connection. That says nothing about your product. Reload this page in \
+                     {seconds} seconds."
                 ),
             ),
             (
@@ -203,7 +198,7 @@ pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
             Tone::Wait,
             (
                 "Not possible right now",
-                format!("That says nothing about your product. Reload this page {soon}."),
+                format!("That says nothing about your product. Reload this page in {seconds} seconds."),
             ),
             (
                 "暂时无法处理",

@@ -56,16 +56,8 @@ pub(super) struct Said<'a> {
     /// Nobody has scanned now: what a scan would say is only announced.
     pub(super) look: bool,
     pub(super) claim: ClaimCheck,
-    /// The same visitor's scans just before this one, which claim codes were added to.
-    pub(super) own: Own,
-}
-
-/// A visitor's own scans of the code, just before the one that is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Own {
-    pub(super) scans: u64,
-    /// Whether the code's first scan is among them.
-    pub(super) first: bool,
+    /// The same visitor's scan just before this one, which a claim code was added to.
+    pub(super) own: Option<Verdict>,
 }
 
 impl Said<'_> {
@@ -73,11 +65,11 @@ impl Said<'_> {
     fn before(&self) -> u64 {
         self.count
             .saturating_sub(u64::from(!self.look))
-            .saturating_sub(self.own.scans)
+            .saturating_sub(u64::from(self.own.is_some()))
     }
 
     fn is_first(&self) -> bool {
-        self.verdict == Verdict::GenuineFirst || self.own.first
+        self.verdict == Verdict::GenuineFirst || self.own == Some(Verdict::GenuineFirst)
     }
 
     /// The words in a language.
@@ -294,7 +286,7 @@ mod tests {
             owner: Some("Highland"),
             look: false,
             claim: ClaimCheck::Absent,
-            own: Own::default(),
+            own: None,
         }
     }
 
@@ -325,10 +317,7 @@ mod tests {
         let own = Said {
             count: 2,
             claim: ClaimCheck::Right,
-            own: Own {
-                scans: 1,
-                first: true,
-            },
+            own: Some(Verdict::GenuineFirst),
             ..repeat
         };
         assert!(
@@ -337,10 +326,7 @@ mod tests {
                 .contains("nobody checked this pack before you")
         );
         let own = Said {
-            own: Own {
-                scans: 1,
-                first: false,
-            },
+            own: Some(Verdict::GenuineRepeat),
             ..Said { count: 3, ..own }
         };
         assert!(
