@@ -2,7 +2,7 @@
 //!
 //! One SHA-256 is a chain of instructions that each wait for the one before; two that are worked on in turns fill the gaps. On
 //! x86-64 with the SHA extensions that is nearly twice as fast as one after the other. Elsewhere they are worked on one after the
-//! other, in portable code.
+//! other, by `sha2`.
 
 #[cfg(target_arch = "x86_64")]
 mod shani;
@@ -24,61 +24,19 @@ pub const INITIAL: State = [
     0x5be0_cd19,
 ];
 
-/// What the pair runs on, for benches: `sha-ni, 2 side by side` or `portable`.
+/// What the pair runs on, for benches: `sha-ni, 2 side by side` or `sha2`.
 #[must_use]
 pub fn backend() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if shani::available() {
         return "sha-ni, 2 side by side";
     }
-    "portable"
+    "sha2"
 }
 
-/// FIPS 180-4 4.2.2.
-#[rustfmt::skip]
-static K: [u32; 64] = [
-    0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
-    0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174,
-    0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc, 0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da,
-    0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7, 0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967,
-    0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13, 0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85,
-    0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3, 0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070,
-    0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5, 0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3,
-    0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
-];
-
-/// The compression function over one block (FIPS 180-4 6.2.2), as it is written there.
+/// The compression function over one block (FIPS 180-4 6.2.2), by `sha2`.
 pub fn compress(state: &mut State, block: &[u8; 64]) {
-    let mut w = [0_u32; 64];
-    for (word, bytes) in w.iter_mut().zip(block.as_chunks::<4>().0) {
-        *word = u32::from_be_bytes(*bytes);
-    }
-    for t in 16..64 {
-        let (x, y) = (w[t - 15], w[t - 2]);
-        let s0 = x.rotate_right(7) ^ x.rotate_right(18) ^ x >> 3;
-        let s1 = y.rotate_right(17) ^ y.rotate_right(19) ^ y >> 10;
-        w[t] = s1
-            .wrapping_add(w[t - 7])
-            .wrapping_add(s0)
-            .wrapping_add(w[t - 16]);
-    }
-    let [mut a, mut b, mut c, mut d, mut e, mut f, mut g, mut h] = *state;
-    for (w, k) in w.iter().zip(&K) {
-        let s1 = e.rotate_right(6) ^ e.rotate_right(11) ^ e.rotate_right(25);
-        let ch = e & f ^ !e & g;
-        let t1 = h
-            .wrapping_add(s1)
-            .wrapping_add(ch)
-            .wrapping_add(*k)
-            .wrapping_add(*w);
-        let s0 = a.rotate_right(2) ^ a.rotate_right(13) ^ a.rotate_right(22);
-        let maj = a & b ^ a & c ^ b & c;
-        (h, g, f, e) = (g, f, e, d.wrapping_add(t1));
-        (d, c, b, a) = (c, b, a, t1.wrapping_add(s0.wrapping_add(maj)));
-    }
-    for (s, x) in state.iter_mut().zip([a, b, c, d, e, f, g, h]) {
-        *s = s.wrapping_add(x);
-    }
+    sha2::compress256(state, &[(*block).into()]);
 }
 
 /// The compression function over `a` into the first state and over `b` into the second.
@@ -222,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn the_portable_way_equals_the_peer(bytes: [u8; 32]) {
+        fn one_block_equals_the_peer(bytes: [u8; 32]) {
             let mut message = Message::<1>::new(&[], 32);
             message.put::<0, 32>(&bytes);
             let mut state = INITIAL;

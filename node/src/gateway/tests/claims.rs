@@ -1,0 +1,177 @@
+//! Claim codes on the page, and those who guess.
+
+use super::*;
+
+#[tokio::test]
+async fn a_claim_code_is_checked_with_its_pack_and_a_slip_costs_nothing() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    let path = format!("/01/{GTIN}/21/G1");
+    let page = site.get(&path).await;
+    // A typing error counts nothing, is shown again to be mended, and is escaped.
+    for typed in [
+        "0000-0000-0000",
+        "0000-0000-00001",
+        "%22%3E%3Cscript%3E",
+        &"0".repeat(40),
+    ] {
+        let answer = site.claim(&path, &token(&page), typed, "").await;
+        assert_eq!(answer.status, 422, "{typed}");
+        assert!(
+            answer.body.contains("typing error") && answer.body.contains("aria-invalid=\"true\"")
+        );
+        assert!(!answer.body.contains("<script"));
+    }
+    assert_eq!(site.node.service.log().size(), 0);
+    let pressed = site.press(&path, &token(&page)).await;
+    let first = pressed.header("location").expect("location").to_owned();
+    let id = first.trim_start_matches("/s/").to_owned();
+    let result = site.get(&first).await;
+    // No claim code typed: nothing is counted, the result is shown again.
+    let empty = site.claim(&path, &token(&result), "", &id).await;
+    assert_eq!(empty.header("location"), Some(first.as_str()));
+    assert_eq!(site.node.service.log().size(), 1);
+    let wrong = site.claim(&path, &token(&result), WRONG_CLAIM, &id).await;
+    let to = wrong.header("location").expect("location").to_owned();
+    let page = site.get(&to).await;
+    assert!(
+        page.body.contains("belongs to another pack"),
+        "{}",
+        page.body
+    );
+    assert!(page.body.contains("name=\"claim\""));
+    // The right one is answered, knows the visitor's own check from those of others, and is idempotent.
+    let wrong_id = to
+        .trim_start_matches("/s/")
+        .split('?')
+        .next()
+        .expect("id")
+        .to_owned();
+    for _ in 0..2 {
+        let right = site
+            .claim(&path, &token(&page), RIGHT_CLAIM, &wrong_id)
+            .await;
+        let page = site.get(right.header("location").expect("location")).await;
+        assert!(
+            page.body.contains("both codes belong together"),
+            "{}",
+            page.body
+        );
+        assert!(page.body.contains("checked once before"), "{}", page.body);
+        assert!(!page.body.contains("name=\"claim\""));
+        assert_eq!(site.node.service.log().size(), 3);
+    }
+    // Nobody else's scan is taken for the visitor's own.
+    let other = site
+        .send(
+            "GET",
+            &format!("/s/{wrong_id}?after={id}"),
+            "User-Agent: another\r\n",
+            "",
+        )
+        .await;
+    assert_eq!(other.status, 200);
+    // With the first page's own field, one press checks both.
+    let path = format!("/01/{GTIN}/21/G2");
+    let page = site.get(&path).await;
+    let both = site.claim(&path, &token(&page), RIGHT_CLAIM, "").await;
+    let result = site.get(both.header("location").expect("location")).await;
+    assert!(
+        result.body.contains("nobody checked this pack before you"),
+        "{}",
+        result.body
+    );
+    let then = site.claim(&path, &token(&page), WRONG_CLAIM, "").await;
+    assert_eq!(
+        then.status, 303,
+        "another claim code with the same page is another scan"
+    );
+}
+
+#[tokio::test]
+async fn guessing_claim_codes_is_slow_and_the_right_one_always_opens() {
+    let dir = dir();
+    let slow = BackoffConfig {
+        free_failures: 2,
+        min_delay: Duration::from_millis(150),
+        max_delay: Duration::from_millis(150),
+        ..BackoffConfig::default()
+    };
+    let site = site_with(
+        node(BRAND, dir.path()),
+        |c| c.claim_backoff = slow,
+        ServeLimits::default(),
+    )
+    .await;
+    let claim = async |serial: &str, claim: &str| {
+        let start = Instant::now();
+        let answer = site
+            .post(&json!({"gtin": GTIN, "serial": serial, "claim": claim}), "")
+            .await;
+        (
+            answer.json()["claim"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            start.elapsed(),
+        )
+    };
+    for _ in 0..4 {
+        assert_eq!(claim("G1", WRONG_CLAIM).await.0, "wrong");
+    }
+    // This source is slow at this pack; the right claim code is right all the same.
+    let (found, took) = claim("G1", RIGHT_CLAIM).await;
+    assert_eq!(found, "right");
+    assert!(took >= Duration::from_millis(150));
+    // Another pack, and this one without a claim code, are not slowed.
+    let (found, took) = claim("G2", RIGHT_CLAIM).await;
+    assert!(
+        found == "right" && took < Duration::from_millis(150),
+        "{took:?}"
+    );
+    let start = Instant::now();
+    site.scan("G1").await;
+    assert!(start.elapsed() < Duration::from_millis(150));
+}
+
+#[tokio::test]
+async fn a_source_that_guesses_is_slowed_and_right_codes_are_still_answered() {
+    let dir = dir();
+    let slow = BackoffConfig {
+        free_failures: 3,
+        min_delay: Duration::from_millis(150),
+        max_delay: Duration::from_millis(150),
+        max_waiting: 2,
+        ..BackoffConfig::default()
+    };
+    let site = site_with(
+        node(BRAND, dir.path()),
+        |c| c.backoff = slow,
+        ServeLimits::default(),
+    )
+    .await;
+    for i in 0..6 {
+        assert_eq!(site.scan(&format!("X{i}")).await.status, 200);
+    }
+    let start = Instant::now();
+    assert_eq!(site.scan("G1").await.verdict(), said("genuine_first", 1));
+    assert!(start.elapsed() >= Duration::from_millis(150));
+    let start = Instant::now();
+    assert_eq!(site.get(&format!("/01/{GTIN}/21/G1")).await.status, 200);
+    assert!(start.elapsed() >= Duration::from_millis(150));
+    let many = futures::future::join_all((0..8).map(|_| site.scan("G1"))).await;
+    let refused: Vec<_> = many.iter().filter(|a| a.status == 429).collect();
+    assert!(!refused.is_empty() && refused.len() < 8);
+    assert!(refused.iter().all(|a| a.header("retry-after").is_some()));
+    let path = format!("/01/{GTIN}/21/G1");
+    let people = futures::future::join_all((0..8).map(|_| site.person(&path))).await;
+    let refused = people.iter().find(|a| a.status == 429).expect("429");
+    assert!(refused.header("retry-after").is_some());
+    assert!(
+        refused.body.contains("says nothing about your product"),
+        "{}",
+        refused.body
+    );
+    let status = site.get("/v1/status").await.json();
+    assert_eq!(status["scans"]["slowed_sources"], 1);
+}
