@@ -143,8 +143,9 @@ mod tests {
     #[test]
     fn heads_are_read() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nx: y\r\n\r\nhello";
-        assert_eq!(head(whole).unwrap(), Some((200, 42, 5)));
-        for cut in 0..41 {
+        let body = whole.len() - b"hello".len();
+        assert_eq!(head(whole).unwrap(), Some((200, body, 5)));
+        for cut in 0..body {
             assert_eq!(head(&whole[..cut]).unwrap(), None);
         }
         assert!(head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
