@@ -24,4 +24,5 @@ pub mod sealed;
 pub mod spill;
 pub mod status;
 pub mod tiles;
+pub mod vitals;
 pub mod wiring;

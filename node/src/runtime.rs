@@ -33,6 +33,7 @@ use crate::scans::{
 };
 use crate::status::Status;
 use crate::tiles;
+use crate::vitals::VitalsCollector;
 use crate::wiring::matching::{
     ChainPort, SwarmPeers, desk_options, desk_policy, run_tidying, serve_matches,
 };
@@ -390,6 +391,7 @@ fn routes(
     config.max_requests = usize::try_from(node.config.limits.http_concurrent).unwrap_or(512);
     let mut registry = prometheus_client::registry::Registry::default();
     node.host.register_metrics(&mut registry);
+    registry.register_collector(Box::new(VitalsCollector::new(node)));
     let gateway = Gateway::new(
         config,
         node.scans.clone(),

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use tally_contracts::state;
 
-use crate::chain::now_ms;
 use crate::gateway::NodeStatus;
 use crate::runtime::Node;
+use crate::vitals::{Missing, Vitals};
 
 /// The status of a running node.
 pub struct Status(Arc<Node>);
@@ -25,8 +26,9 @@ impl Status {
 pub fn status(node: &Node) -> Value {
     let ledger = node.chain.ledger();
     let head = ledger.head();
-    let engine = node.engine.status();
     let genesis = ledger.genesis();
+    let vitals = Vitals::read(node);
+    let heartbeat_ms = state::rules(ledger.state()).map_or(10_000, |r| r.heartbeat_ms);
     let peers: Vec<Value> = node
         .host
         .peers()
@@ -38,81 +40,40 @@ pub fn status(node: &Node) -> Value {
             json!({"name": p.label, "connected": p.connected, "seconds": since, "rtt_ms": p.rtt_ms})
         })
         .collect();
-    let (total, present, missing) = votes(node);
-    let checkpoint = node.chain.checkpoint().map(|(size, _)| size);
-    let (records, bytes) = node.chain.pool_size();
-    let read_only = node.chain.read_only();
-    let mut advice = Vec::new();
-    if 3 * present <= 2 * total {
-        advice.push(format!(
-            "no quorum: start or reconnect {} (more than two thirds of the voting power must be there)",
-            missing.join(", ")
-        ));
-    } else if !missing.is_empty() {
-        advice.push(format!(
-            "{} away; the network goes on without",
-            missing.join(", ")
-        ));
-    }
-    if let Some(reason) = &read_only {
-        advice.push(format!(
-            "no scans and no records are taken: {reason}; free disk space, and the node goes on by itself"
-        ));
-    }
-    if !engine.running && node.room.lacking().is_some() {
-        advice.push(
-            "the consensus engine waits for disk space; the network goes on without this node"
-                .into(),
-        );
-    } else if !engine.running {
-        advice.push(
-            "the consensus engine has stopped; read the log before you start the node again".into(),
-        );
-    }
+    let missing: Vec<Value> = vitals
+        .missing
+        .iter()
+        .map(|m| json!({"name": m.name, "power": m.power, "seconds": m.seconds}))
+        .collect();
     json!({
         "member": node.member_name,
         "network_id": ledger.network().to_string(),
         "network": genesis.name,
         "kind": genesis.kind.name(),
-        "height": head.height,
+        "height": vitals.height,
         "block_time_ms": head.time_ms,
-        "block_age_ms": now_ms().saturating_sub(head.time_ms),
-        "tree_size": head.tree_size,
+        "block_age_ms": vitals.block_age_ms,
+        "tree_size": vitals.tree_size,
         "tree_root": head.tree_root.to_string(),
         "state_root": head.state_root.to_string(),
-        "checkpoint_size": checkpoint,
-        "pool": {"records": records, "bytes": bytes},
+        "checkpoint_size": vitals.checkpoint.map(|(size, _)| size),
+        "checkpoint_age_s": vitals.checkpoint.map(|(_, age)| age),
+        "pool": {"records": vitals.pool_records, "bytes": vitals.pool_bytes},
         "consensus": {
-            "height": engine.height,
-            "round": engine.round,
-            "waiting_for_records": engine.waiting,
-            "running": engine.running,
-            "voting_power": total,
-            "power_present": present,
+            "height": vitals.engine_at.0,
+            "round": vitals.engine_at.1,
+            "waiting_for_records": node.engine.status().waiting,
+            "running": vitals.engine_running,
+            "voting_power": vitals.power,
+            "power_present": vitals.power_present,
             "missing": missing,
         },
+        "disk": {"free_bytes": vitals.disk_free_bytes, "reserve_bytes": vitals.disk_reserve_bytes},
+        "clock_skew_ms": vitals.clock_skew_ms,
         "peers": peers,
-        "read_only": read_only,
-        "advice": advice,
+        "read_only": vitals.read_only,
+        "advice": vitals.advice(heartbeat_ms),
     })
-}
-
-/// Voting power in all, that of this node and the connected ones, and the names of the missing.
-fn votes(node: &Node) -> (u64, u64, Vec<String>) {
-    let Ok(validators) = node.chain.ledger().validators() else {
-        return (0, 0, Vec::new());
-    };
-    let own = node.host.key();
-    let mut present = 0;
-    let mut missing = Vec::new();
-    for v in validators.validators() {
-        if v.transport.0 == own || node.host.is_connected(&v.transport.0) {
-            present += v.power;
-        } else {
-            missing.push(v.member_name.clone());
-        }
-    }
-    (validators.total_power(), present, missing)
 }
 
 impl NodeStatus for Status {
@@ -121,12 +82,13 @@ impl NodeStatus for Status {
     }
 
     fn not_ready(&self) -> Vec<String> {
-        let (total, present, missing) = votes(&self.0);
+        let vitals = Vitals::read(&self.0);
         let mut reasons = Vec::new();
-        if 3 * present <= 2 * total {
-            reasons.push(format!("no quorum: {} missing", missing.join(", ")));
+        if !vitals.has_quorum() {
+            let names: Vec<String> = vitals.missing.iter().map(Missing::to_string).collect();
+            reasons.push(format!("no quorum: {} missing", names.join(", ")));
         }
-        if !self.0.engine.status().running {
+        if !vitals.engine_running {
             reasons.push("the consensus engine has stopped".into());
         }
         reasons

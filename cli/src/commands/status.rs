@@ -60,22 +60,46 @@ fn words(status: &Value) -> String {
         (
             "checkpoint",
             match status.get("checkpoint_size") {
-                Some(Value::Number(_)) => {
-                    format!("{} entries, cosigned by a quorum", at("/checkpoint_size"))
-                }
+                Some(Value::Number(_)) => format!(
+                    "{} entries, cosigned by a quorum {} s ago",
+                    at("/checkpoint_size"),
+                    at("/checkpoint_age_s")
+                ),
                 _ => "none yet".to_owned(),
             },
         ),
         (
             "validators",
             format!(
-                "power {} of {} present",
+                "power {} of {} present{}",
                 at("/consensus/power_present"),
-                at("/consensus/voting_power")
+                at("/consensus/voting_power"),
+                missing(status)
             ),
         ),
         ("waiting", format!("{} records", at("/pool/records"))),
     ];
+    let number = |path: &str| status.pointer(path).and_then(Value::as_i64);
+    if let (Some(free), Some(reserve)) = (number("/disk/free_bytes"), number("/disk/reserve_bytes"))
+    {
+        lines.push((
+            "disk",
+            format!(
+                "{} GB free, {} GB are kept free",
+                tenths(free),
+                tenths(reserve)
+            ),
+        ));
+    }
+    if let Some(skew) = number("/clock_skew_ms") {
+        // A block takes some milliseconds to arrive, so a small difference says nothing.
+        let text = match skew {
+            -500..=500 => "as the other validators'".to_owned(),
+            501.. => format!("{skew} ms behind the other validators'"),
+            _ => format!("{} ms ahead of the other validators'", -skew),
+        };
+        lines.push(("clock", text));
+    }
     for peer in status
         .get("peers")
         .and_then(Value::as_array)
@@ -109,6 +133,28 @@ fn words(status: &Value) -> String {
     out
 }
 
+/// The missing validators by name, in brackets; nothing if none is.
+fn missing(status: &Value) -> String {
+    let names: Vec<String> = status
+        .pointer("/consensus/missing")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|m| output::plain(text_at(m, "name")))
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (away: {})", names.join(", "))
+    }
+}
+
+/// Bytes as gigabytes with one decimal.
+fn tenths(bytes: i64) -> String {
+    let tenths = bytes / 100_000_000;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +163,9 @@ mod tests {
     fn what_is_wrong_stands_last_and_nothing_needed_is_missing() {
         let status = json!({
             "member": "acme", "network": "tea", "kind": "test", "height": 12, "tree_size": 40, "block_age_ms": 3_500,
-            "consensus": {"power_present": 2, "voting_power": 4}, "checkpoint_size": 40, "pool": {"records": 0},
+            "consensus": {"power_present": 2, "voting_power": 4, "missing": [{"name": "cobalt", "power": 2, "seconds": 7}]},
+            "checkpoint_size": 40, "checkpoint_age_s": 3, "clock_skew_ms": -61_000,
+            "disk": {"free_bytes": 12_345_678_901_i64, "reserve_bytes": 268_435_456}, "pool": {"records": 0},
             "peers": [{"name": "boreal", "connected": true, "rtt_ms": 1}, {"name": "cobalt", "connected": false, "rtt_ms": null}],
             "advice": ["no quorum: start cobalt"],
         });
@@ -125,7 +173,10 @@ mod tests {
         for part in [
             "acme of tea (test network)",
             "height 12, 40 entries, last block 3 s ago",
-            "power 2 of 4",
+            "40 entries, cosigned by a quorum 3 s ago",
+            "power 2 of 4 present (away: cobalt)",
+            "12.3 GB free, 0.2 GB are kept free",
+            "61000 ms ahead of the other validators'",
             "cobalt NOT CONNECTED",
         ] {
             assert!(text.contains(part), "{part:?} not in\n{text}");

@@ -181,6 +181,14 @@ impl Checkpoints {
         Ok(true)
     }
 
+    /// Size of the newest checkpoint with a quorum, and the time of its newest cosignature in POSIX seconds.
+    #[must_use]
+    pub fn best_time_s(&self) -> Option<(u64, u64)> {
+        let (size, note) = self.best.as_ref()?;
+        let times = note.signatures.iter().filter_map(NoteSignature::time_s);
+        Some((*size, times.max()?))
+    }
+
     /// The newest checkpoint with a quorum, and its size.
     #[must_use]
     pub fn best(&self) -> Option<(u64, &Note)> {

@@ -130,7 +130,7 @@ impl Application for ChainApplication {
         let checked = self
             .blocking(move |chain, ledger| -> Result<BlockHash, BlockRefusal> {
                 if matches!(context, CheckContext::Live) {
-                    check_live(ledger, &bytes)?;
+                    check_live(chain, ledger, &bytes)?;
                 }
                 ledger
                     .check(&bytes, &chain.verified())
@@ -198,17 +198,10 @@ impl Application for ChainApplication {
 }
 
 /// What is only asked of a block proposed now: its time is near this node's clock, and its proposer is a validator's member.
-fn check_live(ledger: &Ledger, bytes: &[u8]) -> Result<(), BlockRefusal> {
+fn check_live(chain: &Chain, ledger: &Ledger, bytes: &[u8]) -> Result<(), BlockRefusal> {
     let header = Block::from_bytes(bytes).map_err(|e| e.to_string())?.header;
     let rules = state::rules(ledger.state()).map_err(|e| e.to_string())?;
     let now = now_ms();
-    if header.time_ms.abs_diff(now) > rules.max_skew_ms {
-        return Err(format!(
-            "block time {} is more than {} ms from this node's clock {now}",
-            header.time_ms, rules.max_skew_ms
-        )
-        .into());
-    }
     let validators = ledger.validators().map_err(|e| e.to_string())?;
     if validators
         .validators()
@@ -216,6 +209,17 @@ fn check_live(ledger: &Ledger, bytes: &[u8]) -> Result<(), BlockRefusal> {
         .all(|v| v.member != header.proposer)
     {
         return Err(format!("proposer {} has no validator", header.proposer).into());
+    }
+    if header.proposer != chain.member() {
+        let skew = header.time_ms.cast_signed().wrapping_sub(now.cast_signed());
+        lock(&chain.0.skews).insert(header.proposer, skew);
+    }
+    if header.time_ms.abs_diff(now) > rules.max_skew_ms {
+        return Err(format!(
+            "block time {} is more than {} ms from this node's clock {now}",
+            header.time_ms, rules.max_skew_ms
+        )
+        .into());
     }
     Ok(())
 }

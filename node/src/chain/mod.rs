@@ -11,7 +11,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -122,6 +122,8 @@ struct Inner {
     work: Notify,
     fresh: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
     head: watch::Sender<Head>,
+    /// Time of the newest live proposal of each other validator's member, less the time of its arrival; in milliseconds.
+    skews: Mutex<BTreeMap<MemberId, i64>>,
 }
 
 /// Every record of a call gets an answer, so this is a bug.
@@ -181,6 +183,7 @@ impl Chain {
             work: Notify::new(),
             fresh,
             head,
+            skews: Mutex::default(),
         };
         (Self(Arc::new(inner)), receiver)
     }
@@ -209,6 +212,21 @@ impl Chain {
         lock(&self.0.checkpoints)
             .best()
             .map(|(size, note)| (size, note.to_string()))
+    }
+
+    /// Size of the newest checkpoint with a quorum, and the time of its newest cosignature in POSIX seconds.
+    #[must_use]
+    pub fn checkpoint_time_s(&self) -> Option<(u64, u64)> {
+        lock(&self.0.checkpoints).best_time_s()
+    }
+
+    /// How far the clocks of the other validators' members are ahead of this machine's, in milliseconds (negative: behind): the
+    /// median over the newest block that each of them proposed since this node started. `None` before the first one.
+    #[must_use]
+    pub fn clock_skew_ms(&self) -> Option<i64> {
+        let mut skews: Vec<i64> = lock(&self.0.skews).values().copied().collect();
+        skews.sort_unstable();
+        skews.get(skews.len() / 2).copied()
     }
 
     /// Waits until a checkpoint of at least `size` has a quorum.
