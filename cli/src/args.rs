@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod codes;
 mod founding;
+mod keeping;
 mod matching;
 mod proving;
 
@@ -18,6 +19,7 @@ pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
     UpArgs,
 };
+pub(crate) use keeping::{BackupArgs, RestoreArgs};
 pub(crate) use matching::{
     AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs,
     default_profile,
@@ -151,6 +153,10 @@ pub(crate) enum Command {
     /// The blocks stay as they are. Stop the node first; it holds the ledger.
     #[command(after_help = "Example:\n  tally reindex --config acme/tally.toml")]
     Reindex,
+    /// Write what cannot be made again into one encrypted file; the node may run
+    Backup(BackupArgs),
+    /// Make a node's data directory from a backup
+    Restore(RestoreArgs),
 
     /// Measure this machine
     #[command(subcommand)]

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audiences;
+pub mod backup;
 pub mod bench;
 pub mod card;
 pub mod ceremony;
@@ -15,6 +16,7 @@ pub mod issuer;
 pub mod keys;
 pub mod matching;
 pub mod passphrase;
+pub mod preflight;
 pub mod proofs;
 pub mod psi_wire;
 pub mod room;

@@ -5,22 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rand_core::{OsRng, RngCore as _};
 use tally_consensus::{EngineConfig, EngineHandle, Secret, address_with_peer_id};
 use tally_contracts::genesis::NetworkKind;
 use tally_contracts::ids::{MemberId, PublicKey};
+use tally_contracts::state;
 use tally_ledger::{CheckpointKeys, Checkpoints, Ledger, Options};
 use tally_swarm::{Host, HostConfig, Limits, TransportSeed};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use crate::admin;
 use crate::audiences::{AudienceError, AudienceStore};
+use crate::backup::Probation;
 use crate::ceremony::{self, CeremonyError};
 use crate::chain::{
     Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
 };
 use crate::config::{Config, ConfigError, DataDir};
+use crate::files::FileError;
 use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
@@ -86,6 +91,9 @@ pub enum RunError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file of the data directory.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Anything that this program should have prevented.
     #[error("internal error: {0}")]
     Internal(String),
@@ -132,6 +140,8 @@ pub enum Ended {
     Asked,
     /// Its engine had stopped because the disk was full, and there is room again: it can be run again at once.
     RoomAgain,
+    /// It was restored from a backup, has followed long enough, and may vote from its next start on: run it again at once.
+    MayVote,
 }
 
 /// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM. A node whose disk is full stays up and tells why it is
@@ -237,9 +247,26 @@ pub async fn run_until(
     )
     .await?;
 
+    let max_skew_ms = state::rules(ledger.state())
+        .map_err(|e| RunError::Internal(e.to_string()))?
+        .max_skew_ms;
+    let probation = Probation::of(&dir, ledger.head().time_ms, max_skew_ms);
+    let consensus_seed = match &probation {
+        None => keys.consensus_seed(),
+        Some(probation) => {
+            tracing::warn!(
+                seconds = probation.left().as_secs(),
+                "restored from a backup: this node follows and does not vote until it has seen a block of afterwards"
+            );
+            // A key of nobody: what the engine signs with it counts nowhere.
+            let mut seed = Zeroizing::new([0; 32]);
+            OsRng.fill_bytes(seed.as_mut());
+            seed
+        }
+    };
     let mut engine_config = EngineConfig::new(
         network,
-        Secret::new(*keys.consensus_seed()),
+        Secret::new(*consensus_seed),
         Secret::new(*keys.transport_seed()),
         config.consensus.listen.clone(),
         dir.consensus(),
@@ -335,6 +362,7 @@ pub async fn run_until(
             }
             result => result.map(|()| Ended::Asked).map_err(RunError::from),
         },
+        over = probation_over(probation.as_ref(), &chain) => over.map(|()| Ended::MayVote),
         () = &mut asked_to_stop => Ok(Ended::Asked),
     };
     tracing::info!("stopping");
@@ -346,7 +374,7 @@ pub async fn run_until(
         tasks.wait().await;
     })
     .await;
-    if matches!(ended, Ok(Ended::Asked)) && engine.status().running {
+    if matches!(ended, Ok(Ended::Asked | Ended::MayVote)) && engine.status().running {
         engine.stop().await?;
     }
     host.shutdown().await;
@@ -357,6 +385,14 @@ pub async fn run_until(
         blocking(move || ledger.flush()).await??;
     }
     ended
+}
+
+/// Resolves when a probation is over; never without one.
+async fn probation_over(probation: Option<&Probation>, chain: &Chain) -> Result<(), RunError> {
+    match probation {
+        Some(probation) => Ok(probation.over(chain.heads()).await?),
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether the engine ended for want of room. A ledger that halted without being read-only did so for another reason, which

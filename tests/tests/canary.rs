@@ -109,6 +109,7 @@ fn answers(client: &Client) -> Result<Vec<(String, Vec<u8>)>> {
         &["ledger", "head"],
         &["ledger", "checkpoint"],
         &["config", "check"],
+        &["config", "show"],
     ] {
         let answer = client.run(args)?;
         all.push((

@@ -169,9 +169,12 @@ pub(crate) struct JoinArgs {
 /// `config ...`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Check the file and print every key that is in force
+    /// Check everything that a start needs: the file, keys, permissions, ports, disk
     #[command(after_help = "Example:\n  tally config check --config acme/tally.toml")]
     Check,
+    /// Print every key that is in force, with its meaning, default and unit
+    #[command(after_help = "Example:\n  tally config show --config acme/tally.toml")]
+    Show,
 }
 
 /// Arguments of `up`.

@@ -3,6 +3,7 @@
 mod agreement;
 mod audience;
 pub(crate) mod audit;
+mod backup;
 mod bench;
 mod codes;
 mod completions;
@@ -69,6 +70,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Audit(command) => audit::run(&ctx, &command),
         Command::Export(command) => export::run(&ctx, &command),
         Command::Reindex => reindex::run(&ctx),
+        Command::Backup(args) => backup::back_up(&ctx, &args),
+        Command::Restore(args) => backup::bring_back(&ctx, &args),
         Command::Bench(command) => bench::run(&ctx, &command),
         Command::Completions { shell } => {
             completions::run(shell);

@@ -40,6 +40,9 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
             Ok(Ended::RoomAgain) => {
                 tracing::info!("there is room on the disk again; starting anew");
             }
+            Ok(Ended::MayVote) => {
+                tracing::info!("this node has followed long enough and votes again; starting anew");
+            }
             Err(e) => {
                 let next = "the log above says more; a node that halted must not be started again before its cause is known";
                 return Err(anyhow!(e)
