@@ -131,6 +131,8 @@ pub struct Node {
     pub member_name: String,
     /// The disk that all of it lies on.
     pub room: Room,
+    /// Whether it was restored from a backup and does not vote yet.
+    pub on_probation: bool,
 }
 
 /// How a node came to its end without a fault.
@@ -301,6 +303,7 @@ pub async fn run_until(
         matches: desk.clone(),
         member_name: member.name.clone(),
         room: room.clone(),
+        on_probation: probation.is_some(),
         config,
     });
     tasks.spawn(run_announcing_until(

@@ -64,6 +64,7 @@ pub fn status(node: &Node) -> Value {
             "round": vitals.engine_at.1,
             "waiting_for_records": node.engine.status().waiting,
             "running": vitals.engine_running,
+            "on_probation": vitals.on_probation,
             "voting_power": vitals.power,
             "power_present": vitals.power_present,
             "missing": missing,

@@ -61,6 +61,8 @@ pub struct Vitals {
     pub engine_at: (u64, u32),
     /// Why nothing is taken, if so.
     pub read_only: Option<String>,
+    /// Whether the node was restored from a backup and does not vote yet.
+    pub on_probation: bool,
 }
 
 impl Vitals {
@@ -93,6 +95,7 @@ impl Vitals {
             engine_running: engine.running,
             engine_at: (engine.height, engine.round),
             read_only: node.chain.read_only(),
+            on_probation: node.on_probation,
         }
     }
 
@@ -147,6 +150,9 @@ impl Vitals {
             advice.push(format!(
                 "the newest checkpoint was cosigned {age} s ago; blocks come, cosignatures do not: look at the links of the member swarm"
             ));
+        }
+        if self.on_probation {
+            advice.push("restored from a backup: it follows and does not vote until the others have decided a block of afterwards; then it votes by itself".into());
         }
         if let Some(skew) = self.clock_skew_ms
             && skew.unsigned_abs() >= SKEW_TOLD_MS
@@ -231,6 +237,7 @@ mod tests {
             engine_running: true,
             engine_at: (11, 0),
             read_only: None,
+            on_probation: false,
         }
     }
 
@@ -296,6 +303,7 @@ mod tests {
             &|v| v.disk_free_bytes = Some(1 << 29),
             "536 MB of disk are left",
         );
+        said(&|v| v.on_probation = true, "does not vote until");
         said(&|v| v.read_only = Some("why".into()), "are taken: why");
     }
 }

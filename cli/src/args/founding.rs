@@ -126,6 +126,9 @@ pub(crate) struct GenesisNewArgs {
     /// Length of a privacy epoch, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = tally_contracts::Rules::default().epoch_ms)]
     pub(crate) epoch_ms: u64,
+    /// How far a validator's clock may be off before its blocks are refused, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = tally_contracts::Rules::default().max_skew_ms)]
+    pub(crate) max_skew_ms: u64,
 }
 
 /// Arguments of `genesis sign`.

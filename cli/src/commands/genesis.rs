@@ -93,6 +93,7 @@ fn new(ctx: &Context, args: &GenesisNewArgs) -> Result<()> {
     let rules = Rules {
         heartbeat_ms: args.heartbeat_ms,
         epoch_ms: args.epoch_ms,
+        max_skew_ms: args.max_skew_ms,
         ..Rules::default()
     };
     let kind = match args.kind {
