@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,6 +39,8 @@ pub(crate) struct Driver {
     address: String,
     profiles: PathBuf,
     screenshots: PathBuf,
+    /// The source of axe-core.
+    axe: Option<Rc<str>>,
 }
 
 impl Drop for Driver {
@@ -83,6 +86,18 @@ impl Driver {
             PathBuf::from,
         );
         fs::create_dir_all(&screenshots)?;
+        let axe = match std::env::var_os("TALLY_AXE") {
+            Some(path) => Some(
+                fs::read_to_string(&path)
+                    .with_context(|| path.display().to_string())?
+                    .into(),
+            ),
+            None => {
+                let reason = "TALLY_AXE names no axe.min.js (npm install axe-core)";
+                tally_tests::skip("the judgement of axe-core", reason);
+                None
+            }
+        };
         let mut child = Command::new(CHROMEDRIVER)
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -107,6 +122,7 @@ impl Driver {
             address: format!("127.0.0.1:{port}"),
             profiles: dir.to_owned(),
             screenshots,
+            axe,
         })
     }
 
@@ -156,6 +172,7 @@ impl Driver {
             path: format!("/session/{id}"),
             screen,
             screenshots: self.screenshots.clone(),
+            axe: self.axe.clone(),
             _profile: profile,
         })
     }
@@ -209,6 +226,7 @@ pub(crate) struct Session {
     path: String,
     screen: Screen,
     screenshots: PathBuf,
+    axe: Option<Rc<str>>,
     _profile: tempfile::TempDir,
 }
 
@@ -332,6 +350,26 @@ impl Session {
         Ok(())
     }
 
+    /// What axe-core finds against WCAG 2.1, levels A and AA, in the page in front: a judge that is not ours.
+    fn axe(&self) -> Result<Vec<Value>> {
+        let Some(source) = &self.axe else {
+            return Ok(Vec::new());
+        };
+        self.execute(source)?;
+        let script = "const done = arguments[0]; \
+             axe.run(document, {runOnly: {type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}}) \
+                .then(r => done({passes: r.passes.length, wrong: r.violations.map(v => \
+                    v.id + ': ' + v.help + ' at ' + v.nodes.map(n => n.html).join(' | '))}), \
+                    e => done({passes: 0, wrong: [String(e)]}));";
+        let found = self.post("execute/async", &json!({"script": script, "args": []}))?;
+        // A page on which no rule applies was not looked at.
+        ensure!(
+            found["passes"].as_u64() > Some(5),
+            "axe-core found nothing to judge: {found}"
+        );
+        found["wrong"].as_array().cloned().context("a list")
+    }
+
     /// Checks the page in front, in light and dark, and keeps pictures of it. Gives the bytes that it took.
     pub(crate) fn audit(&self, name: &str) -> Result<u64> {
         let mut bytes = 0;
@@ -343,6 +381,12 @@ impl Session {
             ensure!(
                 wrong.is_empty(),
                 "{name}, {}, {scheme}: {wrong:#?}",
+                self.screen.name
+            );
+            let wrong = self.axe()?;
+            ensure!(
+                wrong.is_empty(),
+                "{name}, {}, {scheme}, axe-core: {wrong:#?}",
                 self.screen.name
             );
             bytes = found["bytes"].as_u64().context("bytes")?;
