@@ -12,8 +12,10 @@ use crate::files::{FileError, parent, read_bounded};
 use crate::gateway::{OperatorToken, is_contact};
 
 mod keys_table;
+mod scans;
 
 pub use keys_table::{KeyDoc, SectionDoc, documentation};
+pub use scans::{ScansSection, SharedIndex};
 
 /// The name of the configuration file in a data directory.
 pub const CONFIG_FILE: &str = "tally.toml";
@@ -179,25 +181,6 @@ impl Default for HttpSection {
             trusted_proxies: Vec::new(),
             operator_token_file: PathBuf::new(),
             contact: String::new(),
-        }
-    }
-}
-
-/// `[scans]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScansSection {
-    /// Scans after which the scan log is anchored.
-    pub anchor_every: u64,
-    /// Milliseconds after which it is anchored if there are new scans.
-    pub anchor_interval_ms: u64,
-}
-
-impl Default for ScansSection {
-    fn default() -> Self {
-        Self {
-            anchor_every: 1_000,
-            anchor_interval_ms: 2_000,
         }
     }
 }
@@ -457,6 +440,7 @@ impl Config {
         if self.log.level.trim().is_empty() {
             return Err(bad("log.level", &"\"\"", "a filter such as info"));
         }
+        self.scans.check(path)?;
         let limits = &self.limits;
         let numbers = [
             ("node.power", self.node.power, 0, 1 << 32),

@@ -227,6 +227,7 @@ pub async fn run_until(
             network,
             member: member.id,
             forward_deadline: FORWARD_DEADLINE,
+            cell_length: usize::from(config.scans.cell_length),
         },
         log,
         Arc::new(book.clone()),

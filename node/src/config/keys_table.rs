@@ -127,12 +127,42 @@ const SECTIONS: &[SectionDoc] = &[
     },
     SectionDoc {
         name: "scans",
-        about: "How often the scan log is anchored in the ledger: whichever comes first.",
+        about: "The scan log, and the index that says what was scanned first.",
         keys: &[
-            key("anchor_every", "After this many scans."),
+            key(
+                "anchor_every",
+                "The scan log is anchored in the ledger after this many scans, or after anchor_interval_ms, whichever comes first.",
+            ),
             key(
                 "anchor_interval_ms",
                 "After this many milliseconds, if there are new scans.",
+            ),
+            key(
+                "cell_length",
+                "Characters of geohash that are kept of a place, 0 to 6; what is longer is cut before it is stored. 5 are about 5 \
+                 kilometres, 0 keeps no cell.",
+            ),
+            key(
+                "retention_days",
+                "Scans older than this many days are deleted; their leaves and the counts of their codes stay. 0: never.",
+            ),
+            key(
+                "log_id",
+                "Which of the member's scan logs this node keeps: each node of a member needs another number.",
+            ),
+            key(
+                "index",
+                "\"embedded\": in this node's files. \"postgres://USER@HOST[:PORT]/DATABASE\": shared by all gateways of the member, so \
+                 that only one of them says first.",
+            ),
+            key(
+                "index_password_file",
+                "File whose first line is the database's password, relative to this file. Empty: it asks for none.",
+            ),
+            key(
+                "index_key_file",
+                "File whose first line is 64 hex digits, the same at every gateway of the member: codes are named, and rows sealed, \
+                 under this key. Needed with \"postgres://\" alone.",
             ),
         ],
     },

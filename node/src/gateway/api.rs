@@ -23,8 +23,8 @@ use super::source::Source;
 use super::view::Said;
 use super::{Problem, parse_link_url};
 use crate::scans::{
-    AnchorRecord, Channel, First, MAX_CLAIM, Place, Product, ScanId, ScanOutcome, ScanRequest,
-    ScannedCode,
+    AnchorRecord, Cell, Channel, First, MAX_CLAIM, Place, Product, ScanError, ScanId, ScanOutcome,
+    ScanRequest, ScannedCode,
 };
 
 /// Longest idempotency key, in bytes.
@@ -47,6 +47,8 @@ struct PlaceBody {
     country: String,
     #[serde(default)]
     region: String,
+    #[serde(default)]
+    cell: Option<String>,
 }
 
 /// Every key is there in every answer.
@@ -297,7 +299,10 @@ fn parse(body: &[u8]) -> Result<Parsed, Problem> {
     }
     let place = body
         .place
-        .map(|p| Place::new(&p.country, &p.region))
+        .map(|p| {
+            let cell = p.cell.as_deref().map(Cell::new).transpose()?;
+            Ok::<_, ScanError>(Place::new(&p.country, &p.region)?.with_cell(cell))
+        })
         .transpose()?;
     Ok(Parsed { code, claim, place })
 }

@@ -143,7 +143,7 @@ impl Metrics {
     pub(super) fn text(&self, log: &ScanLog, slowed: usize) -> Option<String> {
         self.log_scans.set(log.size());
         self.log_bytes.set(log.bytes());
-        self.log_codes.set(log.codes() as u64);
+        self.log_codes.set(log.codes());
         self.log_pending.set(log.pending() as u64);
         self.log_anchored
             .set(log.anchor_state().last.map_or(0, |a| a.size));

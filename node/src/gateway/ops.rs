@@ -40,6 +40,7 @@ pub(super) async fn status(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
                 "bytes": log.bytes(),
                 "codes": log.codes(),
                 "unverified": log.pending(),
+                "index_away": log.index_away(),
                 "anchored_size": anchors.last.map_or(0, |a| a.size),
                 "anchors": anchors.anchors,
                 "last_anchor_record": anchors.last.map(|a| a.record.to_string()),

@@ -179,7 +179,9 @@ impl From<ScanError> for Problem {
                 detail,
             )
             .retry_after(30),
-            ScanError::Busy { .. } | ScanError::Closed => Self::busy(detail),
+            ScanError::Busy { .. } | ScanError::Closed | ScanError::IndexAway { .. } => {
+                Self::busy(detail)
+            }
             ScanError::NotFound => Self::not_found(detail),
             ScanError::NotAnchored => Self::new(
                 StatusCode::CONFLICT,

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::record::{read_option, write_option};
 use super::{ClaimCheck, CodeHash, First, Place, ScanError, ScanId, ScannedCode, Signer, Verdict};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest claim code as typed, in bytes.
 pub(crate) const MAX_CLAIM: usize = 32;
 

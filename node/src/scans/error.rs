@@ -3,6 +3,7 @@
 use tally_contracts::codec::CodecError;
 use tally_contracts::records::ParseTradeError;
 
+use super::table::TableError;
 use crate::sealed::SealedError;
 
 /// Why a scan is not accepted, or the scan log does not work.
@@ -73,6 +74,15 @@ pub enum ScanError {
         /// The GTIN.
         gtin: String,
     },
+    /// The index that several gateways share is away.
+    #[error("the scan index is away: {reason}")]
+    IndexAway {
+        /// Why, without secrets.
+        reason: String,
+    },
+    /// What lies beside the scan log on disk.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// The scan log on disk.
     #[error(transparent)]
     Sealed(#[from] SealedError),
@@ -82,4 +92,11 @@ pub enum ScanError {
         /// Where.
         what: &'static str,
     },
+}
+
+impl ScanError {
+    /// Whether something beside the log is damaged, which is built again at the next start.
+    pub(super) const fn is_damage(&self) -> bool {
+        matches!(self, Self::Table(TableError::Damaged { .. }))
+    }
 }

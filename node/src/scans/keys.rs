@@ -1,8 +1,8 @@
 //! Idempotency keys: which request was answered by which scan.
 
-use std::collections::{HashMap, VecDeque};
-
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
+
+use super::table::{Kind, Row, RowKey};
 
 /// Keyed hashes, under the node's own secret, of an idempotency key and of the request that came with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,77 +32,67 @@ pub(super) enum KeyState {
     OtherRequest,
 }
 
-/// The keys of late; the oldest are forgotten past a number or an age.
-#[derive(Debug)]
-pub(super) struct IdempotencyKeys {
-    uses: HashMap<[u8; 16], ([u8; 16], u64)>,
-    order: VecDeque<(u64, [u8; 16])>,
-    max: usize,
-    max_age_ms: u64,
+impl KeyUse {
+    pub(super) fn row_key(&self) -> RowKey {
+        RowKey::new(Kind::Request, &self.key)
+    }
+
+    /// Request hash, leaf and time of the scan.
+    pub(super) fn row(&self, index: u64, time_ms: u64) -> Row {
+        let mut w = Writer::new();
+        w.raw(&self.request).u64(index).u64(time_ms);
+        w.into_bytes().into()
+    }
+
+    /// What a row says of this use, `now_ms`; a row older than `max_age_ms` says nothing.
+    pub(super) fn state(&self, row: &[u8], now_ms: u64, max_age_ms: u64) -> KeyState {
+        let Some((request, index, time_ms)) = parse(row) else {
+            return KeyState::New;
+        };
+        if now_ms.saturating_sub(time_ms) > max_age_ms {
+            KeyState::New
+        } else if request == self.request {
+            KeyState::Answered { index }
+        } else {
+            KeyState::OtherRequest
+        }
+    }
 }
 
-impl IdempotencyKeys {
-    pub(super) fn new(max: usize, max_age_ms: u64) -> Self {
-        Self {
-            uses: HashMap::new(),
-            order: VecDeque::new(),
-            max,
-            max_age_ms,
-        }
-    }
+fn parse(row: &[u8]) -> Option<([u8; 16], u64, u64)> {
+    let (request, rest) = row.split_first_chunk::<16>()?;
+    let (index, rest) = rest.split_first_chunk::<8>()?;
+    let (time, _) = rest.split_first_chunk::<8>()?;
+    Some((
+        *request,
+        u64::from_be_bytes(*index),
+        u64::from_be_bytes(*time),
+    ))
+}
 
-    pub(super) fn state(&self, used: &KeyUse) -> KeyState {
-        match self.uses.get(&used.key) {
-            None => KeyState::New,
-            Some((request, index)) if *request == used.request => {
-                KeyState::Answered { index: *index }
-            }
-            Some(_) => KeyState::OtherRequest,
-        }
-    }
-
-    pub(super) fn insert(&mut self, used: &KeyUse, index: u64, now_ms: u64) {
-        if self.uses.insert(used.key, (used.request, index)).is_none() {
-            self.order.push_back((now_ms, used.key));
-        }
-        while let Some((time, key)) = self.order.front() {
-            let old = now_ms.saturating_sub(*time) > self.max_age_ms;
-            if self.order.len() <= self.max && !old {
-                break;
-            }
-            self.uses.remove(key);
-            self.order.pop_front();
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.order.len()
-    }
+/// The time in a row, in POSIX milliseconds.
+pub(super) fn time_of(row: &[u8]) -> Option<u64> {
+    parse(row).map(|(_, _, time)| time)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn used(key: u8, request: u8) -> KeyUse {
-        KeyUse {
-            key: [key; 16],
-            request: [request; 16],
-        }
-    }
-
     #[test]
-    fn keys_are_kept_up_to_a_number_and_an_age() {
-        let mut keys = IdempotencyKeys::new(2, 100);
-        keys.insert(&used(1, 1), 10, 0);
-        assert_eq!(keys.state(&used(1, 1)), KeyState::Answered { index: 10 });
-        assert_eq!(keys.state(&used(1, 2)), KeyState::OtherRequest);
-        keys.insert(&used(2, 1), 11, 50);
-        keys.insert(&used(3, 1), 12, 60);
-        assert_eq!(keys.state(&used(1, 1)), KeyState::New);
-        assert_eq!(keys.state(&used(2, 1)), KeyState::Answered { index: 11 });
-        keys.insert(&used(4, 1), 13, 155);
-        assert_eq!(keys.state(&used(2, 1)), KeyState::New);
-        assert_eq!(keys.len(), 2);
+    fn a_key_answers_its_own_request_until_it_is_old() {
+        let used = |request| KeyUse {
+            key: [1; 16],
+            request: [request; 16],
+        };
+        let row = used(1).row(10, 1_000);
+        assert_eq!(time_of(&row), Some(1_000));
+        let state = |request, now| used(request).state(&row, now, 100);
+        assert_eq!(state(1, 1_100), KeyState::Answered { index: 10 });
+        assert_eq!(state(2, 1_100), KeyState::OtherRequest);
+        assert_eq!(state(1, 1_101), KeyState::New);
+        // The clock went back.
+        assert_eq!(state(1, 900), KeyState::Answered { index: 10 });
+        assert_eq!(used(1).state(&row[..20], 0, 1), KeyState::New);
     }
 }

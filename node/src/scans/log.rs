@@ -1,31 +1,34 @@
 //! The scan log: what readers see of it, and how it is opened.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tally_contracts::codec::Canonical;
-use tally_contracts::ids::{MemberId, RecordId};
-use tally_merkle::{Hash, MemoryTree};
+use tally_contracts::ids::RecordId;
+use tally_merkle::Hash;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::{AnchorBook, AnchorRecord, AnchorState};
-use super::index::VerdictIndex;
-use super::keys::{IdempotencyKeys, KeyState, KeyUse};
+use super::checkpoint::{Checkpoint, Keeper};
+use super::index::{EmbeddedIndex, ScanIndex};
+use super::keys::{KeyState, KeyUse};
+use super::leaves::Leaves;
 use super::record::LogEntry;
-use super::writer::{self, Appended, Draft, Job, LaterDraft, Line, MAX_LINE, Staged};
-use super::{CodeHash, LaterVerdict, Place, ScanError, ScanId, ScanRecord, ScannedCode, Seen};
-use crate::room::free_bytes;
-use crate::sealed::{LogOptions, Position, SealedError, SealedLog, SealedReader, StorageKey};
+use super::state::{Limits, Pending, Shared};
+use super::table::Table;
+use super::writer::{self, Appended, Draft, Job, LaterDraft, MAX_LINE};
+use super::{
+    CodeHash, History, LaterVerdict, NoHistory, ScanError, ScanId, ScanRecord, Seen, Verdict,
+};
+use crate::sealed::{LogOptions, RowSealer, SealedError, SealedLog, SealedReader, StorageKey};
 
 const PURPOSE: &str = "scans";
 /// How long after a failed write nothing is tried.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a scan log is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ScanLogConfig {
     /// Its directory, made if absent.
     pub dir: PathBuf,
@@ -35,14 +38,16 @@ pub struct ScanLogConfig {
     pub max_waiting: usize,
     /// Scans that are synced together.
     pub max_group: usize,
-    /// Idempotency keys that are remembered.
-    pub max_keys: usize,
-    /// For how long, in milliseconds.
+    /// How long idempotency keys are remembered, in milliseconds.
     pub max_key_age_ms: u64,
+    /// Rows of the index in memory before they are written into a segment; about three a scan, 100 bytes each.
+    pub max_rows: usize,
     /// Below this many free bytes on the disk nothing is written.
     pub min_free_bytes: u64,
     /// Sizes of the files.
     pub files: LogOptions,
+    /// What is kept of a code's earlier scans.
+    pub history: Arc<dyn History>,
 }
 
 impl ScanLogConfig {
@@ -54,10 +59,11 @@ impl ScanLogConfig {
             log_id,
             max_waiting: 4096,
             max_group: 512,
-            max_keys: 1_000_000,
             max_key_age_ms: 24 * 3600 * 1000,
+            max_rows: 200_000,
             min_free_bytes: 64 << 20,
             files: LogOptions::default(),
+            history: Arc::new(NoHistory),
         }
     }
 }
@@ -92,37 +98,6 @@ pub struct ScanProof {
     pub anchor: AnchorRecord,
 }
 
-/// A scan whose issuer must be asked again.
-#[derive(Debug, Clone)]
-pub(super) struct Pending {
-    pub(super) id: ScanId,
-    pub(super) code: ScannedCode,
-    pub(super) place: Option<Place>,
-    pub(super) issuer: Option<MemberId>,
-}
-
-/// Everything in memory; only the writer changes it, and only by what is durable.
-pub(super) struct State {
-    pub(super) index: VerdictIndex,
-    pub(super) keys: IdempotencyKeys,
-    pub(super) pending: BTreeMap<u64, Pending>,
-    later: HashMap<u64, u64>,
-    ids: HashMap<ScanId, u64>,
-    positions: Vec<Position>,
-    tree: MemoryTree,
-    bytes: u64,
-}
-
-pub(super) struct Shared {
-    state: RwLock<State>,
-    reader: SealedReader,
-    dir: PathBuf,
-    min_free_bytes: u64,
-    write_failure: Mutex<Option<(String, Instant)>>,
-    forked: Mutex<Option<String>>,
-    size: watch::Sender<u64>,
-}
-
 /// An open scan log. Dropping it ends the writer once everything handed in is written.
 pub struct ScanLog {
     shared: Arc<Shared>,
@@ -134,176 +109,130 @@ pub struct ScanLog {
     writer: Option<JoinHandle<()>>,
 }
 
-impl State {
-    fn new(config: &ScanLogConfig) -> Self {
-        Self {
-            index: VerdictIndex::default(),
-            keys: IdempotencyKeys::new(config.max_keys, config.max_key_age_ms),
-            pending: BTreeMap::new(),
-            later: HashMap::new(),
-            ids: HashMap::new(),
-            positions: Vec::new(),
-            tree: MemoryTree::new(),
-            bytes: 0,
-        }
-    }
+/// What is kept beside the log, as the checkpoint has it.
+struct Beside {
+    checkpoint: Checkpoint,
+    table: Table,
+    leaves: Leaves,
+}
 
-    /// Takes over one entry of the log, at start and as it is written: one way for both.
-    fn apply(&mut self, staged: Staged, position: Position) {
-        let index = self.positions.len() as u64;
-        self.positions.push(position);
-        self.tree.append(staged.leaf);
-        if let Some(seen) = &staged.seen {
-            self.index.set(&staged.code, seen);
-        }
-        match staged.entry {
-            LogEntry::Scan(scan) => {
-                if let Some(used) = &staged.key {
-                    self.keys.insert(used, index, scan.time_ms);
-                }
-                self.ids.insert(scan.id, index);
-                if scan.verdict == super::Verdict::CannotVerifyNow {
-                    self.pending.insert(
-                        index,
-                        Pending {
-                            id: scan.id,
-                            code: scan.code,
-                            place: scan.place,
-                            issuer: scan.issuer,
-                        },
-                    );
-                }
-            }
-            LogEntry::Later(_) => {
-                if let Some(scan) = staged.resolves {
-                    self.pending.remove(&scan);
-                    self.later.insert(scan, index);
-                }
-            }
-        }
-    }
-
-    /// What a stored line will change; the counterpart of what the writer stages.
-    fn staged(&self, line: &Line) -> Result<Staged, ScanError> {
-        let entry = LogEntry::from_bytes(&line.entry)?;
-        let (code, resolves, seen) = match &entry {
-            LogEntry::Scan(scan) => {
-                let seen = seen_after(scan.is_counted(), scan.count, scan.first.as_ref());
-                (scan.code_hash(), None, seen)
-            }
-            LogEntry::Later(later) => {
-                let scan = self.ids.get(&later.scan).copied();
-                let code = scan
-                    .and_then(|i| self.pending.get(&i))
-                    .map(|p| p.code.hash())
-                    .ok_or(ScanError::Internal {
-                        what: "a later verdict without its scan",
-                    })?;
-                let counted = later.unit.is_some() && later.verdict.is_genuine();
-                let seen = seen_after(counted, later.count, later.first.as_ref());
-                (code, scan, seen)
+impl Beside {
+    /// Opens it, or says in the process's log why it must be built again.
+    fn open(dir: &Path, key: &StorageKey, sealer: &RowSealer) -> Option<Self> {
+        let checkpoint = Checkpoint::load(dir, key)?;
+        let size = checkpoint.snapshot.as_ref().map_or(0, |s| s.size);
+        let opened = (|| {
+            let table = Table::open(dir, sealer.clone(), &checkpoint.segments)?;
+            let leaves = Leaves::open(dir, size)?;
+            let root = leaves.root_at(size)?;
+            Ok::<_, ScanError>((table, leaves, root))
+        })();
+        let (table, leaves, root) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, "the scan index cannot be used");
+                return None;
             }
         };
-        Ok(Staged {
-            leaf: super::scan_leaf(&line.salt, &line.entry),
-            entry,
-            key: line.key,
-            resolves,
-            code,
-            seen,
+        if checkpoint
+            .snapshot
+            .as_ref()
+            .is_some_and(|s| root != Some(s.root))
+        {
+            tracing::warn!(
+                "the leaves beside the scan log have another root than their checkpoint"
+            );
+            return None;
+        }
+        Some(Self {
+            checkpoint,
+            table,
+            leaves,
+        })
+    }
+
+    fn start_over(dir: &Path, sealer: &RowSealer) -> Result<Self, ScanError> {
+        Ok(Self {
+            checkpoint: Checkpoint::start_over(dir)?,
+            table: Table::open(dir, sealer.clone(), &[])?,
+            leaves: Leaves::open(dir, 0)?,
         })
     }
 }
 
-fn seen_after(counted: bool, count: u64, first: Option<&super::First>) -> Option<Seen> {
-    first.filter(|_| counted).map(|first| Seen {
-        count,
-        first: first.clone(),
-    })
-}
-
-impl Shared {
-    pub(super) fn read<T>(&self, f: impl FnOnce(&State) -> T) -> Result<T, ScanError> {
-        self.state
-            .read()
-            .map(|s| f(&s))
-            .map_err(|_| ScanError::Internal {
-                what: "scan state is poisoned",
-            })
-    }
-
-    pub(super) fn size(&self) -> u64 {
-        *self.size.borrow()
-    }
-
-    /// Called by the writer once the entries are durable.
-    pub(super) fn apply(
-        &self,
-        staged: Vec<Staged>,
-        positions: &[Position],
-        bytes: u64,
-    ) -> Result<(), ScanError> {
-        if staged.len() != positions.len() {
-            return Err(ScanError::Internal {
-                what: "not every entry has a position",
-            });
-        }
-        let mut state = self.state.write().map_err(|_| ScanError::Internal {
-            what: "scan state is poisoned",
-        })?;
-        for (staged, position) in staged.into_iter().zip(positions) {
-            state.apply(staged, *position);
-        }
-        state.bytes = bytes;
-        let size = state.positions.len() as u64;
-        drop(state);
-        self.size.send_replace(size);
-        Ok(())
-    }
-
-    /// Whether the log may be written now.
-    pub(super) fn check_room(&self) -> Result<(), String> {
-        if let Some(reason) = locked(&self.forked).clone() {
-            return Err(reason);
-        }
-        match free_bytes(&self.dir) {
-            Some(free) if free < self.min_free_bytes => Err(format!(
-                "{free} bytes are free on the disk of the scan log, {} are kept free",
-                self.min_free_bytes
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn set_write_failure(&self, reason: Option<String>) {
-        *locked(&self.write_failure) = reason.map(|r| (r, Instant::now()));
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // A reason is replaced as a whole: it is never half written.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Reads the log from the checkpoint on.
+fn read_on(
+    config: &ScanLogConfig,
+    key: &StorageKey,
+    index_key: &StorageKey,
+    beside: Beside,
+) -> Result<(SealedLog, Shared), ScanError> {
+    let dir = config.dir.join("log");
+    let index_dir = config.dir.join("index");
+    let log_key = key.derive("tally/scan-log/v1");
+    let snapshot = beside.checkpoint.snapshot.clone();
+    let table = Arc::new(beside.table);
+    let index: Arc<dyn ScanIndex> = Arc::new(EmbeddedIndex(Arc::clone(&table)));
+    let keeper = Keeper::start(
+        &index_dir,
+        index_key.clone(),
+        Arc::clone(&table),
+        beside.checkpoint,
+        config.max_key_age_ms,
+    )?;
+    let shared = Shared::new(
+        beside.leaves,
+        snapshot.as_ref(),
+        table,
+        index,
+        Arc::clone(&config.history),
+        keeper,
+        SealedReader::new(&dir, &log_key, PURPOSE),
+        config.dir.clone(),
+        Limits {
+            min_free_bytes: config.min_free_bytes,
+            max_key_age_ms: config.max_key_age_ms,
+            max_rows: config.max_rows.max(1),
+        },
+    );
+    // The entry that the checkpoint ends with is shown once more: it must be the one that the checkpoint means.
+    let mut known = snapshot.as_ref().map(|s| s.size.saturating_sub(1));
+    let log = SealedLog::open_from(
+        &dir,
+        &log_key,
+        PURPOSE,
+        config.files,
+        snapshot.as_ref().map(|s| s.last),
+        |position, bytes| match known.take() {
+            Some(index) => shared.check(index, position, bytes),
+            None => shared.replay(position, bytes),
+        },
+    )?;
+    Ok((log, shared))
 }
 
 impl ScanLog {
-    /// Opens the log, rebuilds what is in memory, and starts the writer.
+    /// Opens the log, reads what its last checkpoint does not have, and starts the writer. Without a checkpoint, or with one that is damaged
+    /// or of another log, all of the log is read.
     ///
     /// # Errors
     /// [`ScanError::Sealed`] if files are damaged, locked or under another key; [`ScanError::Codec`] if an entry is of another version.
     pub fn open(config: &ScanLogConfig, key: &StorageKey) -> Result<Self, ScanError> {
-        let mut state = State::new(config);
-        let log = SealedLog::open(
-            &config.dir.join("log"),
-            &key.derive("tally/scan-log/v1"),
-            PURPOSE,
-            config.files,
-            |position, bytes| {
-                let line = Line::from_bytes(bytes)?;
-                let staged = state.staged(&line)?;
-                state.apply(staged, position);
-                Ok::<_, ScanError>(())
+        let index_dir = config.dir.join("index");
+        let index_key = key.derive("tally/scan-index/v1");
+        let sealer = RowSealer::new(&index_key.derive("rows"));
+        let start_over = || Beside::start_over(&index_dir, &sealer);
+        let opened = match Beside::open(&index_dir, &index_key, &sealer) {
+            None => read_on(config, key, &index_key, start_over()?),
+            Some(beside) => match read_on(config, key, &index_key, beside) {
+                Err(ScanError::Sealed(error @ SealedError::NoEntry { .. })) => {
+                    tracing::warn!(%error, "the scan index is of another log; it is built again");
+                    read_on(config, key, &index_key, start_over()?)
+                }
+                opened => opened,
             },
-        )?;
+        };
+        let (log, shared) = opened?;
         if let Some(repair) = log.repaired() {
             tracing::warn!(
                 file = %repair.path.display(),
@@ -312,18 +241,9 @@ impl ScanLog {
                 "a torn tail was cut off the scan log; nothing in it was ever acknowledged"
             );
         }
-        state.bytes = log.bytes();
+        shared.set_bytes(log.bytes());
         let anchors = AnchorBook::open(&config.dir.join("anchors"), key)?;
-        let size = state.positions.len() as u64;
-        let shared = Arc::new(Shared {
-            state: RwLock::new(state),
-            reader: log.reader(),
-            dir: config.dir.clone(),
-            min_free_bytes: config.min_free_bytes,
-            write_failure: Mutex::default(),
-            forked: Mutex::default(),
-            size: watch::Sender::new(size),
-        });
+        let shared = Arc::new(shared);
         let (jobs, receiver) = mpsc::channel(config.max_waiting.max(1));
         let writer = std::thread::Builder::new()
             .name("scan-writer".into())
@@ -364,25 +284,25 @@ impl ScanLog {
     /// Bytes on disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.shared.read(|s| s.bytes).unwrap_or_default()
+        self.shared.bytes()
     }
 
-    /// Codes with a counted scan.
+    /// Codes whose first counted scan is here.
     #[must_use]
-    pub fn codes(&self) -> usize {
-        self.shared.read(|s| s.index.len()).unwrap_or_default()
+    pub fn codes(&self) -> u64 {
+        self.shared.codes()
     }
 
     /// Scans whose issuer must be asked again.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.shared.read(|s| s.pending.len()).unwrap_or_default()
+        self.shared.pending_len()
     }
 
-    /// Idempotency keys in memory.
+    /// Why the index that several gateways share is away, if it is; scans of own codes cannot be verified then.
     #[must_use]
-    pub fn keys(&self) -> usize {
-        self.shared.read(|s| s.keys.len()).unwrap_or_default()
+    pub fn index_away(&self) -> Option<String> {
+        self.shared.index.away()
     }
 
     /// Why nothing can be written now, if so.
@@ -391,14 +311,14 @@ impl ScanLog {
         self.shared
             .check_room()
             .err()
-            .or_else(|| locked(&self.shared.write_failure).clone().map(|(r, _)| r))
+            .or_else(|| self.shared.write_failure().map(|(r, _)| r))
     }
 
     /// Whether a scan need not even be tried: after a failed write one is let through every [`TRY_AGAIN`].
     pub(super) fn check_writable(&self) -> Result<(), ScanError> {
         let failed = || {
-            locked(&self.shared.write_failure)
-                .clone()
+            self.shared
+                .write_failure()
                 .filter(|(_, at)| at.elapsed() < TRY_AGAIN)
                 .map(|(reason, _)| reason)
         };
@@ -420,12 +340,13 @@ impl ScanLog {
         self.anchors.covering(index)
     }
 
-    /// The counted scans of a code.
+    /// What is known of a code.
     ///
     /// # Errors
-    /// [`ScanError::Internal`].
-    pub fn seen(&self, code: &CodeHash) -> Result<Option<Seen>, ScanError> {
-        self.shared.read(|s| s.index.seen(code))
+    /// [`ScanError::IndexAway`], [`ScanError::Table`].
+    pub async fn seen(&self, code: &CodeHash) -> Result<Seen, ScanError> {
+        let seen = self.shared.index.seen(code).await;
+        self.shared.noted(seen.map_err(ScanError::from))
     }
 
     /// The root of the first `size` leaves; `None` if the log is smaller.
@@ -433,7 +354,7 @@ impl ScanLog {
     /// # Errors
     /// [`ScanError::Internal`].
     pub fn root_at(&self, size: u64) -> Result<Option<Hash>, ScanError> {
-        self.shared.read(|s| s.tree.root_at(size).ok())
+        self.shared.leaves(|l| l.root_at(size))
     }
 
     /// The scan of that ID. Reads the disk.
@@ -441,21 +362,18 @@ impl ScanLog {
     /// # Errors
     /// [`ScanError::NotFound`], [`ScanError::Sealed`].
     pub fn scan(&self, id: &ScanId) -> Result<StoredScan, ScanError> {
-        let index = self
-            .shared
-            .read(|s| s.ids.get(id).copied())?
-            .ok_or(ScanError::NotFound)?;
+        let index = self.shared.leaf_of(id)?.ok_or(ScanError::NotFound)?;
         self.scan_at(index)
     }
 
     pub(super) fn scan_at(&self, index: u64) -> Result<StoredScan, ScanError> {
-        let later = self.shared.read(|s| s.later.get(&index).copied())?;
-        let (leaf, LogEntry::Scan(record)) = self.entry(index)? else {
+        let (leaf, LogEntry::Scan(record)) = self.shared.entry(index)? else {
             return Err(ScanError::NotFound);
         };
-        let later = match later.map(|i| self.entry(i)).transpose()? {
-            Some((_, LogEntry::Later(later))) => Some(later),
-            _ => None,
+        let later = if record.verdict == Verdict::CannotVerifyNow {
+            self.shared.later(index)?
+        } else {
+            None
         };
         Ok(StoredScan {
             record,
@@ -463,20 +381,6 @@ impl ScanLog {
             leaf,
             later,
         })
-    }
-
-    fn entry(&self, index: u64) -> Result<(Hash, LogEntry), ScanError> {
-        let position = self
-            .shared
-            .read(|s| {
-                usize::try_from(index)
-                    .ok()
-                    .and_then(|i| s.positions.get(i).copied())
-            })?
-            .ok_or(ScanError::NotFound)?;
-        let line = Line::from_bytes(&self.shared.reader.read(position)?)?;
-        let leaf = super::scan_leaf(&line.salt, &line.entry);
-        Ok((leaf, LogEntry::from_bytes(&line.entry)?))
     }
 
     /// Proves the scan under the first anchor that covers it.
@@ -488,10 +392,7 @@ impl ScanLog {
         let anchor = self.anchor_of(scan.index).ok_or(ScanError::NotAnchored)?;
         let path = self
             .shared
-            .read(|s| s.tree.inclusion_proof(scan.index, anchor.size))?
-            .map_err(|_| ScanError::Internal {
-                what: "no inclusion proof under an anchor",
-            })?;
+            .leaves(|l| l.inclusion_proof(scan.index, anchor.size))?;
         Ok(ScanProof {
             scan: *id,
             log_id: self.log_id,
@@ -507,11 +408,7 @@ impl ScanLog {
         if old == 0 {
             return Ok(Vec::new());
         }
-        self.shared
-            .read(|s| s.tree.consistency_proof(old, new))?
-            .map_err(|_| ScanError::Internal {
-                what: "no consistency proof",
-            })
+        self.shared.leaves(|l| l.consistency_proof(old, new))
     }
 
     /// A keyed hash of 16 bytes under this node's own secret: pseudonyms, and names of idempotency keys.
@@ -523,7 +420,7 @@ impl ScanLog {
 
     /// The scan that answered this request before, if one did.
     pub(super) fn answered(&self, used: &KeyUse) -> Result<Option<u64>, ScanError> {
-        match self.shared.read(|s| s.keys.state(used))? {
+        match self.shared.key_state(used)? {
             KeyState::New => Ok(None),
             KeyState::Answered { index } => Ok(Some(index)),
             KeyState::OtherRequest => Err(ScanError::KeyReused),
@@ -552,23 +449,35 @@ impl ScanLog {
         answer.await.map_err(|_| ScanError::Closed)?
     }
 
-    pub(super) fn pending_after(&self, index: Option<u64>, max: usize) -> Vec<(u64, Pending)> {
+    pub(super) fn pending_after(
+        &self,
+        index: Option<u64>,
+        max: usize,
+    ) -> Result<Vec<(u64, Pending)>, ScanError> {
         let from = index.map_or(0, |i| i.saturating_add(1));
-        self.shared
-            .read(|s| {
-                s.pending
-                    .range(from..)
-                    .take(max)
-                    .map(|(i, p)| (*i, p.clone()))
-                    .collect()
-            })
-            .unwrap_or_default()
+        let leaves = self.shared.pending_from(from, max);
+        let scan = |index: u64| {
+            let scan = self.shared.pending(index)?;
+            Ok(scan.map(|s| {
+                let pending = Pending {
+                    id: s.id,
+                    code: s.code,
+                    place: s.place,
+                    issuer: s.issuer,
+                };
+                (index, pending)
+            }))
+        };
+        leaves
+            .into_iter()
+            .filter_map(|index| scan(index).transpose())
+            .collect()
     }
 
     /// Follows the size of the log.
     #[must_use]
     pub fn watch_size(&self) -> watch::Receiver<u64> {
-        self.shared.size.subscribe()
+        self.shared.watch_size()
     }
 
     /// Keeps an anchor that the ledger has.
@@ -583,7 +492,7 @@ impl ScanLog {
 
     /// From now on nothing is written: the ledger and this log disagree.
     pub(super) fn set_forked(&self, error: &ScanError) {
-        *locked(&self.shared.forked) = Some(error.to_string());
+        self.shared.set_forked(error.to_string());
     }
 
     /// The directory.
@@ -600,5 +509,6 @@ impl Drop for ScanLog {
             // A panic of the writer has been printed by its own thread.
             let _ = writer.join();
         }
+        self.shared.finish();
     }
 }

@@ -6,16 +6,21 @@
 
 mod anchor;
 mod answer;
+mod checkpoint;
 mod codes;
 mod error;
 pub(crate) mod fuzzing;
+mod history;
 mod index;
 mod keys;
+mod leaves;
 mod log;
 mod place;
 mod receipt;
 mod record;
 mod service;
+mod state;
+mod table;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testkit;
@@ -29,14 +34,16 @@ pub(crate) use answer::MAX_CLAIM;
 pub use answer::{ForwardRequest, MAX_FORWARD_BYTES, ScanAnswer, SignedAnswer};
 pub use codes::{CodeHash, MAX_SERIAL, ScanId, ScannedCode};
 pub use error::ScanError;
+pub use history::{History, MAX_HISTORY, NoHistory, Observation};
 pub use index::Seen;
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
-pub use place::Place;
+pub use place::{Cell, MAX_CELL, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};
 pub use record::{
     Channel, ClaimCheck, First, LaterVerdict, ScanRecord, UnitRef, Verdict, scan_leaf,
 };
 pub use service::{Knowledge, ScanOutcome, ScanRequest, ScanService, ServiceConfig};
+pub use table::TableError;
 pub use tasks::{TaskConfig, run_anchoring, run_retries};
 pub use traits::{
     AnchorError, Anchored, Anchorer, Clock, CodeBook, ForwardError, Forwarder, Issuer, Product,

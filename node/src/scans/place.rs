@@ -1,4 +1,4 @@
-//! Where a scan was made, coarsely: a country and a region, never a position.
+//! Where a scan was made, coarsely: a country, a region and a cell of a few kilometres, never a position.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 
@@ -7,11 +7,65 @@ use super::ScanError;
 /// Longest name of a region, in bytes.
 const MAX_REGION: usize = 64;
 
-/// A country by its two letters (ISO 3166-1), and a region of it by name.
+/// The characters of geohash: base 32 without a, i, l, o.
+const GEOHASH: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
+/// Longest cell that is ever kept, in characters: about 1.2 by 0.6 kilometres.
+pub const MAX_CELL: usize = 6;
+/// Longest cell that is taken as input, before it is cut.
+const MAX_GIVEN_CELL: usize = 12;
+
+/// A coarse place on the map: a geohash of 1 to 6 characters. 5 of them are about 4.9 by 4.9 kilometres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cell {
+    bytes: [u8; MAX_CELL],
+    len: u8,
+}
+
+impl Cell {
+    /// Takes a geohash of 1 to 12 characters in either case and forgets all but the first six.
+    ///
+    /// # Errors
+    /// [`ScanError::Input`]; the value is not repeated.
+    pub fn new(geohash: &str) -> Result<Self, ScanError> {
+        let lower = geohash.to_ascii_lowercase();
+        if !(1..=MAX_GIVEN_CELL).contains(&lower.len())
+            || !lower.bytes().all(|b| GEOHASH.contains(&b))
+        {
+            return Err(ScanError::Input {
+                what: "cell",
+                expected: "1 to 12 characters of geohash",
+            });
+        }
+        let mut bytes = [0; MAX_CELL];
+        for (to, from) in bytes.iter_mut().zip(lower.bytes()) {
+            *to = from;
+        }
+        let len = u8::try_from(lower.len().min(MAX_CELL)).unwrap_or_default();
+        Ok(Self { bytes, len })
+    }
+
+    /// The geohash, lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.bytes
+            .get(..usize::from(self.len))
+            .and_then(|b| std::str::from_utf8(b).ok())
+            .unwrap_or_default()
+    }
+
+    /// The larger cell of at most `max` characters around it; `None` for 0.
+    #[must_use]
+    pub fn cut(self, max: usize) -> Option<Self> {
+        Self::new(self.as_str().get(..max).unwrap_or(self.as_str())).ok()
+    }
+}
+
+/// A country by its two letters (ISO 3166-1), a region of it by name, and a coarse cell if one was told.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     country: [u8; 2],
     region: String,
+    cell: Option<Cell>,
 }
 
 impl Place {
@@ -39,7 +93,28 @@ impl Place {
         Ok(Self {
             country: letters.map(|c| c.to_ascii_uppercase()),
             region: region.to_owned(),
+            cell: None,
         })
+    }
+
+    /// The same place with this cell.
+    #[must_use]
+    pub fn with_cell(mut self, cell: Option<Cell>) -> Self {
+        self.cell = cell;
+        self
+    }
+
+    /// The cell, if one was told.
+    #[must_use]
+    pub const fn cell(&self) -> Option<Cell> {
+        self.cell
+    }
+
+    /// The same place with a cell of at most `max` characters.
+    #[must_use]
+    pub fn cut(mut self, max: usize) -> Self {
+        self.cell = self.cell.and_then(|c| c.cut(max));
+        self
     }
 
     /// The country's two letters, upper case.
@@ -66,16 +141,28 @@ impl std::fmt::Display for Place {
 
 impl Canonical for Place {
     fn write(&self, w: &mut Writer) {
-        w.raw(&self.country).text(&self.region);
+        w.raw(&self.country)
+            .text(&self.region)
+            .text(self.cell.as_ref().map_or("", Cell::as_str));
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let bad = || CodecError::Text { what: "place" };
         let country = std::str::from_utf8(r.raw("country", 2)?).map_err(|_| bad())?;
         let region = r.text("region", MAX_REGION)?;
-        let place = Self::new(country, &region).map_err(|_| bad())?;
+        let text = r.text("cell", MAX_CELL)?;
+        let cell = match text.as_str() {
+            "" => None,
+            text => Some(Cell::new(text).map_err(|_| bad())?),
+        };
+        let place = Self::new(country, &region)
+            .map_err(|_| bad())?
+            .with_cell(cell);
         // Only the form that `write` gives is canonical.
-        if place.country() == country && place.region == region {
+        if place.country() == country
+            && place.region == region
+            && cell.is_none_or(|c| c.as_str() == text)
+        {
             Ok(place)
         } else {
             Err(bad())

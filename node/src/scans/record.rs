@@ -10,7 +10,7 @@ use tally_merkle::{Hash, leaf_hash};
 
 use super::{CodeHash, Place, ScanId, ScannedCode};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 macro_rules! byte_enum {
     ($(#[$meta:meta])* $name:ident $what:literal { $($(#[$vmeta:meta])* $code:literal $variant:ident $text:literal),+ $(,)? }) => {
@@ -165,6 +165,18 @@ pub struct LaterVerdict {
 pub(super) enum LogEntry {
     Scan(ScanRecord),
     Later(LaterVerdict),
+}
+
+impl LogEntry {
+    /// Whether it is the first scan that counts for its code.
+    pub(super) fn is_first(&self) -> bool {
+        match self {
+            Self::Scan(scan) => scan.is_counted() && scan.count == 1,
+            Self::Later(later) => {
+                later.unit.is_some() && later.verdict.is_genuine() && later.count == 1
+            }
+        }
+    }
 }
 
 /// The leaf hash of an entry with canonical bytes `entry`.

@@ -10,7 +10,7 @@ use tally_contracts::records::Gtin;
 use zeroize::Zeroizing;
 
 use super::keys::KeyUse;
-use super::log::Pending;
+use super::state::Pending;
 use super::writer::{Appended, Draft, Finding, LaterDraft};
 use super::{
     AnchorRecord, Channel, ClaimCheck, Clock, CodeBook, First, ForwardRequest, Forwarder, Issuer,
@@ -27,6 +27,8 @@ pub struct ServiceConfig {
     pub member: MemberId,
     /// How long a scan waits for another member's answer before it is `cannot_verify_now`.
     pub forward_deadline: Duration,
+    /// Characters of a place's cell that are kept, at most [`MAX_CELL`](super::MAX_CELL); 0 for no cell.
+    pub cell_length: usize,
 }
 
 /// A scan that someone makes.
@@ -152,7 +154,11 @@ impl ScanService {
     ///
     /// # Errors
     /// [`ScanError::KeyReused`], [`ScanError::ReadOnly`], [`ScanError::Busy`], [`ScanError::Closed`].
-    pub async fn scan(self: &Arc<Self>, request: ScanRequest) -> Result<ScanOutcome, ScanError> {
+    pub async fn scan(
+        self: &Arc<Self>,
+        mut request: ScanRequest,
+    ) -> Result<ScanOutcome, ScanError> {
+        request.place = self.coarse(request.place);
         let key = request.idempotency_key.as_ref().map(|key| KeyUse {
             key: self.log.pseudonym(&[b"key", key.as_bytes()]),
             request: self.request_hash(&request),
@@ -189,6 +195,7 @@ impl ScanService {
                 claim: found.claim,
                 key,
                 evidence: found.evidence,
+                decide_now: false,
             })
             .await?;
         match appended {
@@ -211,6 +218,11 @@ impl ScanService {
                 what: "a scan was written as a later verdict",
             }),
         }
+    }
+
+    /// The place as it may be kept and told.
+    fn coarse(&self, place: Option<Place>) -> Option<Place> {
+        place.map(|p| p.cut(self.config.cell_length))
     }
 
     fn request_hash(&self, request: &ScanRequest) -> [u8; 16] {
@@ -295,7 +307,7 @@ impl ScanService {
         let found = self
             .find(product.as_ref(), id, code, None, None, true)
             .await;
-        let (verdict, count, first) = self.view(code, found.finding)?;
+        let (verdict, count, first) = self.view(code, found.finding).await?;
         Ok(Knowledge {
             product,
             verdict,
@@ -305,7 +317,7 @@ impl ScanService {
     }
 
     /// The verdict that the finding would get now.
-    fn view(
+    async fn view(
         &self,
         code: &ScannedCode,
         finding: Finding,
@@ -318,15 +330,21 @@ impl ScanService {
         {
             return Ok((verdict, count, first));
         }
-        let seen = self.log.seen(&code.hash())?;
-        let count = seen.as_ref().map_or(0, |s| s.count);
+        let seen = match self.log.seen(&code.hash()).await {
+            Ok(seen) => seen,
+            Err(ScanError::IndexAway { reason }) => {
+                tracing::debug!(reason, "a code cannot be looked at now");
+                return Ok((Verdict::CannotVerifyNow, 0, None));
+            }
+            Err(error) => return Err(error),
+        };
         let verdict = match finding {
-            Finding::Counted(_) if seen.is_none() => Verdict::GenuineFirst,
+            Finding::Counted(_) if seen.first.is_none() => Verdict::GenuineFirst,
             Finding::Counted(_) => Verdict::GenuineRepeat,
             Finding::Held(_, verdict) | Finding::Other(verdict) => verdict,
             Finding::Answered { .. } => Verdict::CannotVerifyNow,
         };
-        Ok((verdict, count, seen.map(|s| s.first)))
+        Ok((verdict, seen.count, seen.first))
     }
 
     /// Verifies here, or asks the issuer.
@@ -424,7 +442,8 @@ impl ScanService {
                 expected: "at most 1,024 bytes",
             });
         }
-        let request = ForwardRequest::from_bytes(request)?;
+        let mut request = ForwardRequest::from_bytes(request)?;
+        request.place = self.coarse(request.place);
         for (what, same) in [
             ("network", request.network == self.config.network),
             ("asker", request.asker == from),
@@ -443,7 +462,7 @@ impl ScanService {
         let code = request.code.hash();
         let (verdict, count, first, claim) = if look {
             let found = self.verify_own(&request.code, request.claim.as_ref());
-            let (verdict, count, first) = self.view(&request.code, found.finding)?;
+            let (verdict, count, first) = self.view(&request.code, found.finding).await?;
             (verdict, count, first, found.claim)
         } else {
             let record = self.count_forwarded(request, &product).await?;
@@ -502,6 +521,7 @@ impl ScanService {
                 claim: found.claim,
                 key: Some(key),
                 evidence: Vec::new(),
+                decide_now: true,
             })
             .await?;
         match appended {
@@ -538,15 +558,20 @@ impl ScanService {
         if matches!(found.finding, Finding::Other(Verdict::CannotVerifyNow)) {
             return Ok(false);
         }
-        self.log
+        let appended = self
+            .log
             .append_later(LaterDraft {
                 index,
                 time_ms: self.clock.now_ms(),
                 finding: found.finding,
                 evidence: found.evidence,
             })
-            .await?;
-        Ok(true)
+            .await;
+        match appended {
+            Ok(_) => Ok(true),
+            Err(ScanError::IndexAway { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs on a thread that may compute and read the disk.

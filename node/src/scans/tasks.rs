@@ -226,7 +226,13 @@ async fn retry_round(service: &Arc<ScanService>) -> bool {
     let mut answered = false;
     let mut after = None;
     loop {
-        let round = service.log().pending_after(after, RETRY_ROUND);
+        let round = match service.log().pending_after(after, RETRY_ROUND) {
+            Ok(round) => round,
+            Err(error) => {
+                tracing::warn!(%error, "scans that wait for their issuer cannot be read");
+                return answered;
+            }
+        };
         let Some((last, _)) = round.last() else {
             return answered;
         };

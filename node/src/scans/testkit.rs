@@ -207,6 +207,7 @@ pub(crate) fn node_with(member: MemberId, config: &ScanLogConfig) -> TestNode {
             network: NETWORK,
             member,
             forward_deadline: Duration::from_millis(200),
+            cell_length: 5,
         },
         log,
         Arc::new(Book { own: member }),

@@ -44,6 +44,16 @@ pub enum SealedError {
         /// The largest length allowed.
         max: usize,
     },
+    /// The log does not hold the entry from which it was to be read on: it is another log, or an older copy.
+    #[error("{dir}: no entry at byte {offset} of segment {segment}")]
+    NoEntry {
+        /// The log.
+        dir: PathBuf,
+        /// The segment.
+        segment: u32,
+        /// Where, in bytes.
+        offset: u64,
+    },
     /// Another process has this log open.
     #[error("{path}: in use by another process")]
     Locked {

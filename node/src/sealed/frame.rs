@@ -140,6 +140,14 @@ fn head(len: u32, frame: u64) -> [u8; FRAME_HEAD_BYTES] {
     out
 }
 
+/// The number of the first frame that a segment header names; nothing is checked.
+pub(super) fn first_frame_of(header: &[u8; HEADER_BYTES]) -> u64 {
+    header
+        .get(12..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |n| u64::from_be_bytes(*n))
+}
+
 /// The length that a frame's head names, if its check holds.
 pub(super) fn frame_len(bytes: [u8; FRAME_HEAD_BYTES], frame: u64) -> Option<u32> {
     let [a, b, c, d, ..] = bytes;

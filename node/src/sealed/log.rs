@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::file::{create_private, sync_parent, temp_name};
 use super::frame::{
-    FRAME_HEAD_BYTES, HEADER_BYTES, HeaderFault, SEAL_BYTES, Sealer, frame_len, join, split,
+    FRAME_HEAD_BYTES, HEADER_BYTES, HeaderFault, SEAL_BYTES, Sealer, first_frame_of, frame_len,
+    join, split,
 };
 use super::{SealedError, StorageKey};
 
@@ -42,6 +43,48 @@ pub struct Position {
     offset: u64,
     segment: u32,
     entry: u32,
+}
+
+impl Position {
+    /// Length of [`Self::to_bytes`].
+    pub const BYTES: usize = 24;
+
+    /// Frame u64, offset u64, segment u32, number of the entry in its frame u32; big-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut out = [0; Self::BYTES];
+        out[..8].copy_from_slice(&self.frame.to_be_bytes());
+        out[8..16].copy_from_slice(&self.offset.to_be_bytes());
+        out[16..20].copy_from_slice(&self.segment.to_be_bytes());
+        out[20..].copy_from_slice(&self.entry.to_be_bytes());
+        out
+    }
+
+    /// Reads [`Self::to_bytes`]; whether an entry lies there is seen when it is read.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let [frame, offset, rest] = *bytes.as_chunks::<8>().0 else {
+            return Self {
+                frame: 0,
+                offset: 0,
+                segment: 0,
+                entry: 0,
+            };
+        };
+        let rest = u64::from_be_bytes(rest);
+        Self {
+            frame: u64::from_be_bytes(frame),
+            offset: u64::from_be_bytes(offset),
+            segment: u32::try_from(rest >> 32).unwrap_or(u32::MAX),
+            entry: u32::try_from(rest & u64::from(u32::MAX)).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The segment that it lies in.
+    #[must_use]
+    pub const fn segment(self) -> u32 {
+        self.segment
+    }
 }
 
 /// A torn tail that was cut off when the log was opened.
@@ -88,16 +131,39 @@ impl SealedLog {
         key: &StorageKey,
         purpose: &str,
         options: LogOptions,
+        visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        Self::open_from(dir, key, purpose, options, None, visit)
+    }
+
+    /// As [`Self::open`], but shows only the entries from `from` on, itself first. What lies before is not read: damage there is noticed when
+    /// an entry of it is.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`SealedError::NoEntry`] if no entry lies at `from`; nothing was shown then.
+    pub fn open_from<E: From<SealedError>>(
+        dir: &Path,
+        key: &StorageKey,
+        purpose: &str,
+        options: LogOptions,
+        from: Option<Position>,
         mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<Self, E> {
         fs::create_dir_all(dir).map_err(SealedError::io("create", dir))?;
         let lock = lock(dir)?;
-        let reader = SealedReader {
-            dir: dir.into(),
-            purpose: purpose.into(),
-            sealer: Sealer::new(key, purpose),
-        };
+        let reader = SealedReader::new(dir, key, purpose);
         let segments = list_segments(dir)?;
+        let no_entry = |from: Position| SealedError::NoEntry {
+            dir: dir.into(),
+            segment: from.segment,
+            offset: from.offset,
+        };
+        if let Some(from) = from
+            && !segments.contains(&from.segment)
+        {
+            return Err(no_entry(from).into());
+        }
+        let mut shown = from.is_none();
         let mut next_frame = 0;
         let mut bytes_before = 0;
         let mut end = None;
@@ -108,7 +174,39 @@ impl SealedLog {
             if u32::try_from(i).ok() != Some(segment) {
                 return Err(damaged(&path, 0, "an earlier segment is missing").into());
             }
-            let replayed = replay(&reader, segment, next_frame, last, &options, &mut visit)?;
+            if from.is_some_and(|from| segment < from.segment) {
+                bytes_before += fs::metadata(&path)
+                    .map_err(SealedError::io("read", &path))?
+                    .len();
+                continue;
+            }
+            let start = match from.filter(|from| from.segment == segment) {
+                None => Start::Segment {
+                    first_frame: next_frame,
+                },
+                Some(from) => Start::Frame {
+                    frame: from.frame,
+                    offset: from.offset,
+                },
+            };
+            let replayed = replay(
+                &reader,
+                segment,
+                start,
+                last,
+                &options,
+                &mut |position, bytes: &[u8]| match from {
+                    Some(from) if !shown && position.entry < from.entry => Ok(()),
+                    Some(from) if !shown && position != from => Err(no_entry(from).into()),
+                    _ => {
+                        shown = true;
+                        visit(position, bytes)
+                    }
+                },
+            )?;
+            if let Some(from) = from.filter(|_| !shown) {
+                return Err(no_entry(from).into());
+            }
             next_frame = replayed.next_frame;
             if replayed.torn > 0 {
                 cut(&path, replayed.end)?;
@@ -251,6 +349,16 @@ impl SealedLog {
 }
 
 impl SealedReader {
+    /// Reads the log in `dir`, which need not be open yet.
+    #[must_use]
+    pub fn new(dir: &Path, key: &StorageKey, purpose: &str) -> Self {
+        Self {
+            dir: dir.into(),
+            purpose: purpose.into(),
+            sealer: Sealer::new(key, purpose),
+        }
+    }
+
     /// The entry at `position`.
     ///
     /// # Errors
@@ -284,11 +392,20 @@ struct Replayed {
     torn: u64,
 }
 
-/// Reads one segment from its start. Only in the `last` one may the tail be torn.
+/// Where reading a segment begins.
+#[derive(Clone, Copy)]
+enum Start {
+    /// At its header, which must name this frame as its first.
+    Segment { first_frame: u64 },
+    /// At a frame in it.
+    Frame { frame: u64, offset: u64 },
+}
+
+/// Reads one segment. Only in the `last` one may the tail be torn.
 fn replay<E: From<SealedError>>(
     reader: &SealedReader,
     segment: u32,
-    first_frame: u64,
+    start: Start,
     last: bool,
     options: &LogOptions,
     visit: &mut impl FnMut(Position, &[u8]) -> Result<(), E>,
@@ -310,6 +427,10 @@ fn replay<E: From<SealedError>>(
         return Err(damaged(&path, 0, "segment header is cut").into());
     }
     read(&mut input, &mut header)?;
+    let first_frame = match start {
+        Start::Segment { first_frame } => first_frame,
+        Start::Frame { .. } => first_frame_of(&header),
+    };
     match reader.sealer.check_header(&header, segment, first_frame) {
         Ok(()) => {}
         Err(HeaderFault::WrongKey) => {
@@ -324,8 +445,31 @@ fn replay<E: From<SealedError>>(
             return Err(damaged(&path, 0, "frames before this segment are missing").into());
         }
     }
-    let mut at = HEADER_BYTES as u64;
-    let mut frame = first_frame;
+    let (mut at, mut frame) = match start {
+        Start::Segment { first_frame } => (HEADER_BYTES as u64, first_frame),
+        Start::Frame { frame, offset } => {
+            let no_entry = || SealedError::NoEntry {
+                dir: reader.dir.to_path_buf(),
+                segment,
+                offset,
+            };
+            let mut head = [0; FRAME_HEAD_BYTES];
+            let there = offset
+                .checked_add(FRAME_HEAD_BYTES as u64)
+                .is_some_and(|end| end <= len)
+                && offset >= HEADER_BYTES as u64
+                && frame >= first_frame
+                && input.get_ref().read_exact_at(&mut head, offset).is_ok()
+                && frame_len(head, frame).is_some();
+            if !there {
+                return Err(no_entry().into());
+            }
+            input
+                .seek(SeekFrom::Start(offset))
+                .map_err(SealedError::io("seek", &path))?;
+            (offset, frame)
+        }
+    };
     let max_len = (options.max_frame_bytes + SEAL_BYTES) as u64;
     loop {
         let left = len - at;

@@ -9,6 +9,7 @@ mod file;
 mod frame;
 mod key;
 mod log;
+mod row;
 #[cfg(test)]
 mod tests;
 
@@ -16,3 +17,4 @@ pub use error::SealedError;
 pub use file::{MAX_SEALED_FILE_BYTES, read_sealed, write_sealed};
 pub use key::StorageKey;
 pub use log::{LogOptions, Position, Repair, SealedLog, SealedReader};
+pub use row::RowSealer;

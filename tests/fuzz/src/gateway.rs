@@ -155,6 +155,7 @@ impl Site {
                 network: NETWORK,
                 member: BRAND,
                 forward_deadline: Duration::from_secs(5),
+                cell_length: 5,
             },
             log,
             Arc::new(Book),

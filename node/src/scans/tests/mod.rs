@@ -1,3 +1,8 @@
+//! Scenarios of the scan log and its service.
+
+mod index;
+mod process;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,44 @@
+//! Where a detector of copies keeps what it wants to know of a code's earlier scans.
+
+use super::{Channel, ClaimCheck, Place, Verdict};
+
+/// The longest history of a code, in bytes.
+pub const MAX_HISTORY: usize = 512;
+
+/// What a detector is told of one scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation<'a> {
+    /// POSIX milliseconds of the scan.
+    pub time_ms: u64,
+    /// Why it did not count, not released or recalled; `None` if it counted.
+    pub held: Option<Verdict>,
+    /// Counted scans of the code, this one included if it counted.
+    pub count: u64,
+    /// Pseudonym of who scanned.
+    pub source: &'a [u8; 16],
+    /// Where, if it was said.
+    pub place: Option<&'a Place>,
+    /// How it came.
+    pub channel: Channel,
+    /// What became of the claim code.
+    pub claim: ClaimCheck,
+}
+
+/// Updates the history of a code with each scan of a unit that this member issued. The index keeps the bytes and does not look into them.
+///
+/// It must be a pure function: the history is made again from the log after damage, and by each of several gateways. Bytes that it does not
+/// know (of an older version of itself) it must take as none.
+pub trait History: Send + Sync {
+    /// The history after `scan`; at most [`MAX_HISTORY`] bytes, longer ones are not kept.
+    fn after(&self, history: &[u8], scan: &Observation<'_>) -> Vec<u8>;
+}
+
+/// Keeps nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHistory;
+
+impl History for NoHistory {
+    fn after(&self, _: &[u8], _: &Observation<'_>) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,543 @@
+//! What the scan log knows of its entries, and how each entry changes it: the same way at start and as it is written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use tally_contracts::codec::Canonical;
+use tally_contracts::ids::MemberId;
+use tally_merkle::Hash;
+use tokio::sync::watch;
+
+use super::checkpoint::{Due, Keeper, Snapshot};
+use super::index::{IndexError, ScanIndex, Wanted};
+use super::keys::{KeyState, KeyUse};
+use super::leaves::Leaves;
+use super::record::LogEntry;
+use super::table::{Kind, RowKey, Table};
+use super::writer::Line;
+use super::{
+    CodeHash, History, LaterVerdict, MAX_HISTORY, Observation, Place, ScanError, ScanId,
+    ScanRecord, ScannedCode, Seen, Verdict, scan_leaf,
+};
+use crate::room::free_bytes;
+use crate::sealed::{Position, SealedError, SealedReader};
+
+/// A scan whose issuer must be asked again.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub(super) id: ScanId,
+    pub(super) code: ScannedCode,
+    pub(super) place: Option<Place>,
+    pub(super) issuer: Option<MemberId>,
+}
+
+/// An entry on its way into the log, or read from it.
+pub(super) struct Staged {
+    pub(super) leaf: Hash,
+    pub(super) entry: LogEntry,
+    pub(super) key: Option<KeyUse>,
+    /// For a later verdict: the leaf of its scan.
+    pub(super) resolves: Option<u64>,
+    /// The row after it, if it changed one.
+    pub(super) row: Option<(CodeHash, Seen)>,
+}
+
+/// What changes with every entry; only the writer changes it, and only by what is durable.
+struct State {
+    leaves: Leaves,
+    last: Option<Position>,
+    /// Scans that wait for their issuer, by leaf.
+    pending: BTreeSet<u64>,
+    codes: u64,
+    newest_ms: u64,
+    bytes: u64,
+}
+
+/// Limits of what is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) min_free_bytes: u64,
+    pub(super) max_key_age_ms: u64,
+    pub(super) max_rows: usize,
+}
+
+pub(super) struct Shared {
+    state: RwLock<State>,
+    pub(super) table: Arc<Table>,
+    pub(super) index: Arc<dyn ScanIndex>,
+    history: Arc<dyn History>,
+    keeper: Keeper,
+    reader: SealedReader,
+    pub(super) dir: PathBuf,
+    limits: Limits,
+    write_failure: Mutex<Option<(String, Instant)>>,
+    forked: Mutex<Option<String>>,
+    size: watch::Sender<u64>,
+}
+
+/// One scan of a unit of this member, as far as the index is concerned.
+pub(super) struct Effect {
+    pub(super) code: CodeHash,
+    /// What is kept as first, if it counts and is.
+    pub(super) first: Option<super::First>,
+    held: Option<Verdict>,
+    time_ms: u64,
+    source: [u8; 16],
+    place: Option<Place>,
+    channel: super::Channel,
+    claim: super::ClaimCheck,
+}
+
+impl Effect {
+    /// That of a scan with this verdict. `first` is what would be the first if none was before; `None` if it does not count.
+    pub(super) fn new(scan: &ScanRecord, verdict: Verdict, first: Option<super::First>) -> Self {
+        Self {
+            code: scan.code_hash(),
+            held: first.is_none().then_some(verdict),
+            first,
+            time_ms: scan.time_ms,
+            source: scan.source,
+            place: scan.place.clone(),
+            channel: scan.channel,
+            claim: scan.claim,
+        }
+    }
+
+    /// The row after it.
+    pub(super) fn onto(&self, row: &Seen, history: &dyn History) -> Seen {
+        let count = row.count.saturating_add(u64::from(self.first.is_some()));
+        let observation = Observation {
+            time_ms: self.time_ms,
+            held: self.held,
+            count,
+            source: &self.source,
+            place: self.place.as_ref(),
+            channel: self.channel,
+            claim: self.claim,
+        };
+        let after = history.after(&row.history, &observation);
+        Seen {
+            count,
+            first: row.first.clone().or_else(|| self.first.clone()),
+            history: if after.len() <= MAX_HISTORY {
+                after
+            } else {
+                tracing::error!(
+                    found = after.len(),
+                    max = MAX_HISTORY,
+                    "a history is too long"
+                );
+                row.history.clone()
+            },
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A reason is replaced as a whole: it is never half written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn poisoned() -> ScanError {
+    ScanError::Internal {
+        what: "scan state is poisoned",
+    }
+}
+
+fn leaf_key(index: u64) -> RowKey {
+    let mut name = [0; 16];
+    name[8..].copy_from_slice(&index.to_be_bytes());
+    RowKey::new(Kind::Later, &name)
+}
+
+fn leaf_of_row(row: &[u8]) -> Result<u64, ScanError> {
+    row.try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| ScanError::Internal {
+            what: "a row that is no leaf",
+        })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one for each thing that is opened apart"
+)]
+impl Shared {
+    pub(super) fn new(
+        leaves: Leaves,
+        snapshot: Option<&Snapshot>,
+        table: Arc<Table>,
+        index: Arc<dyn ScanIndex>,
+        history: Arc<dyn History>,
+        keeper: Keeper,
+        reader: SealedReader,
+        dir: PathBuf,
+        limits: Limits,
+    ) -> Self {
+        let size = leaves.size();
+        Self {
+            state: RwLock::new(State {
+                leaves,
+                last: snapshot.map(|s| s.last),
+                pending: snapshot
+                    .map(|s| s.pending.iter().copied().collect())
+                    .unwrap_or_default(),
+                codes: snapshot.map_or(0, |s| s.codes),
+                newest_ms: snapshot.map_or(0, |s| s.newest_ms),
+                bytes: 0,
+            }),
+            table,
+            index,
+            history,
+            keeper,
+            reader,
+            dir,
+            limits,
+            write_failure: Mutex::default(),
+            forked: Mutex::default(),
+            size: watch::Sender::new(size),
+        }
+    }
+}
+
+impl Shared {
+    fn read<T>(&self, f: impl FnOnce(&State) -> T) -> Result<T, ScanError> {
+        self.state.read().map(|s| f(&s)).map_err(|_| poisoned())
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        *self.size.borrow()
+    }
+
+    pub(super) fn watch_size(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
+    }
+
+    pub(super) fn history(&self) -> &dyn History {
+        self.history.as_ref()
+    }
+
+    /// Takes over one entry of the log at start.
+    pub(super) fn replay(&self, position: Position, bytes: &[u8]) -> Result<(), ScanError> {
+        let mut staged = self.staged(&Line::from_bytes(bytes)?)?;
+        // An index that is kept apart has its rows already.
+        if !self.index.is_apart()
+            && let Some(effect) = self.effect(&staged.entry)?
+        {
+            let wanted = Wanted {
+                code: effect.code,
+                change: true,
+            };
+            let before = self.index.begin(&[wanted]).map_err(ScanError::from)?;
+            let row = effect.onto(
+                &before.into_iter().next().unwrap_or_default(),
+                self.history(),
+            );
+            staged.row = Some((effect.code, row));
+        }
+        let bytes = self.bytes();
+        self.apply(vec![staged], &[position], bytes)
+    }
+
+    /// Whether the entry at `position` is the one of leaf `index`.
+    pub(super) fn check(
+        &self,
+        index: u64,
+        position: Position,
+        bytes: &[u8],
+    ) -> Result<(), ScanError> {
+        let line = Line::from_bytes(bytes)?;
+        let leaf = scan_leaf(&line.salt, &line.entry);
+        if self.read(|s| s.leaves.get(index))?? == Some((leaf, position)) {
+            return Ok(());
+        }
+        Err(SealedError::NoEntry {
+            dir: self.dir.clone(),
+            segment: position.segment(),
+            offset: 0,
+        }
+        .into())
+    }
+
+    /// A line of the log as it was staged, without its row.
+    pub(super) fn staged(&self, line: &Line) -> Result<Staged, ScanError> {
+        let entry = LogEntry::from_bytes(&line.entry)?;
+        let resolves = match &entry {
+            LogEntry::Scan(_) => None,
+            LogEntry::Later(later) => {
+                Some(self.leaf_of(&later.scan)?.ok_or(ScanError::Internal {
+                    what: "a later verdict without its scan",
+                })?)
+            }
+        };
+        Ok(Staged {
+            leaf: scan_leaf(&line.salt, &line.entry),
+            entry,
+            key: line.key,
+            resolves,
+            row: None,
+        })
+    }
+
+    /// What an entry does to the row of its code; `None` if nothing.
+    pub(super) fn effect(&self, entry: &LogEntry) -> Result<Option<Effect>, ScanError> {
+        Ok(match entry {
+            LogEntry::Scan(scan) => scan.unit.map(|_| {
+                let first = scan.first.clone().filter(|_| scan.is_counted());
+                Effect::new(scan, scan.verdict, first)
+            }),
+            LogEntry::Later(later) if later.unit.is_some() => {
+                let leaf = self.leaf_of(&later.scan)?.ok_or(ScanError::NotFound)?;
+                let (_, LogEntry::Scan(scan)) = self.entry(leaf)? else {
+                    return Err(ScanError::NotFound);
+                };
+                let first = later.first.clone().filter(|_| later.verdict.is_genuine());
+                Some(Effect::new(&scan, later.verdict, first))
+            }
+            LogEntry::Later(_) => None,
+        })
+    }
+
+    /// Takes over entries that are durable at these positions.
+    pub(super) fn apply(
+        &self,
+        staged: Vec<Staged>,
+        positions: &[Position],
+        bytes: u64,
+    ) -> Result<(), ScanError> {
+        if staged.len() != positions.len() {
+            return Err(ScanError::Internal {
+                what: "not every entry has a position",
+            });
+        }
+        let (mut rows, mut seen) = (Vec::with_capacity(staged.len() * 2), Vec::new());
+        let mut state = self.state.write().map_err(|_| poisoned())?;
+        for (staged, position) in staged.into_iter().zip(positions) {
+            let index = state.leaves.size();
+            state.leaves.append(staged.leaf, *position)?;
+            state.last = Some(*position);
+            state.codes += u64::from(staged.entry.is_first());
+            seen.extend(staged.row);
+            match staged.entry {
+                LogEntry::Scan(scan) => {
+                    state.newest_ms = state.newest_ms.max(scan.time_ms);
+                    if let Some(used) = &staged.key {
+                        rows.push((used.row_key(), used.row(index, scan.time_ms)));
+                    }
+                    rows.push((
+                        RowKey::new(Kind::Scan, &scan.id.0),
+                        Box::new(index.to_be_bytes()),
+                    ));
+                    if scan.verdict == Verdict::CannotVerifyNow {
+                        state.pending.insert(index);
+                    }
+                }
+                LogEntry::Later(_) => {
+                    if let Some(scan) = staged.resolves {
+                        state.pending.remove(&scan);
+                        rows.push((leaf_key(scan), Box::new(index.to_be_bytes())));
+                    }
+                }
+            }
+        }
+        state.leaves.write()?;
+        state.bytes = bytes;
+        let size = state.leaves.size();
+        drop(state);
+        self.table.put_all(rows);
+        self.index.logged(seen);
+        self.size.send_replace(size);
+        self.keep()
+    }
+
+    /// Begins a checkpoint if much is in memory, and waits for the last one if too much is.
+    fn keep(&self) -> Result<(), ScanError> {
+        let rows = self.table.in_memory();
+        if rows < self.limits.max_rows {
+            return Ok(());
+        }
+        if rows >= self.limits.max_rows.saturating_mul(3) {
+            self.keeper.wait();
+        }
+        self.checkpoint()
+    }
+
+    /// Begins a checkpoint, unless one is being written.
+    pub(super) fn checkpoint(&self) -> Result<(), ScanError> {
+        let due = self.read(|s| {
+            let size = s.leaves.size();
+            let (Some(last), Some(root)) = (s.last, s.leaves.root_at(size)?) else {
+                return Ok(None);
+            };
+            Ok::<_, ScanError>(Some(Due {
+                snapshot: Snapshot {
+                    size,
+                    last,
+                    root,
+                    codes: s.codes,
+                    newest_ms: s.newest_ms,
+                    pending: s.pending.iter().copied().collect(),
+                },
+                files: s.leaves.files()?,
+            }))
+        })??;
+        if let Some(due) = due
+            && self.table.freeze()
+        {
+            self.keeper.save(due);
+        }
+        Ok(())
+    }
+
+    /// Writes a last checkpoint, so that the next start has nothing to read.
+    pub(super) fn finish(&self) {
+        self.keeper.wait();
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "no last checkpoint of the scan index");
+        }
+        self.keeper.wait();
+    }
+
+    pub(super) fn set_bytes(&self, bytes: u64) {
+        if let Ok(mut state) = self.state.write() {
+            state.bytes = bytes;
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.read(|s| s.bytes).unwrap_or_default()
+    }
+
+    pub(super) fn codes(&self) -> u64 {
+        self.read(|s| s.codes).unwrap_or_default()
+    }
+
+    pub(super) fn pending_len(&self) -> usize {
+        self.read(|s| s.pending.len()).unwrap_or_default()
+    }
+
+    /// Leaves of scans that wait for their issuer, from one on.
+    pub(super) fn pending_from(&self, from: u64, max: usize) -> Vec<u64> {
+        self.read(|s| s.pending.range(from..).take(max).copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// The scan at a leaf, if it waits for its issuer.
+    pub(super) fn pending(&self, index: u64) -> Result<Option<ScanRecord>, ScanError> {
+        if !self.read(|s| s.pending.contains(&index))? {
+            return Ok(None);
+        }
+        match self.entry(index)? {
+            (_, LogEntry::Scan(scan)) => Ok(Some(scan)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What is known of an idempotency key.
+    pub(super) fn key_state(&self, used: &KeyUse) -> Result<KeyState, ScanError> {
+        let Some(row) = self.noted(self.table.get(&used.row_key()).map_err(ScanError::from))?
+        else {
+            return Ok(KeyState::New);
+        };
+        let now = self.read(|s| s.newest_ms)?;
+        Ok(used.state(&row, now, self.limits.max_key_age_ms))
+    }
+
+    /// The leaf of a scan.
+    pub(super) fn leaf_of(&self, id: &ScanId) -> Result<Option<u64>, ScanError> {
+        let row = self.noted(
+            self.table
+                .get(&RowKey::new(Kind::Scan, &id.0))
+                .map_err(ScanError::from),
+        )?;
+        row.map(|row| leaf_of_row(&row)).transpose()
+    }
+
+    /// The later verdict of the scan at a leaf.
+    pub(super) fn later(&self, index: u64) -> Result<Option<LaterVerdict>, ScanError> {
+        let row = self.noted(self.table.get(&leaf_key(index)).map_err(ScanError::from))?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        match self.entry(leaf_of_row(&row)?)? {
+            (_, LogEntry::Later(later)) => Ok(Some(later)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The entry at a leaf.
+    pub(super) fn entry(&self, index: u64) -> Result<(Hash, LogEntry), ScanError> {
+        let found = self.read(|s| s.leaves.get(index))?;
+        let (leaf, position) = self
+            .noted(found.map_err(ScanError::from))?
+            .ok_or(ScanError::NotFound)?;
+        let line = Line::from_bytes(&self.reader.read(position)?)?;
+        if scan_leaf(&line.salt, &line.entry) != leaf {
+            return Err(ScanError::Internal {
+                what: "an entry that is not the one of its leaf",
+            });
+        }
+        Ok((leaf, LogEntry::from_bytes(&line.entry)?))
+    }
+
+    /// Looks at the leaves.
+    pub(super) fn leaves<T>(
+        &self,
+        f: impl FnOnce(&Leaves) -> Result<T, ScanError>,
+    ) -> Result<T, ScanError> {
+        self.noted(self.read(|s| f(&s.leaves))?)
+    }
+
+    /// Damage beside the log is built again at the next start; until then nothing may be decided by it.
+    pub(super) fn noted<T>(&self, result: Result<T, ScanError>) -> Result<T, ScanError> {
+        if let Err(error) = &result
+            && error.is_damage()
+        {
+            tracing::error!(%error, "the node must be started again");
+            self.keeper.give_up(error.to_string());
+        }
+        result
+    }
+
+    /// Whether the log may be written now.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        if let Some(reason) = locked(&self.forked)
+            .clone()
+            .or_else(|| self.keeper.failure())
+        {
+            return Err(reason);
+        }
+        match free_bytes(&self.dir) {
+            Some(free) if free < self.limits.min_free_bytes => Err(format!(
+                "{free} bytes are free on the disk of the scan log, {} are kept free",
+                self.limits.min_free_bytes
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn write_failure(&self) -> Option<(String, Instant)> {
+        locked(&self.write_failure).clone()
+    }
+
+    pub(super) fn set_write_failure(&self, reason: Option<String>) {
+        *locked(&self.write_failure) = reason.map(|r| (r, Instant::now()));
+    }
+
+    pub(super) fn set_forked(&self, reason: String) {
+        *locked(&self.forked) = Some(reason);
+    }
+}
+
+impl From<IndexError> for ScanError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Away { reason } | IndexError::Unsure { reason } => {
+                Self::IndexAway { reason }
+            }
+            IndexError::Failed(error) => error,
+        }
+    }
+}
