@@ -168,7 +168,7 @@ fn found(root: &Path, members: &[Member]) -> Result<()> {
         "--out",
         text(&genesis)?,
     ]);
-    let cards: Vec<_> = members.iter().map(|m| m.card()).collect();
+    let cards: Vec<_> = members.iter().map(Member::card).collect();
     for card in &cards {
         args.push(text(card)?);
     }
