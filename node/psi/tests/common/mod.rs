@@ -1,6 +1,8 @@
 //! Sets, parameters and machines for the scenarios.
 #![allow(dead_code)]
 
+use std::collections::HashSet;
+
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tally_psi::*;
@@ -48,7 +50,7 @@ pub(crate) fn params(computation: Computation, noise: Noise, peer: u64) -> Param
 }
 
 pub(crate) fn sorters() -> Box<MemorySorters> {
-    Box::new(MemorySorters::new(1 << 20))
+    Box::new(MemorySorters::new(1 << 21))
 }
 
 /// Machines of a suite for two value lists and `list`.
@@ -102,3 +104,24 @@ pub(crate) fn pair<T: AsRef<[u8]>>(
 pub(crate) fn values(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|i| format!("1390000{i:04}")).collect()
 }
+
+/// Values `from..from + n`, in an order of their own.
+pub(crate) fn list(from: u64, n: u64, step: u64) -> Vec<String> {
+    (0..n)
+        .map(|i| format!("+86139{:08}", from + (i * step) % n.max(1)))
+        .collect()
+}
+
+/// Rows of `a` whose value is in `b`, each value's first row alone.
+pub(crate) fn plain_join(a: &[String], b: &[String]) -> Vec<u64> {
+    let theirs: HashSet<_> = b.iter().collect();
+    let mut once = HashSet::new();
+    (0..)
+        .zip(a)
+        .filter(|(_, v)| theirs.contains(v) && once.insert(*v))
+        .map(|(row, _)| row)
+        .collect()
+}
+
+/// The suites that compute a list.
+pub(crate) const LISTS: [Suite; 2] = [Suite::DhRistrettoV1, Suite::VoleRr22V1];
