@@ -66,4 +66,57 @@ pub enum Error {
         /// How many bytes came.
         found: usize,
     },
+    /// A window of attribution that is none.
+    #[error("window of {found} seconds, expected 1 to {max}")]
+    Window {
+        /// What was asked for.
+        found: u32,
+        /// The longest.
+        max: u32,
+    },
+    /// A linear model over a number of touches that it cannot share a conversion among.
+    #[error("a linear model over {touches} touches, expected 1 to 7")]
+    Model {
+        /// How many.
+        touches: u8,
+    },
+    /// Text that names no model.
+    #[error("expected a model: first, last_touch, linear or linear:N")]
+    ModelName,
+    /// Labels that are too many, repeat a name, or have a bad one.
+    #[error("{found} labels, expected at most {max} with names of 1 to 64 bytes, each once")]
+    Labels {
+        /// How many.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A touch of a label that is none.
+    #[error("label {found}, expected less than {labels}")]
+    Label {
+        /// The label.
+        found: u16,
+        /// How many there are.
+        labels: usize,
+    },
+    /// Times out of order or past 2^40 seconds.
+    #[error("expected times in order and below 2^40 seconds")]
+    Time,
+    /// More touches of one person than are taken.
+    #[error("{found} touches of one person are over the limit of {max}")]
+    Touches {
+        /// How many.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A sum of money that does not fit 64 bits.
+    #[error("a total is over 2^64 - 1")]
+    Overflow,
+    /// A bug in this crate.
+    #[error("internal error: {what}")]
+    Internal {
+        /// Which invariant broke.
+        what: &'static str,
+    },
 }

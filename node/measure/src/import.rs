@@ -81,44 +81,65 @@ pub fn import<R: Read>(source: R, options: &ImportOptions) -> Result<Import, Err
     Ok(people.finish())
 }
 
-/// Finds the column in the header row.
+/// Finds the column of the IDs in the header row.
 fn read_header<R: Read>(
     reader: &mut RecordReader<R>,
     fields: &mut Fields,
     options: &ImportOptions,
 ) -> Result<usize, Error> {
-    let expected = match &options.column {
-        Some(name) => name.trim().to_lowercase(),
-        None => options.profile.id_type().name().to_owned(),
-    };
+    let name = options
+        .column
+        .as_deref()
+        .unwrap_or_else(|| options.profile.id_type().name());
+    let [column] = find_columns(reader, fields, [name])?;
+    Ok(column)
+}
+
+/// Finds columns by their names in the header row, upper or lower case.
+pub(crate) fn find_columns<R: Read, const N: usize>(
+    reader: &mut RecordReader<R>,
+    fields: &mut Fields,
+    names: [&str; N],
+) -> Result<[usize; N], Error> {
+    let names = names.map(|name| name.trim().to_lowercase());
     let Some((_, header)) = reader.next(fields)? else {
-        return Err(Error::Empty { expected });
+        return Err(Error::Empty {
+            expected: names.join(", "),
+        });
     };
     header.map_err(|reason| Error::Header {
         why: reason.describe(),
     })?;
     reader.expect_columns(fields.len());
-    let named = |field: &[u8]| {
-        // A byte order mark stands before the first name, if any.
-        let field = field.strip_prefix("\u{feff}".as_bytes()).unwrap_or(field);
-        std::str::from_utf8(field).is_ok_and(|name| name.trim().to_lowercase() == expected)
-    };
-    let matching: Vec<usize> = fields
-        .iter()
-        .enumerate()
-        .filter_map(|(i, field)| named(field).then_some(i))
-        .collect();
-    match matching.as_slice() {
-        [column] => Ok(*column),
-        [] => Err(Error::NoColumn {
-            expected,
-            columns: fields.len(),
-        }),
-        more => Err(Error::AmbiguousColumn {
-            expected,
-            found: more.len(),
-        }),
+    let mut found = [0; N];
+    for (expected, place) in names.into_iter().zip(&mut found) {
+        let named = |field: &[u8]| {
+            // A byte order mark stands before the first name, if any.
+            let field = field.strip_prefix("\u{feff}".as_bytes()).unwrap_or(field);
+            std::str::from_utf8(field).is_ok_and(|name| name.trim().to_lowercase() == expected)
+        };
+        let matching: Vec<usize> = fields
+            .iter()
+            .enumerate()
+            .filter_map(|(i, field)| named(field).then_some(i))
+            .collect();
+        *place = match matching.as_slice() {
+            [column] => *column,
+            [] => {
+                return Err(Error::NoColumn {
+                    expected,
+                    columns: fields.len(),
+                });
+            }
+            more => {
+                return Err(Error::AmbiguousColumn {
+                    expected,
+                    found: more.len(),
+                });
+            }
+        };
     }
+    Ok(found)
 }
 
 /// Fields that wait for their normalisation. Its buffer never grows, so that no copy is left unwiped.

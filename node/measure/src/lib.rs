@@ -1,8 +1,9 @@
 //! Audiences in: reads CSV files of people, normalises their IDs by fixed profiles, reports every row that was not used and
-//! why, and commits to the resulting set.
+//! why, and commits to the resulting set. Attributes conversions to campaigns, in the clear and as the two sides of a private
+//! join: [`attribution`].
 //!
 //! In scope: reading from any [`std::io::Read`], the ID profiles, import reports, salted set commitments. Out of scope: files,
-//! clocks, networks; attribution comes later. The profiles and their numbers are those of [`tally_contracts::records`].
+//! clocks, networks, the private join itself. The profiles and their numbers are those of [`tally_contracts::records`].
 //!
 //! ```
 //! use tally_measure::{ImportOptions, Profile, import};
@@ -16,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod attribution;
 mod dense;
 mod error;
 mod identifier;

@@ -38,6 +38,16 @@ pub enum DropReason {
     AllZero,
     /// Not a hash of the expected length in hex or Base64, or the hash of nothing.
     Hash,
+    /// Not a time in whole POSIX seconds.
+    Time,
+    /// No channel, or a name that is too long or not UTF-8.
+    Channel,
+    /// Neither `view` nor `click`.
+    Kind,
+    /// Not a whole number of minor units, from 0.
+    Value,
+    /// More touches of one person than are taken.
+    TooMany,
 }
 
 impl DropReason {
@@ -58,6 +68,11 @@ impl DropReason {
             Self::DeviceId => "not a device ID of this type",
             Self::AllZero => "an ID of zeros",
             Self::Hash => "not a hash of this kind, or the hash of nothing",
+            Self::Time => "not a time in whole POSIX seconds",
+            Self::Channel => "no channel, or not a name",
+            Self::Kind => "neither view nor click",
+            Self::Value => "not a whole number of minor units of the currency, from 0",
+            Self::TooMany => "more of one person than are taken",
         }
     }
 }
