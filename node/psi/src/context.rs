@@ -60,6 +60,8 @@ pub enum Computation {
     List,
     /// Both learn a noisy count of common rows, and nothing else.
     Cardinality,
+    /// Both learn noisy sums by label over common rows: see [`crate::sum`].
+    JoinSum,
 }
 
 impl Computation {
@@ -69,6 +71,7 @@ impl Computation {
         match self {
             Self::List => "list",
             Self::Cardinality => "cardinality",
+            Self::JoinSum => "join_sum",
         }
     }
 
@@ -78,6 +81,7 @@ impl Computation {
         match self {
             Self::List => 1,
             Self::Cardinality => 2,
+            Self::JoinSum => 3,
         }
     }
 
@@ -89,6 +93,7 @@ impl Computation {
         match n {
             1 => Ok(Self::List),
             2 => Ok(Self::Cardinality),
+            3 => Ok(Self::JoinSum),
             found => Err(Error::Invalid {
                 what: "computation",
                 found: found as u64,

@@ -126,6 +126,28 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+    /// Terms of a private sum that do not fit each other or its bounds.
+    #[error("terms of the sum refused: {reason}")]
+    Terms {
+        /// Which of them.
+        reason: &'static str,
+    },
+    /// Sums that could leave the range in which they can be decrypted: refused before anything is blinded.
+    #[error(
+        "a sum could take {bits} bits, expected at most {max_bits}: fewer entries, a lower cap or a coarser unit"
+    )]
+    SumRange {
+        /// Bits of the largest exponent that could come.
+        bits: u32,
+        /// Bits that there are.
+        max_bits: u32,
+    },
+    /// A total of the peer's that decrypts to nothing in its range.
+    #[error("total {index} is not in its range")]
+    SumTotal {
+        /// Its place.
+        index: u64,
+    },
     /// A sorter holds all the rows it may.
     #[error("sorter is full at {cap_rows} rows")]
     SorterFull {
@@ -173,9 +195,15 @@ impl Error {
             | Self::Invalid { .. }
             | Self::Text { .. } => 1,
             Self::UnexpectedMessage { .. } => 2,
-            Self::Mismatch { .. } | Self::Noise { .. } => 3,
+            Self::Mismatch { .. }
+            | Self::Noise { .. }
+            | Self::Terms { .. }
+            | Self::SumRange { .. } => 3,
             Self::Count { .. } => 4,
-            Self::Point { .. } | Self::Duplicate { .. } | Self::Unsorted { .. } => 5,
+            Self::Point { .. }
+            | Self::Duplicate { .. }
+            | Self::Unsorted { .. }
+            | Self::SumTotal { .. } => 5,
             Self::Digest { .. } => 6,
             Self::EarlyEnd { .. } => 7,
             Self::PeerAborted { .. } => 9,

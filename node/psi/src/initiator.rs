@@ -157,7 +157,7 @@ impl Initiator {
                 self.link.accept_hello(&hello)?;
                 match self.link.params.context.computation {
                     Computation::List => State::SendList { next: 0 },
-                    Computation::Cardinality => State::Blind {
+                    Computation::Cardinality | Computation::JoinSum => State::Blind {
                         next: 0,
                         sorter: self.sorters.sorter(self.link.own_count)?,
                     },
@@ -214,7 +214,7 @@ impl Initiator {
         }
         let theirs = Cursor::new(sorter.finish()?);
         Ok(State::Tags(match self.link.params.context.computation {
-            Computation::Cardinality => Join::Count {
+            Computation::Cardinality | Computation::JoinSum => Join::Count {
                 theirs,
                 last: [0; 32],
                 found: 0,

@@ -60,6 +60,7 @@ mod seeds;
 mod simd;
 mod sort;
 mod sorter;
+pub mod sum;
 mod vole;
 
 pub use context::{Computation, Context, Party, Suite, VERSION, session_id};

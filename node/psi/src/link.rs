@@ -330,6 +330,7 @@ impl Link {
             counts: self.counts(),
             streams: self.streams,
             published,
+            sums: None,
         }
     }
 

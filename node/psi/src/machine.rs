@@ -21,10 +21,12 @@ pub enum Stage {
     InitiatorEnd,
     /// The responder's stream is complete.
     ResponderEnd,
-    /// The initiator makes the result known.
+    /// The result is made known: by the initiator, in a private sum by the responder.
     Result,
-    /// The responder holds the result.
+    /// The other side holds the result.
     Ack,
+    /// The initiator's totals of a private sum are complete.
+    Totals,
 }
 
 /// What a side signs at a stage; the host puts its own domain before [`Self::to_bytes`].
@@ -40,10 +42,13 @@ pub struct Statement {
     pub streams: [[u8; 32]; 2],
     /// The published count, from [`Stage::Result`] on.
     pub published: Option<i64>,
+    /// The published sums of a private sum, from [`Stage::Result`] on.
+    pub sums: Option<Vec<i64>>,
 }
 
 impl Statement {
-    /// Canonical bytes: version 1, stage, context, counts, stream digests, a byte for the count's presence, the count.
+    /// Canonical bytes: version 1, stage, context, counts, stream digests, a byte for the count's presence, the count; where there
+    /// are sums, their number in 4 bytes and they.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let stage = match self.stage {
@@ -51,6 +56,7 @@ impl Statement {
             Stage::ResponderEnd => 2,
             Stage::Result => 3,
             Stage::Ack => 4,
+            Stage::Totals => 5,
         };
         let mut out = vec![1, stage];
         out.extend_from_slice(&self.context);
@@ -60,6 +66,13 @@ impl Statement {
         out.extend_from_slice(self.streams.as_flattened());
         out.push(u8::from(self.published.is_some()));
         out.extend_from_slice(&self.published.unwrap_or(0).to_be_bytes());
+        if let Some(sums) = &self.sums {
+            // At most labels times quantities.
+            let count = u32::try_from(sums.len()).unwrap_or(u32::MAX);
+            out.extend_from_slice(&count.to_be_bytes());
+            sums.iter()
+                .for_each(|s| out.extend_from_slice(&s.to_be_bytes()));
+        }
         out
     }
 }
@@ -98,6 +111,11 @@ pub enum Outcome {
     Published {
         /// The published value: the one number that may be stored, thresholded or shown.
         value: i64,
+    },
+    /// Both sides of a `join_sum`: the sums with both noises, label after label, each with all its quantities.
+    Sums {
+        /// The published sums, in minor units times the unit of weights.
+        values: Vec<i64>,
     },
     /// The responder of a `list`: the peer has its result.
     Served,

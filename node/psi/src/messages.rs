@@ -398,6 +398,9 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         9 => 50,
         10 => 32 * CHOICE_POINTS,
         11..=13 => MAX_PAYLOAD_BYTES,
+        kind @ crate::sum::messages::FIRST_KIND..=crate::sum::messages::LAST_KIND => {
+            crate::sum::messages::max_payload(kind)
+        }
         found => {
             return Err(Error::Invalid {
                 what: "frame type",
@@ -493,7 +496,12 @@ fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, Error> {
     })
 }
 
-fn put_bytes(out: &mut Vec<u8>, what: &'static str, bytes: &[u8], max: usize) -> Result<(), Error> {
+pub(crate) fn put_bytes(
+    out: &mut Vec<u8>,
+    what: &'static str,
+    bytes: &[u8],
+    max: usize,
+) -> Result<(), Error> {
     let len = u16::try_from(bytes.len())
         .ok()
         .filter(|_| bytes.len() <= max)
@@ -503,7 +511,7 @@ fn put_bytes(out: &mut Vec<u8>, what: &'static str, bytes: &[u8], max: usize) ->
     Ok(())
 }
 
-const fn too_long(what: &'static str, found: usize, max: usize) -> Error {
+pub(crate) const fn too_long(what: &'static str, found: usize, max: usize) -> Error {
     Error::TooLong {
         what,
         found: found as u64,
@@ -519,10 +527,10 @@ fn text(what: &'static str, bytes: &[u8]) -> Result<String, Error> {
         .ok_or(Error::Text { what })
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn raw(&mut self, what: &'static str, needed: usize) -> Result<&'a [u8], Error> {
+    pub(crate) fn raw(&mut self, what: &'static str, needed: usize) -> Result<&'a [u8], Error> {
         let Some((head, tail)) = self.0.split_at_checked(needed) else {
             return Err(Error::Truncated {
                 what,
@@ -534,25 +542,25 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
         let mut out = [0; N];
         out.copy_from_slice(self.raw(what, N)?);
         Ok(out)
     }
 
-    fn u8(&mut self, what: &'static str) -> Result<u8, Error> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, Error> {
         Ok(u8::from_be_bytes(self.array(what)?))
     }
 
-    fn u32(&mut self, what: &'static str) -> Result<u32, Error> {
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, Error> {
         Ok(u32::from_be_bytes(self.array(what)?))
     }
 
-    fn u64(&mut self, what: &'static str) -> Result<u64, Error> {
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, Error> {
         Ok(u64::from_be_bytes(self.array(what)?))
     }
 
-    fn bytes(&mut self, what: &'static str, max: usize) -> Result<&'a [u8], Error> {
+    pub(crate) fn bytes(&mut self, what: &'static str, max: usize) -> Result<&'a [u8], Error> {
         let len = usize::from(u16::from_be_bytes(self.array(what)?));
         if len > max {
             return Err(too_long(what, len, max));

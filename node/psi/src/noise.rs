@@ -95,12 +95,28 @@ pub fn sample_truncated_laplace(
     rng: &mut impl RngCore,
 ) -> Result<i64, Error> {
     params.verify()?;
+    sample_laplace(
+        params.epsilon_micro,
+        params.sensitivity.into(),
+        params.bound.into(),
+        rng,
+    )
+}
+
+/// The same for a sensitivity and bound below 2^40, as sums of money have them.
+pub(crate) fn sample_laplace(
+    epsilon_micro: u32,
+    sensitivity: u64,
+    bound: u64,
+    rng: &mut impl RngCore,
+) -> Result<i64, Error> {
+    if epsilon_micro == 0 || sensitivity == 0 || sensitivity >> 40 != 0 || bound >> 40 != 0 {
+        return Err(Error::Noise {
+            reason: "out of the sampler's range",
+        });
+    }
     // a = e^(-s/t)
-    let (s, t) = reduce(
-        u64::from(params.epsilon_micro),
-        1_000_000 * u64::from(params.sensitivity),
-    );
-    let bound = u64::from(params.bound);
+    let (s, t) = reduce(u64::from(epsilon_micro), 1_000_000 * sensitivity);
     loop {
         let u = below(t, rng);
         if !bernoulli_exp(u, t, rng) {
@@ -110,13 +126,9 @@ pub fn sample_truncated_laplace(
         while bernoulli_exp(1, 1, rng) {
             v += 1;
         }
-        // t < 2^40, and v reaches 2^20 with odds e^(-2^20).
-        let Some(x) = t.checked_mul(v).and_then(|x| x.checked_add(u)) else {
-            continue;
-        };
-        let magnitude = x / s;
+        let magnitude = (u128::from(t) * u128::from(v) + u128::from(u)) / u128::from(s);
         let negative = below(2, rng) == 1;
-        if magnitude > bound || (negative && magnitude == 0) {
+        if magnitude > bound.into() || (negative && magnitude == 0) {
             continue;
         }
         let z = i64::try_from(magnitude).map_err(|_| Error::Internal {

@@ -58,6 +58,12 @@ impl Params {
                 found: self.context.computation.number().into(),
             });
         }
+        if self.context.computation == Computation::JoinSum {
+            return Err(Error::Invalid {
+                what: "computation for this machine",
+                found: self.context.computation.number().into(),
+            });
+        }
         match (self.context.computation, &self.noise) {
             (Computation::List, Noise::Laplace(_)) => {
                 // Its receiver learns which rows matched, so it could take dummies out by name.

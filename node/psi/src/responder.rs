@@ -101,7 +101,7 @@ impl Responder {
     /// Places in a reply row of the tag: first for a count, behind the index for a list.
     const fn tag_offset(&self) -> usize {
         match self.link.params.context.computation {
-            Computation::Cardinality => 0,
+            Computation::Cardinality | Computation::JoinSum => 0,
             Computation::List => 8,
         }
     }
@@ -208,7 +208,7 @@ impl Responder {
                     replies: sorters.sorter(peer)?,
                     seen: match self.link.params.context.computation {
                         Computation::List => Some(sorters.sorter(peer)?),
-                        Computation::Cardinality => None,
+                        Computation::Cardinality | Computation::JoinSum => None,
                     },
                     last: None,
                 })

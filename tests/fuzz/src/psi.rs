@@ -118,11 +118,11 @@ fn set(values: &[&str]) -> ItemSet {
     builder.finish().expect("a set")
 }
 
-/// Runs a machine until it waits for a frame. Whether it is done.
-fn settle(machine: &mut dyn Machine) -> Result<bool, Error> {
+/// Runs a machine until it waits for a frame, showing what it sends. Whether it is done.
+pub(crate) fn settle(machine: &mut dyn Machine, sent: impl Fn(&[u8])) -> Result<bool, Error> {
     loop {
         match machine.poll()? {
-            Output::Send(frame) => assert!(Message::decode(&frame).is_ok()),
+            Output::Send(frame) => sent(&frame),
             Output::Progress(_) => {}
             Output::NeedFrame => return Ok(false),
             Output::Done(_) => return Ok(true),
@@ -134,7 +134,7 @@ fn settle(machine: &mut dyn Machine) -> Result<bool, Error> {
 }
 
 /// The frames in a stream; the last may be cut, and one with a wrong header takes the rest.
-fn frames(stream: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn frames(stream: &[u8]) -> Vec<&[u8]> {
     let mut out = Vec::new();
     let mut rest = Bytes(stream);
     while !rest.is_empty() && out.len() < MAX_FRAMES {
@@ -151,9 +151,12 @@ fn feed(suite: Suite, bytes: &[u8]) {
     let mut input = Bytes(bytes);
     let bits = input.u8();
     let mut machine = Setup { suite, bits }.machine(bits & 1);
-    let mut done = settle(machine.as_mut()).expect("nothing came yet");
+    let sent = |frame: &[u8]| assert!(Message::decode(frame).is_ok());
+    let mut done = settle(machine.as_mut(), sent).expect("nothing came yet");
     for frame in frames(input.0) {
-        let result = machine.input(frame).and_then(|()| settle(machine.as_mut()));
+        let result = machine
+            .input(frame)
+            .and_then(|()| settle(machine.as_mut(), sent));
         match result {
             Ok(now) => done |= now,
             Err(error) => {
