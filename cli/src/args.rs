@@ -12,7 +12,8 @@ mod matching;
 mod proving;
 
 pub(crate) use bench::{
-    BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs, BenchPsiArgs, BenchScanArgs,
+    BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
+    BenchPsiArgs, BenchScanArgs,
 };
 pub(crate) use codes::{CodesCommand, IssueArgs, ProductCommand, ScanArgs, VerifyArgs};
 pub(crate) use founding::{

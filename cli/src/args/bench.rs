@@ -9,6 +9,8 @@ use clap::{Args, Subcommand, ValueEnum};
 pub(crate) enum BenchCommand {
     /// Match two files between two processes over the product's own stream, and compare with a plain join
     Psi(BenchPsiArgs),
+    /// Attribute conversions to channels by a private sum over two files, and compare with the plain reference
+    Attribution(BenchAttributionArgs),
     /// Issue unit codes by the path of `codes issue`, up to the printer's file on disk
     Issue(BenchIssueArgs),
     /// Scan codes over HTTP at a node, and load a server that does nothing in the same way
@@ -56,6 +58,47 @@ pub(crate) struct BenchPsiArgs {
     /// What to compute
     #[arg(long, value_enum, default_value = "list")]
     pub(crate) computation: BenchComputation,
+}
+
+/// Arguments of `bench attribution`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tally bench attribution --touches media_touches.csv --conversions brand_conversions.csv --model linear --epsilon 1\n\n\
+    Touches have the columns phone, touched_at (POSIX seconds), channel, kind (view or click); conversions phone, converted_at,\n\
+    value_cents, order_id. Both sides run in this process, without network, ledger or agreement: it shows what the protocol costs and\n\
+    what its noise does, and is no way to match with another member."
+)]
+pub(crate) struct BenchAttributionArgs {
+    /// The media side's touches, a CSV file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) touches: PathBuf,
+    /// The brand side's conversions, a CSV file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) conversions: PathBuf,
+    /// first, last_touch, linear (over the latest 7 touches), or linear:N over at most N
+    #[arg(long, value_name = "MODEL", default_value = "last_touch")]
+    pub(crate) model: String,
+    /// The profile of the phone numbers
+    #[arg(long, value_name = "PROFILE", default_value = "e164")]
+    pub(crate) profile: String,
+    /// Noise of the sums and, once more, of the matches; left out: none
+    #[arg(long, value_name = "EPSILON", value_parser = epsilon)]
+    pub(crate) epsilon: Option<u32>,
+    /// The largest value of a conversion in minor units; what is over it is cut
+    #[arg(long, value_name = "VALUE", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=1 << 39))]
+    pub(crate) value_cap: u64,
+    /// Conversions of one person that count, the first by time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) per_person: u32,
+    /// Channels that fewer people met go to `other`
+    #[arg(long, value_name = "PEOPLE", default_value_t = 50)]
+    pub(crate) minimum: u32,
+    /// Days within which a conversion may follow a click
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=90))]
+    pub(crate) click_days: u32,
+    /// Days within which it may follow a view
+    #[arg(long, value_name = "DAYS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=90))]
+    pub(crate) view_days: u32,
 }
 
 /// Arguments of `bench issue`.
@@ -108,6 +151,15 @@ pub(crate) struct BenchLedgerArgs {
     /// For how many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = number(1, 3_600))]
     pub(crate) seconds: usize,
+}
+
+/// Reads an epsilon, into millionths.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn epsilon(text: &str) -> Result<u32, String> {
+    match text.parse::<f64>() {
+        Ok(e) if (0.000_001..=100.0).contains(&e) => Ok((e * 1e6).round() as u32),
+        _ => Err("expected a number from 0.000001 to 100".to_owned()),
+    }
 }
 
 /// Reads a whole number within bounds.

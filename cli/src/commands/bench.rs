@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
 use tally_node::bench::psi::{self, Input, Options, PartyCommand};
-use tally_node::bench::{empty, issue};
+use tally_node::bench::{attribution, empty, issue};
 use tally_psi::Computation;
 
 use super::Context;
 use crate::args::{
-    BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs, BenchPsiArgs, BenchScanArgs,
+    BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
+    BenchPsiArgs, BenchScanArgs,
 };
 use crate::bench::{ledger, scan};
 use crate::exit::{Exit, Failure};
@@ -20,6 +21,7 @@ use crate::progress::{Bar, Progress};
 pub(super) fn run(ctx: &Context, command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Psi(args) => bench_psi(ctx, args),
+        BenchCommand::Attribution(args) => bench_attribution(ctx, args),
         BenchCommand::Issue(args) => bench_issue(ctx, args),
         BenchCommand::Scan(args) => bench_scan(ctx, args),
         BenchCommand::Ledger(args) => bench_ledger(ctx, args),
@@ -53,6 +55,80 @@ fn bench_psi(ctx: &Context, args: &BenchPsiArgs) -> Result<()> {
         .told()
         .into())
     }
+}
+
+fn bench_attribution(ctx: &Context, args: &BenchAttributionArgs) -> Result<()> {
+    let options = attribution::Options {
+        touches: args.touches.clone(),
+        conversions: args.conversions.clone(),
+        model: args.model.parse()?,
+        profile: args.profile.parse()?,
+        epsilon_micro: args.epsilon,
+        value_cap: args.value_cap,
+        per_person: args.per_person,
+        minimum_people: args.minimum,
+        click_s: args.click_days * 86_400,
+        view_s: args.view_days * 86_400,
+    };
+    let figures = attribution::run(&options).context("the bench gave no figures")?;
+    let value = serde_json::to_value(&figures)?;
+    if ctx.common.json {
+        output::value(&value);
+    } else {
+        output::text(&attribution_table(&figures));
+        let shown = value.as_object().into_iter().flatten();
+        let rest: serde_json::Map<String, serde_json::Value> = shown
+            .filter(|(key, _)| *key != "labels")
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        ctx.show(&serde_json::Value::Object(rest), None);
+    }
+    if figures.correct {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            Exit::NotVerified,
+            "incorrect",
+            "the private sums are not those of the plain reference",
+        )
+        .told()
+        .into())
+    }
+}
+
+/// Widest bar, in characters.
+const BAR: i64 = 32;
+
+/// A line for each label: its value, how far off it may be, and a bar to the largest.
+fn attribution_table(figures: &attribution::Figures) -> String {
+    let money = |v: i64| {
+        format!(
+            "{}{}.{:02}",
+            if v < 0 { "-" } else { "" },
+            v.abs() / 100,
+            v.abs() % 100
+        )
+    };
+    let largest = figures
+        .labels
+        .iter()
+        .map(|l| l.value)
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    let mut out = format!("{:16} {:>14} {:>12}\n", "channel", "value", "+-");
+    for label in &figures.labels {
+        let length = usize::try_from(label.value.max(0).saturating_mul(BAR) / largest).unwrap_or(0);
+        out.push_str(&format!(
+            "{:16} {:>14} {:>12}  {}\n",
+            output::plain(&label.label),
+            money(label.value),
+            money(figures.within_95),
+            "#".repeat(length),
+        ));
+    }
+    out.push('\n');
+    out
 }
 
 /// What a bench is doing, for people.

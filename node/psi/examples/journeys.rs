@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use sum_common::*;
 use tally_measure::attribution::{Model, Windows, attribute};
-use tally_psi::sum::*;
+use tally_psi::sum::{SumInitiator, SumNoise, SumResponder};
 use tally_psi::*;
 
 #[allow(

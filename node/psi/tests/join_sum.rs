@@ -5,7 +5,10 @@ mod sum_common;
 use proptest::prelude::*;
 use sum_common::*;
 use tally_measure::attribution::{Windows, attribute};
-use tally_psi::sum::*;
+use tally_psi::sum::{
+    LabelledSetBuilder, MAX_LABELS, MAX_QUANTITIES, SumInitiator, SumNoise, SumResponder, SumTerms,
+    ValueNoise, ValuedSetBuilder, bucket,
+};
 use tally_psi::*;
 
 fn rows(n: u32) -> (Labelled, Valued) {
@@ -101,7 +104,7 @@ fn published_noise_is_that_of_two_sides() {
     let a: Labelled = vec![("k1".into(), 0, 0), ("k2".into(), 0, 0)];
     let b: Valued = vec![("k2".into(), vec![1]), ("k3".into(), vec![1])];
     let runs = 1500;
-    let mut seen = vec![0_f64; 25];
+    let mut seen = [0_f64; 25];
     let mut sizes = std::collections::BTreeSet::new();
     for seed in 0..runs {
         let (mut i, mut r) = pair(&terms, &a, &b, seed);
@@ -118,7 +121,7 @@ fn published_noise_is_that_of_two_sides() {
     let a = (-0.7_f64).exp();
     let one: Vec<f64> = (-6_i32..=6).map(|z| a.powi(z.abs())).collect();
     let total: f64 = one.iter().sum();
-    let mut both = vec![0.0; 25];
+    let mut both = [0.0; 25];
     for (x, p) in one.iter().enumerate() {
         for (y, q) in one.iter().enumerate() {
             both[x + y] += p * q / total / total;

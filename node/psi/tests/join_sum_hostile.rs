@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sum_common::*;
 use tally_psi::messages::Message;
 use tally_psi::sum::messages::{Sizes, SumHello, SumMessage};
-use tally_psi::sum::*;
+use tally_psi::sum::{SumInitiator, SumResponder, SumTerms};
 use tally_psi::*;
 
 /// Runs a machine until it waits for a frame; what it sent.

@@ -1,5 +1,6 @@
 //! Measurements of the product by the product, one module for each `tally bench` command.
 
+pub mod attribution;
 mod column;
 pub mod empty;
 pub mod issue;

@@ -368,7 +368,7 @@ pub async fn psi_party() -> Result<(), Error> {
             rows.len() as u64
         }
         Outcome::Published { value } => u64::try_from(*value).unwrap_or(0),
-        Outcome::Served => 0,
+        Outcome::Served | Outcome::Sums { .. } => 0,
     };
     let traffic = host.traffic();
     let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(|e| Error::Io {

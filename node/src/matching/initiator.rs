@@ -390,6 +390,11 @@ impl Inner {
         let answer = match report.outcome {
             Outcome::Published { value } => Answer::count(value, min),
             Outcome::Served => Answer::Served,
+            Outcome::Sums { .. } => {
+                return Err(MatchError::Internal {
+                    what: "sums of a computation that this node does not ask for",
+                });
+            }
             Outcome::Matched { rows } if (rows.len() as u64) < min => Answer::FewerThan { min },
             Outcome::Matched { rows } => {
                 self.store.write_rows(&agreed.id, &rows)?;

@@ -140,6 +140,58 @@ async fn every_suite_and_computation_runs_over_a_narrow_stream() {
     }
 }
 
+/// The driver carries the frames of a private sum as it carries those of a list.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_sum_runs_over_a_narrow_stream() {
+    use tally_psi::sum::{
+        LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms,
+        ValuedSetBuilder,
+    };
+    let terms = SumTerms {
+        minimum_people: vec![0; 3],
+        weights: vec![1, 2],
+        unit: 2,
+        value_caps: vec![5_000],
+        entries_per_person: 1,
+        rows_per_entry: 1,
+        slots: 1,
+        max_label_rows: 20_000,
+        max_entries: 20_000,
+        noise: SumNoise::NoneInTestNetwork,
+    };
+    let params = SumParams {
+        context: params(Suite::DhRistrettoV1, Computation::JoinSum, 0).context,
+        terms: terms.clone(),
+    };
+    let seeds = || Seeds::new(&mut OsRng, [9; 32]);
+    let mut labelled = LabelledSetBuilder::new(IdType(1), Profile(1));
+    for i in 0..3_000_u32 {
+        let (label, class) = (u16::try_from(i % 3).unwrap(), u16::try_from(i % 2).unwrap());
+        labelled.push(label, class, &i.to_be_bytes()).unwrap();
+    }
+    let labelled = labelled.finish(&terms, &[1_000; 3]).unwrap();
+    let mut valued = ValuedSetBuilder::new(IdType(1), Profile(1), 1);
+    for i in 1_500..4_500_u32 {
+        valued.push(&i.to_be_bytes(), &[i.into()]).unwrap();
+    }
+    let valued = valued.finish(&terms, 3_000).unwrap();
+    let machines: (Box<dyn Machine>, Box<dyn Machine>) = (
+        Box::new(SumInitiator::new(params.clone(), labelled, seeds()).unwrap()),
+        Box::new(SumResponder::new(params, valued, seeds()).unwrap()),
+    );
+    let (mut a, mut b) = (Plain::default(), Plain::default());
+    let (i, r) = both(machines, (&mut a, &mut b)).await;
+    let (i, r) = (i.unwrap(), r.unwrap());
+    assert_eq!(i.statement, r.statement);
+    assert_eq!(i.outcome, r.outcome);
+    assert!(b.released && !a.released && a.progress > 1 && b.progress > 1);
+    let mut values = vec![0_i64; 3];
+    for i in 1_500..3_000_i64 {
+        values[usize::try_from(i % 3).unwrap()] += i * (i % 2 + 1);
+    }
+    assert_eq!(i.outcome, Outcome::Sums { values });
+}
+
 fn aborted(result: &Result<Report, Error>) -> Option<(u16, &str)> {
     match result {
         Err(Error::Protocol(tally_psi::Error::PeerAborted { code, reason })) => {

@@ -9,7 +9,10 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tally_measure::attribution::*;
 use tally_measure::{Error as MeasureError, Identifier};
-use tally_psi::sum::*;
+use tally_psi::sum::{
+    LabelledSet, LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms,
+    ValuedSet, ValuedSetBuilder, plan_value_noise,
+};
 use tally_psi::*;
 
 pub(crate) type Touches = BTreeMap<Identifier, Vec<Touch>>;
