@@ -364,3 +364,129 @@ pub fn plan_value_noise(
     noise.verify()?;
     Ok(noise)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms() -> SumTerms {
+        SumTerms {
+            minimum_people: vec![0, 50],
+            weights: vec![60, 420],
+            unit: 420,
+            value_caps: vec![200_000],
+            entries_per_person: 1,
+            rows_per_entry: 140,
+            slots: 7,
+            max_label_rows: 1 << 20,
+            max_entries: 1 << 14,
+            noise: SumNoise::Laplace {
+                matches: NoiseParams {
+                    epsilon_micro: 500_000,
+                    sensitivity: 7,
+                    bound: 178,
+                },
+                values: vec![ValueNoise {
+                    epsilon_micro: 500_000,
+                    sensitivity: 84_000_000,
+                    bound: 2_405_000_000,
+                }],
+            },
+        }
+    }
+
+    #[test]
+    fn the_digest_is_golden_and_every_field_changes_it() {
+        let good = terms();
+        assert!(good.verify().is_ok());
+        assert_eq!(
+            hex::encode(good.digest()),
+            "7e14f4a5a5176255960034b17bc2560c8bf8182212fd90ce0401d114e85f8fe9",
+            "a change here breaks every peer: it needs a new version"
+        );
+        let changes: [fn(&mut SumTerms); 11] = [
+            |t| t.minimum_people[0] = 1,
+            |t| t.minimum_people.push(0),
+            |t| t.weights[0] = 61,
+            |t| t.unit += 1,
+            |t| t.value_caps[0] -= 1,
+            |t| t.entries_per_person += 1,
+            |t| t.rows_per_entry += 1,
+            |t| t.slots -= 1,
+            |t| t.max_label_rows -= 1,
+            |t| t.max_entries -= 1,
+            |t| t.noise = SumNoise::NoneInTestNetwork,
+        ];
+        for change in changes {
+            let mut other = terms();
+            change(&mut other);
+            assert_ne!(other.digest(), good.digest());
+        }
+    }
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn planned_noise_reaches_its_delta() {
+        for (epsilon_micro, delta_exponent, sensitivity) in [
+            (500_000, 6, 1),
+            (500_000, 6, 84_000_000),
+            (2_000_000, 9, 20_000),
+        ] {
+            let noise = plan_value_noise(epsilon_micro, delta_exponent, sensitivity).unwrap();
+            let (d, b) = (sensitivity as f64, noise.bound as f64);
+            let epsilon = f64::from(epsilon_micro) / 1e6;
+            let a = (-epsilon / d).exp();
+            // The mass of the outermost `sensitivity` values.
+            let mass = (-epsilon * (b - d + 1.0) / d).exp() * (1.0 - (-epsilon).exp())
+                / (1.0 + a - 2.0 * a.powf(b + 1.0));
+            let delta = 10_f64.powi(-i32::try_from(delta_exponent).unwrap());
+            assert!(mass <= delta, "{mass} over {delta}");
+            assert!(mass > delta / 20.0, "{mass} is far below {delta}");
+        }
+        assert!(plan_value_noise(1, 6, 1 << 39).is_err());
+        assert!(plan_value_noise(0, 6, 1).is_err());
+        assert!(plan_value_noise(1, 6, 0).is_err());
+    }
+
+    /// Draws at the scale of money: how many exceed k times the scale, against e^-k; mean and both signs.
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn draws_at_the_scale_of_money_follow_the_distribution() {
+        let noise = plan_value_noise(500_000, 6, 84_000_000).unwrap();
+        let mut rng = SeedRng::new(&[5; 32]);
+        let n = 40_000;
+        let draws: Vec<i64> = (0..n)
+            .map(|_| {
+                sample_laplace(
+                    noise.epsilon_micro,
+                    noise.sensitivity,
+                    noise.bound,
+                    &mut rng,
+                )
+                .unwrap()
+            })
+            .collect();
+        let scale = noise.sensitivity as f64 / 0.5;
+        for k in 1..=5 {
+            let expected = (-f64::from(k)).exp() * f64::from(n);
+            let seen = draws
+                .iter()
+                .filter(|z| z.unsigned_abs() as f64 > f64::from(k) * scale)
+                .count() as f64;
+            assert!(
+                (seen - expected).abs() < 5.0 * expected.sqrt(),
+                "{seen} over {k} scales, expected {expected}"
+            );
+        }
+        let negative = draws.iter().filter(|z| **z < 0).count() as f64;
+        assert!((negative - f64::from(n) / 2.0).abs() < 5.0 * (f64::from(n) / 4.0).sqrt());
+        let bound = i64::try_from(noise.bound).unwrap();
+        assert!(draws.iter().all(|z| z.abs() <= bound));
+        // Two of them together are within the stated distance 95 times in 100.
+        let within = i64::try_from(noise.within_95()).unwrap();
+        let pairs = draws.chunks_exact(2);
+        let near = pairs.filter(|p| (p[0] + p[1]).abs() <= within).count() as f64;
+        let share = near / f64::from(n / 2);
+        assert!((0.945..0.956).contains(&share), "{share}");
+    }
+}
