@@ -103,7 +103,7 @@ fn published_noise_is_that_of_two_sides() {
     };
     let a: Labelled = vec![("k1".into(), 0, 0), ("k2".into(), 0, 0)];
     let b: Valued = vec![("k2".into(), vec![1]), ("k3".into(), vec![1])];
-    let runs = 1500;
+    let runs = 800;
     let mut seen = [0_f64; 25];
     let mut sizes = std::collections::BTreeSet::new();
     for seed in 0..runs {
@@ -362,15 +362,15 @@ fn sizes_are_padded_by_at_most_a_quarter() {
     }
 }
 
-/// A slice of the sample: every 40th person for linear, every 10th for the others; equal to the plain reference, and with noise
+/// A slice of the sample: every 80th person for linear, every 20th for the others; equal to the plain reference, and with noise
 /// within its bounds.
 #[test]
 fn attribution_over_journeys_equals_the_reference() {
     let windows = Windows::click_7_view_1();
     for (model, step) in [
-        (tally_measure::attribution::Model::LastTouch, 10),
-        (tally_measure::attribution::Model::First, 10),
-        (LINEAR, 40),
+        (tally_measure::attribution::Model::LastTouch, 20),
+        (tally_measure::attribution::Model::First, 20),
+        (LINEAR, 80),
     ] {
         let Some((touches, conversions, labels)) = journeys(|n| n % step == 0) else {
             return;
