@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::Rng as _;
 
 use crate::client::{path_text, run_in};
-use crate::{Member, Scenario};
+use crate::{Member, Place, Scenario};
 
 /// How long nodes may take until they answer and are ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -62,11 +62,21 @@ impl Network {
     /// # Errors
     /// If a command fails.
     pub fn found(scenario: &Scenario, plan: &Plan) -> Result<Self> {
+        let places = plan.members.iter().map(|_| Place::loopback());
+        Self::found_at(scenario, plan, places.collect::<Result<_>>()?)
+    }
+
+    /// As [`Self::found`], each member at a place.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn found_at(scenario: &Scenario, plan: &Plan, places: Vec<Place>) -> Result<Self> {
         let root = scenario.dir();
         let members = plan
             .members
             .iter()
-            .map(|(name, roles)| Member::init(root, name, roles, 1))
+            .zip(places)
+            .map(|((name, roles), place)| Member::init_at(root, name, roles, 1, place))
             .collect::<Result<Vec<_>>>()?;
         Self::found_of(root, members, plan.heartbeat_ms)
     }
