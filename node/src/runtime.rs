@@ -189,11 +189,10 @@ pub async fn run_until(
         cosignature: (node.power > 0).then(|| keys.cosignature()),
     };
     let checkpoints = Checkpoints::open(&dir.ledger(), network, checkpoint_keys)?;
-    let limits = PoolLimits {
-        max_records: usize::try_from(config.limits.pool_records).unwrap_or(usize::MAX),
-        max_bytes: usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
-        ..PoolLimits::default()
-    };
+    let limits = PoolLimits::new(
+        usize::try_from(config.limits.pool_records).unwrap_or(usize::MAX),
+        usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
+    );
     let room = Room::new(dir.root(), config.limits.disk_reserve_bytes);
     let (chain, fresh) = Chain::new(ledger.clone(), room.clone(), member.id, checkpoints, limits);
 

@@ -279,6 +279,22 @@ impl Member {
         )
     }
 
+    /// Waits until the node has ended by itself.
+    ///
+    /// # Errors
+    /// If it is not running, or does not end.
+    pub fn wait_ended(&mut self) -> Result<ExitStatus> {
+        let end = Instant::now() + STOP_LIMIT;
+        while Instant::now() < end {
+            if let Some(status) = self.ended() {
+                self.child = None;
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{} did not end", self.name)
+    }
+
     /// How the node ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().ok().flatten()

@@ -100,6 +100,20 @@ impl Observer {
     /// # Errors
     /// If its files cannot be made.
     pub fn start(scenario: &Scenario, network: &Network, first: u32) -> Result<Self> {
+        let everyone: Vec<usize> = (0..network.len()).collect();
+        Self::start_at(scenario, network, first, &everyone)
+    }
+
+    /// Begins to submit at these members alone.
+    ///
+    /// # Errors
+    /// If its files cannot be made.
+    pub fn start_at(
+        scenario: &Scenario,
+        network: &Network,
+        first: u32,
+        members: &[usize],
+    ) -> Result<Self> {
         let mut observer = Self {
             stop: Arc::default(),
             begin: Instant::now(),
@@ -108,9 +122,12 @@ impl Observer {
             refusals: Arc::default(),
         };
         let next = Arc::new(AtomicU32::new(first));
-        for member in network.iter() {
+        for (i, member) in network.iter().enumerate() {
             let last = Arc::new(AtomicU64::new(0));
             observer.last.push(last.clone());
+            if !members.contains(&i) {
+                continue;
+            }
             let name = format!("{}-{first}", member.name);
             let log = Acknowledged::new(scenario.dir(), &name)?;
             let submitter = Submitter {

@@ -316,14 +316,6 @@ impl Chain {
             });
         }
         let state = inner.ledger.state();
-        let to_verify: Vec<&Record> = fresh.iter().map(|(_, _, record)| record).collect();
-        let tokens = match verify_records(state, &to_verify) {
-            Ok(tokens) => tokens,
-            Err(e) => {
-                let internal = |_| Err(SubmitError::Internal(e.to_string()));
-                return records.iter().map(internal).collect();
-            }
-        };
         // A key's next nonce is asked for once: it moves only with the head, and a pool that knows an older one is cleaned
         // after the next block.
         let mut nonces: HashMap<KeyId, u64> = HashMap::new();
@@ -331,6 +323,25 @@ impl Chain {
             *nonces
                 .entry(*key)
                 .or_insert_with(|| next_nonce(state, member, key))
+        };
+        {
+            // What there is no room for costs no signature checks.
+            let pool = lock(&inner.pool);
+            fresh.retain(|(i, _, record)| match pool.check(record, &mut expected) {
+                Ok(()) => true,
+                Err(e) => {
+                    put(&mut answers, *i, Err(e.into()));
+                    false
+                }
+            });
+        }
+        let to_verify: Vec<&Record> = fresh.iter().map(|(_, _, record)| record).collect();
+        let tokens = match verify_records(state, &to_verify) {
+            Ok(tokens) => tokens,
+            Err(e) => {
+                let internal = |_| Err(SubmitError::Internal(e.to_string()));
+                return records.iter().map(internal).collect();
+            }
         };
         let mut good = Vec::with_capacity(fresh.len());
         for ((i, id, record), token) in fresh.into_iter().zip(tokens) {

@@ -1,0 +1,186 @@
+//! The last bytes of a stopped node's files are torn or garbled, as by a disk that lied. At its start the node repairs what can
+//! only be its own loss, or refuses with a message that says what is wrong; then its ledger is fetched anew from the others. The
+//! network loses nothing that it acknowledged.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::{Rng as _, RngCore};
+use tally_tests::{Member, Network, Observer, Plan, Scenario};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The node that the disk lies to.
+const VICTIM: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// The engine's log ends early.
+    CutLog,
+    /// The last bytes of the engine's log are others.
+    GarbledLog,
+    /// The engine's log is empty.
+    EmptyLog,
+    /// A stored proposal is others' bytes.
+    GarbledProposals,
+    /// Half a block stands behind the last one.
+    HalfBlock,
+    /// Zeros stand behind the last block.
+    ZerosAfterBlocks,
+    /// The last blocks are missing.
+    CutBlocks,
+    /// The last block's bytes are others.
+    GarbledBlock,
+    /// The tiles of the tree are gone.
+    NoTiles,
+}
+
+const DAMAGES: [Damage; 9] = [
+    Damage::CutLog,
+    Damage::GarbledLog,
+    Damage::EmptyLog,
+    Damage::GarbledProposals,
+    Damage::HalfBlock,
+    Damage::ZerosAfterBlocks,
+    Damage::CutBlocks,
+    Damage::GarbledBlock,
+    Damage::NoTiles,
+];
+
+fn cut(path: &Path, bytes: u64) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    let size = file.metadata()?.len();
+    Ok(file.set_len(size.saturating_sub(bytes))?)
+}
+
+fn garble(path: &Path, bytes: u64, rng: &mut impl RngCore) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    let size = file.metadata()?.len();
+    let mut junk = vec![0; usize::try_from(bytes.min(size))?];
+    rng.fill_bytes(&mut junk);
+    Ok(file.write_all_at(&junk, size - junk.len() as u64)?)
+}
+
+fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    Ok(file.write_all_at(bytes, file.metadata()?.len())?)
+}
+
+/// The newest file of a folder with this ending.
+fn last_file(dir: &Path, ending: &str) -> Result<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|path| path.to_string_lossy().ends_with(ending));
+    files.sort();
+    files
+        .pop()
+        .with_context(|| format!("no {ending} in {}", dir.display()))
+}
+
+fn damage(member: &Member, damage: Damage, rng: &mut impl RngCore) -> Result<()> {
+    let log = member.dir.join("consensus/wal/consensus.wal");
+    let blocks = member.dir.join("ledger/blocks");
+    let some = rng.gen_range(1..200);
+    match damage {
+        Damage::CutLog => cut(&log, some),
+        Damage::GarbledLog => garble(&log, some, rng),
+        Damage::EmptyLog => cut(&log, u64::MAX),
+        Damage::GarbledProposals => {
+            for entry in fs::read_dir(member.dir.join("consensus/proposals"))? {
+                garble(&entry?.path(), some, rng)?;
+            }
+            Ok(())
+        }
+        Damage::HalfBlock => {
+            let last = last_file(&blocks, ".seg")?;
+            let bytes = fs::read(&last)?;
+            // The beginning of a real frame: that of the first one.
+            append(&last, &bytes[..usize::try_from(some)?.min(bytes.len() - 1)])
+        }
+        Damage::ZerosAfterBlocks => append(
+            &last_file(&blocks, ".seg")?,
+            &vec![0; usize::try_from(some)?],
+        ),
+        Damage::CutBlocks => cut(&last_file(&blocks, ".seg")?, some),
+        Damage::GarbledBlock => garble(&last_file(&blocks, ".seg")?, some, rng),
+        Damage::NoTiles => {
+            let tiles = member.dir.join("ledger/tiles");
+            if tiles.exists() {
+                fs::remove_dir_all(tiles)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Starts a node; `None` if it is up, or the reason that it gave when it refused.
+fn started(member: &mut Member) -> Result<Option<String>> {
+    let before = member.log().len();
+    member.start()?;
+    let up = tally_tests::until("the node to be up or to refuse", PATIENCE, || {
+        if member.ended().is_some() {
+            return Ok(false);
+        }
+        member.ok(&["status"]).map(|_| true)
+    })?;
+    if up {
+        return Ok(None);
+    }
+    let status = member.wait_ended()?;
+    ensure!(
+        status.code().is_some_and(|code| code != 0 && code != 101),
+        "it ended with {status}"
+    );
+    Ok(Some(member.log()[before..].to_owned()))
+}
+
+#[test]
+fn torn_tails_are_repaired_or_refused() {
+    Scenario::run("torn-tails", |scenario| {
+        let mut network = Network::running(scenario, &Plan::four())?;
+        let everyone: Vec<usize> = (0..network.len()).collect();
+        let observer = Observer::start(scenario, &network, 1)?;
+        observer.progress(&everyone, PATIENCE)?;
+        let mut rng = scenario.rng(1);
+        for kind in DAMAGES {
+            std::thread::sleep(Duration::from_millis(rng.gen_range(0..1_000)));
+            let victim = &mut network[VICTIM];
+            victim.kill()?;
+            damage(victim, kind, &mut rng).with_context(|| format!("{kind:?}"))?;
+            let refused = started(victim).with_context(|| format!("{kind:?}"))?;
+            let repairs = !matches!(kind, Damage::CutBlocks | Damage::GarbledBlock);
+            println!(
+                "{kind:?}: {}",
+                refused.as_deref().map_or("repaired", str::trim)
+            );
+            if let Some(reason) = refused {
+                ensure!(!repairs, "{kind:?} was refused: {reason}");
+                let told = reason.contains("blocks") && reason.contains("damaged");
+                ensure!(told && !reason.contains("panicked"), "{reason}");
+                // What a message of this kind asks for: the others have it all.
+                for folder in ["blocks", "state", "tiles"] {
+                    fs::remove_dir_all(victim.dir.join("ledger").join(folder)).or_else(|e| {
+                        if e.kind() == std::io::ErrorKind::NotFound {
+                            Ok(())
+                        } else {
+                            Err(e)
+                        }
+                    })?;
+                }
+                ensure!(
+                    started(victim)?.is_none(),
+                    "{kind:?}: not up without its ledger"
+                );
+            }
+            observer
+                .progress(&everyone, PATIENCE)
+                .with_context(|| format!("after {kind:?}"))?;
+        }
+        let report = observer.finish(&mut network)?;
+        println!("{} records, height {}", report.records, report.height);
+        network.stop()
+    });
+}
