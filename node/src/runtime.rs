@@ -22,7 +22,8 @@ use crate::audiences::{AudienceError, AudienceStore};
 use crate::backup::Probation;
 use crate::ceremony::{self, CeremonyError};
 use crate::chain::{
-    Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
+    Chain, ChainApplication, PoolLimits, Submitter, Witness, run_announcing, run_cosigning,
+    run_gossip, run_witnessing,
 };
 use crate::config::{Config, ConfigError, DataDir};
 use crate::files::FileError;
@@ -311,6 +312,15 @@ pub async fn run_until(
         host.clone(),
         stop.clone(),
     ));
+    let witnesses =
+        Witness::parse_all(&shared.config.ledger.witnesses).map_err(RunError::Internal)?;
+    let (asking, asked) = (run_witnessing(chain.clone(), witnesses), stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = asking => {}
+            () = asked.cancelled() => {}
+        }
+    });
     let task_config = TaskConfig {
         anchor_every: shared.config.scans.anchor_every,
         anchor_after: Duration::from_millis(shared.config.scans.anchor_interval_ms),

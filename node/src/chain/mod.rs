@@ -10,6 +10,7 @@ mod pool;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,7 @@ pub use cosign::{announce_head, run_cosigning};
 pub use gossip::{run_announcing, run_gossip};
 pub use pool::{PoolError, PoolLimits};
 pub use submit::{Lease, Submitter};
+pub use witness::{MAX_WITNESSES, Witness, run_witnessing};
 
 /// Tokens of verified records that are remembered, so that a record is verified once a node.
 const VERIFIED_KEPT: usize = 65_536;
@@ -116,6 +118,7 @@ struct Inner {
     room: Room,
     member: MemberId,
     checkpoints: Mutex<Checkpoints>,
+    witnessed: Mutex<witness::Witnessed>,
     pool: Mutex<pool::Pool>,
     verified: Mutex<VerifiedCache>,
     waiting: Mutex<HashMap<RecordId, Vec<oneshot::Sender<Outcome>>>>,
@@ -177,6 +180,7 @@ impl Chain {
             room,
             member,
             checkpoints: Mutex::new(checkpoints),
+            witnessed: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(limits)),
             verified: Mutex::default(),
             waiting: Mutex::default(),
