@@ -43,6 +43,7 @@ use crate::vitals::VitalsCollector;
 use crate::wiring::matching::{
     ChainPort, SwarmPeers, desk_options, desk_policy, run_tidying, serve_matches,
 };
+use crate::wiring::reconnect::run_reconnecting;
 use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
 
 /// The member's scan log that this node keeps; a member with several gateways numbers them.
@@ -312,6 +313,16 @@ pub async fn run_until(
         host.clone(),
         stop.clone(),
     ));
+    let (watching, watched) = (
+        run_reconnecting(ledger.clone(), host.clone(), engine.clone()),
+        stop.clone(),
+    );
+    tasks.spawn(async move {
+        tokio::select! {
+            () = watching => {}
+            () = watched.cancelled() => {}
+        }
+    });
     let witnesses =
         Witness::parse_all(&shared.config.ledger.witnesses).map_err(RunError::Internal)?;
     let (asking, asked) = (run_witnessing(chain.clone(), witnesses), stop.clone());

@@ -14,6 +14,7 @@ use tally_tests::{Member, Network, Observer, Plan, Scenario};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The node that the disk lies to.
 const VICTIM: usize = 2;
+const OTHERS: [usize; 3] = [0, 1, 3];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
@@ -116,6 +117,12 @@ fn damage(member: &Member, damage: Damage, rng: &mut impl RngCore) -> Result<()>
     }
 }
 
+/// The last line but the advice of what a command said.
+fn last_words(text: &str) -> &str {
+    let said = text.lines().rev().find(|line| line.contains("because:"));
+    said.unwrap_or_default().trim()
+}
+
 /// Starts a node; `None` if it is up, or the reason that it gave when it refused.
 fn started(member: &mut Member) -> Result<Option<String>> {
     let before = member.log().len();
@@ -126,8 +133,13 @@ fn started(member: &mut Member) -> Result<Option<String>> {
         }
         member.ok(&["status"]).map(|_| true)
     })?;
-    if up {
-        return Ok(None);
+    // The engine reads its log a moment after the node is up.
+    let end = std::time::Instant::now() + Duration::from_secs(3);
+    while up && member.ended().is_none() {
+        if std::time::Instant::now() > end {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
     let status = member.wait_ended()?;
     ensure!(
@@ -151,29 +163,35 @@ fn torn_tails_are_repaired_or_refused() {
             victim.kill()?;
             damage(victim, kind, &mut rng).with_context(|| format!("{kind:?}"))?;
             let refused = started(victim).with_context(|| format!("{kind:?}"))?;
-            let repairs = !matches!(kind, Damage::CutBlocks | Damage::GarbledBlock);
+            let may_refuse = matches!(
+                kind,
+                Damage::CutBlocks | Damage::GarbledBlock | Damage::GarbledLog | Damage::EmptyLog
+            );
             println!(
                 "{kind:?}: {}",
-                refused.as_deref().map_or("repaired", str::trim)
+                refused.as_deref().map_or("repaired", last_words)
             );
             if let Some(reason) = refused {
-                ensure!(!repairs, "{kind:?} was refused: {reason}");
-                let told = reason.contains("blocks") && reason.contains("damaged");
-                ensure!(told && !reason.contains("panicked"), "{reason}");
-                // What a message of this kind asks for: the others have it all.
-                for folder in ["blocks", "state", "tiles"] {
-                    fs::remove_dir_all(victim.dir.join("ledger").join(folder)).or_else(|e| {
-                        if e.kind() == std::io::ErrorKind::NotFound {
-                            Ok(())
-                        } else {
-                            Err(e)
+                ensure!(may_refuse, "{kind:?} was refused: {reason}");
+                let told = reason.contains("damaged") && !reason.contains("panicked");
+                ensure!(told, "{kind:?}: {reason}");
+                // What the message asks for. What is taken away the others have, or is past.
+                let dir = network[VICTIM].dir.clone();
+                if matches!(kind, Damage::GarbledLog | Damage::EmptyLog) {
+                    ensure!(reason.contains("consensus.wal"), "{reason}");
+                    observer.progress(&OTHERS, PATIENCE)?;
+                    fs::remove_file(dir.join("consensus/wal/consensus.wal"))?;
+                } else {
+                    ensure!(reason.contains("blocks"), "{reason}");
+                    for folder in ["blocks", "state", "tiles"] {
+                        let path = dir.join("ledger").join(folder);
+                        if path.exists() {
+                            fs::remove_dir_all(path)?;
                         }
-                    })?;
+                    }
                 }
-                ensure!(
-                    started(victim)?.is_none(),
-                    "{kind:?}: not up without its ledger"
-                );
+                let again = started(&mut network[VICTIM])?;
+                ensure!(again.is_none(), "{kind:?}: refused again: {again:?}");
             }
             observer
                 .progress(&everyone, PATIENCE)

@@ -145,6 +145,10 @@ impl<A: Application> Driver<A> {
                 Wake::Stop => return Ok(()),
                 Wake::Message(Some(message)) => self.on_message(*message).await?,
                 Wake::Message(None) => {
+                    // It says why before it stops, but by another way.
+                    while let Ok(event) = events.try_recv() {
+                        self.on_event(event).await?;
+                    }
                     return Err(Error::engine("it stopped by itself; its log says why"));
                 }
                 Wake::Event(Ok(event)) => self.on_event(*event).await?,
@@ -304,6 +308,12 @@ impl<A: Application> Driver<A> {
                 if is_ahead && is_news {
                     self.release("a peer votes").await?;
                 }
+            }
+            Event::WalCorrupted(error) => {
+                return Err(Error::DamagedLog {
+                    height: self.next,
+                    reason: error.to_string(),
+                });
             }
             // The engine gives this only after the certificate was found to be for this very block.
             Event::ReceivedProposedValue(value, ValueOrigin::Sync)

@@ -9,22 +9,22 @@ use super::context::TallyContext;
 /// Rounds of one height for which absence is known; later ones wait in full.
 pub(crate) const KNOWN_ROUNDS: u32 = 128;
 
-/// Time-outs that grow with the round, and a short one for a proposal that cannot be expected: the connection to its proposer is
-/// gone. Who proposes is not touched by what a node knows of its connections, only how long it waits before it votes nil. A
+/// Time-outs that grow with the round, and short ones in a round whose proposal cannot be expected, because the connection to its
+/// proposer is gone: for the proposal itself, and for the precommits that come after two thirds of them. Who proposes is not touched by what a node knows of its connections, only how long it waits before it votes nil. A
 /// proposal that comes by way of others in that time is voted for as ever.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RoundWaits {
     growing: LinearTimeouts,
     /// Bit `r` is set if the proposer of round `r` is not connected.
     absent: u128,
-    absent_propose: Duration,
+    absent_wait: Duration,
 }
 
 impl RoundWaits {
     /// `is_absent` says of a round whether its proposer is not connected.
     pub(crate) fn new(
         growing: LinearTimeouts,
-        absent_propose: Duration,
+        absent_wait: Duration,
         is_absent: impl Fn(u32) -> bool,
     ) -> Self {
         let absent = (0..KNOWN_ROUNDS)
@@ -33,7 +33,7 @@ impl RoundWaits {
         Self {
             growing,
             absent,
-            absent_propose,
+            absent_wait,
         }
     }
 
@@ -45,13 +45,13 @@ impl RoundWaits {
 impl Timeouts<TallyContext> for RoundWaits {
     fn duration_for(&self, timeout: Timeout) -> Duration {
         let full = self.growing.duration_for(timeout);
-        let absent = timeout.kind == TimeoutKind::Propose
+        let absent = matches!(timeout.kind, TimeoutKind::Propose | TimeoutKind::Precommit)
             && timeout
                 .round
                 .as_u32()
                 .is_some_and(|round| self.is_absent(round));
         if absent {
-            full.min(self.absent_propose)
+            full.min(self.absent_wait)
         } else {
             full
         }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_proposal_of_an_absent_proposer_is_waited_for_less() {
+    fn only_the_rounds_of_an_absent_proposer_are_shorter() {
         let growing = LinearTimeouts {
             propose: Duration::from_millis(1_500),
             propose_delta: Duration::from_millis(500),
@@ -77,19 +77,17 @@ mod tests {
         for round in 0..200 {
             let at = Round::new(round);
             let propose = waits.duration_for(Timeout::propose(at));
+            let precommit = waits.duration_for(Timeout::precommit(at));
             if round % 4 == 2 && round < KNOWN_ROUNDS {
-                assert_eq!(propose, short);
+                assert_eq!((propose, precommit), (short, short));
             } else {
+                assert_eq!(precommit, growing.duration_for(Timeout::precommit(at)));
                 assert_eq!(propose, growing.duration_for(Timeout::propose(at)));
                 assert!(
                     propose >= Duration::from_millis(1_500) && propose <= Duration::from_secs(5)
                 );
             }
-            for timeout in [
-                Timeout::prevote(at),
-                Timeout::precommit(at),
-                Timeout::rebroadcast(at),
-            ] {
+            for timeout in [Timeout::prevote(at), Timeout::rebroadcast(at)] {
                 assert_eq!(waits.duration_for(timeout), growing.duration_for(timeout));
             }
         }
