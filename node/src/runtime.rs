@@ -146,6 +146,8 @@ pub enum Ended {
     RoomAgain,
     /// It was restored from a backup, has followed long enough, and may vote from its next start on: run it again at once.
     MayVote,
+    /// Its engine's log of votes was damaged; run again at once, it follows and does not vote for a while.
+    LogSetAside,
 }
 
 /// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM. A node whose disk is full stays up and tells why it is
@@ -384,6 +386,9 @@ pub async fn run_until(
                     () = &mut asked_to_stop => Ok(Ended::Asked),
                 }
             }
+            Err(error @ tally_consensus::Error::DamagedLog { .. }) => {
+                set_log_aside(&shared.dir, &error).map(|()| Ended::LogSetAside)
+            }
             result => result.map(|()| Ended::Asked).map_err(RunError::from),
         },
         over = probation_over(probation.as_ref(), &chain) => over.map(|()| Ended::MayVote),
@@ -409,6 +414,20 @@ pub async fn run_until(
         blocking(move || ledger.flush()).await??;
     }
     ended
+}
+
+/// A node that does not know how it voted is in the position of one that was restored: it follows until nothing that it may have
+/// voted for is open. Its damaged log is kept for whoever wants to look into it.
+fn set_log_aside(dir: &DataDir, error: &tally_consensus::Error) -> Result<(), RunError> {
+    let log = dir.consensus().join("wal").join("consensus.wal");
+    let aside = log.with_extension("wal.damaged");
+    Probation::impose(dir)?;
+    std::fs::rename(&log, &aside).map_err(FileError::new("rename", &log))?;
+    tracing::error!(
+        %error, kept = %aside.display(),
+        "this node follows the others and does not vote until they have decided a block that it cannot have voted for"
+    );
+    Ok(())
 }
 
 /// Resolves when a probation is over; never without one.

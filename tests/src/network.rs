@@ -86,8 +86,22 @@ impl Network {
     /// # Errors
     /// If a command fails.
     pub fn found_of(root: &Path, members: Vec<Member>, heartbeat_ms: u64) -> Result<Self> {
+        let skew_ms = tally_contracts::Rules::default().max_skew_ms;
+        Self::found_by(root, members, heartbeat_ms, skew_ms)
+    }
+
+    /// As [`Self::found_of`], with clocks that may differ by at most so many milliseconds.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn found_by(
+        root: &Path,
+        members: Vec<Member>,
+        heartbeat_ms: u64,
+        max_skew_ms: u64,
+    ) -> Result<Self> {
         let genesis = root.join("genesis");
-        let id = draw_up(&members, &genesis, heartbeat_ms)?;
+        let id = draw_up(&members, &genesis, heartbeat_ms, max_skew_ms)?;
         // Each founder signs a copy of its own, as on its own machine.
         let mut copies = Vec::new();
         for member in &members {
@@ -190,7 +204,7 @@ impl DerefMut for Network {
 }
 
 /// Draws up the genesis of these members' cards in a new file; gives the network's ID.
-fn draw_up(members: &[Member], out: &Path, heartbeat_ms: u64) -> Result<String> {
+fn draw_up(members: &[Member], out: &Path, heartbeat_ms: u64, max_skew_ms: u64) -> Result<String> {
     let cards = members
         .iter()
         .map(|m| path_text(&m.card()))
@@ -198,6 +212,8 @@ fn draw_up(members: &[Member], out: &Path, heartbeat_ms: u64) -> Result<String> 
     let (out_text, heartbeat) = (path_text(out)?, heartbeat_ms.to_string());
     let mut args = vec!["genesis", "new", "--network", "scenario", "--kind", "test"];
     args.extend(["--heartbeat-ms", &heartbeat, "--out", &out_text]);
+    let skew = max_skew_ms.to_string();
+    args.extend(["--max-skew-ms", &skew]);
     args.extend(cards.iter().map(String::as_str));
     let root = out.parent().context("a folder")?;
     let drawn = run_in(root, &args)?.ok()?;

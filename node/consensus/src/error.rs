@@ -31,9 +31,7 @@ pub enum Error {
     /// The write-ahead log is damaged, not only cut short: what this node voted at a height cannot be known, and it must not vote
     /// there again.
     #[error(
-        "the consensus log consensus/wal/consensus.wal is damaged ({reason}), so this node does not know how it voted at height \
-         {height}, and must not vote there again; when the status of another member says a height above {height}, move the file away \
-         and start again"
+        "the log of votes consensus/wal/consensus.wal is damaged ({reason}): this node does not know how it voted at height {height}"
     )]
     DamagedLog {
         /// The height of the log.
