@@ -287,8 +287,16 @@ pub async fn run_until(
             .peers
             .push(address_with_peer_id(&peer.consensus_addr, &peer.transport)?);
     }
-    let mut engine =
-        tally_consensus::start(engine_config, ChainApplication::new(chain.clone())).await?;
+    let application = ChainApplication::new(chain.clone());
+    let mut engine = match tally_consensus::start(engine_config, application).await {
+        Ok(engine) => engine,
+        Err(error @ tally_consensus::Error::DamagedLog { .. }) => {
+            set_log_aside(&dir, &error)?;
+            host.shutdown().await;
+            return Ok(Ended::LogSetAside);
+        }
+        Err(error) => return Err(error.into()),
+    };
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

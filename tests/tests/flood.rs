@@ -23,8 +23,8 @@ const OWN_POOL: u64 = 8_000;
 const FLOOD: usize = 12_000;
 /// In one request.
 const BATCH: usize = 500;
-/// How much more memory a node may hold after the flood than before.
-const GROWTH: u64 = 96 << 20;
+/// How much more memory a node may hold after the flood than before: the state store's cache alone may grow by 64 MiB.
+const GROWTH: u64 = 192 << 20;
 /// The longest that a record of another member may take meanwhile.
 const LONGEST_MS: u64 = 5_000;
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -131,13 +131,18 @@ fn with_witness(policy: &str, vkey: &str) -> Result<Policy> {
         .lines()
         .find_map(|line| line.strip_prefix("quorum "))
         .context("a quorum")?;
-    let others: String = policy
-        .lines()
-        .filter(|line| !line.starts_with("quorum "))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    // Whatever is named stands before what names it.
+    let lines = |groups: bool| -> String {
+        policy
+            .lines()
+            .filter(|line| !line.starts_with("quorum ") && line.starts_with("group ") == groups)
+            .map(|line| format!("{line}\n"))
+            .collect()
+    };
     let text = format!(
-        "{others}witness external {vkey}\ngroup with-external all {quorum} external\nquorum with-external\n"
+        "{}witness external {vkey}\n{}group with-external all {quorum} external\nquorum with-external\n",
+        lines(false),
+        lines(true)
     );
     Ok(text.parse()?)
 }

@@ -141,13 +141,21 @@ pub fn metrics_text() -> String {
 /// not start.
 pub async fn start(
     config: EngineConfig,
-    application: impl Application,
+    mut application: impl Application,
 ) -> Result<EngineHandle, Error> {
     check_timeouts(&config.timeouts)?;
     let lock = lock_dir(&config.dir)?;
     let store = ProposalStore::open(config.dir.join("proposals"))?;
     let keys = Keys::new(&config.consensus_key, config.network);
-    let (channels, engine) = spawn::spawn(&config, &keys).await?;
+    let (channels, engine) = match spawn::spawn(&config, &keys).await {
+        Ok(spawned) => spawned,
+        // The engine opens the log as it starts, and panics if its head is not one. No other part of it speaks of it then.
+        Err(Error::Engine { reason }) if reason.contains("WAL") => {
+            let height = application.next_height().await;
+            return Err(Error::DamagedLog { height, reason });
+        }
+        Err(e) => return Err(e),
+    };
 
     let (status_tx, status) = watch::channel(Status {
         running: true,
