@@ -150,7 +150,7 @@ pub async fn start(
     let (channels, engine) = match spawn::spawn(&config, &keys).await {
         Ok(spawned) => spawned,
         // The engine opens the log as it starts, and panics if its head is not one. No other part of it speaks of it then.
-        Err(Error::Engine { reason }) if reason.contains("WAL") => {
+        Err(Error::Engine { reason }) if reason.contains("Invalid WAL") => {
             let height = application.next_height().await;
             return Err(Error::DamagedLog { height, reason });
         }
