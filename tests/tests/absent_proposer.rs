@@ -6,7 +6,7 @@ use anyhow::ensure;
 use tally_tests::{Network, Observer, Plan, Scenario};
 
 /// How long the records are measured.
-const MEASURED: Duration = Duration::from_secs(15);
+const MEASURED: Duration = Duration::from_secs(8);
 
 #[test]
 fn a_dead_proposer_costs_little() {

@@ -29,8 +29,8 @@ use tally_node::passphrase::Passphrase;
 use tally_node::room::Room;
 use tally_tests::{Member, Network, Observer, Place, Scenario};
 
-/// How long each kind of lie goes on.
-const LIES: Duration = Duration::from_secs(5);
+/// How often each lie is told: at every fourth height it is the liar's turn.
+const LIES: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The members that are honest: those before the liar.
 const HONEST: [usize; 3] = [0, 1, 2];
@@ -289,7 +289,9 @@ fn a_lying_validator_changes_nothing() {
             orders.told.store(0, Ordering::Relaxed);
             let refused = logged(&network, "proposed block refused");
             orders.lie.store(kind as u8, Ordering::Relaxed);
-            std::thread::sleep(LIES);
+            tally_tests::within(&format!("{kind:?} to be told"), PATIENCE, || {
+                orders.told.load(Ordering::Relaxed) >= LIES
+            })?;
             let took = observer
                 .progress(&HONEST, PATIENCE)
                 .with_context(|| format!("{kind:?}"))?;
@@ -298,7 +300,6 @@ fn a_lying_validator_changes_nothing() {
             println!(
                 "{kind:?}: told {told} times, refused {refused} times, the others went on after {took:?}"
             );
-            ensure!(told > 0, "{kind:?} was never tried");
             ensure!(
                 refused > 0 || matches!(kind, Lie::Withheld | Lie::Silence | Lie::YesToAll),
                 "{kind:?} was not refused"

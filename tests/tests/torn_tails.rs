@@ -135,7 +135,7 @@ fn started(member: &mut Member) -> Result<Option<String>> {
         member.ok(&["status"]).map(|_| true)
     })?;
     // The engine reads its log a moment after the node is up.
-    let end = std::time::Instant::now() + Duration::from_secs(3);
+    let end = std::time::Instant::now() + Duration::from_secs(2);
     while up && member.ended().is_none() {
         if std::time::Instant::now() > end {
             return Ok(None);
