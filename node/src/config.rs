@@ -8,6 +8,7 @@ use tally_contracts::Roles;
 use tally_contracts::genesis::check_member_name;
 use zeroize::Zeroizing;
 
+use crate::chain::Witness;
 use crate::files::{FileError, parent, read_bounded};
 use crate::gateway::{OperatorToken, is_contact};
 
@@ -70,6 +71,9 @@ pub struct Config {
     /// The member swarm's port.
     #[serde(default = "PortSection::swarm")]
     pub swarm: PortSection,
+    /// The ledger.
+    #[serde(default)]
+    pub ledger: LedgerSection,
     /// The HTTP gateway.
     #[serde(default)]
     pub http: HttpSection,
@@ -155,6 +159,14 @@ impl PortSection {
             &self.advertise
         }
     }
+}
+
+/// `[ledger]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerSection {
+    /// External witnesses that are asked to cosign checkpoints, each as vkey, space, URL.
+    pub witnesses: Vec<String>,
 }
 
 /// `[http]`
@@ -289,6 +301,7 @@ impl Config {
             node: NodeSection::default(),
             consensus: PortSection::consensus(),
             swarm: PortSection::swarm(),
+            ledger: LedgerSection::default(),
             http: HttpSection::default(),
             scans: ScansSection::default(),
             matches: MatchSection::default(),
@@ -422,6 +435,11 @@ impl Config {
                 return Err(bad(key, found, expected));
             }
         }
+        Witness::parse_all(&self.ledger.witnesses).map_err(|reason| {
+            let expected =
+                "at most 8 of \"VKEY http://HOST[:PORT][/PREFIX]\", with keys of kind 0x04";
+            bad("ledger.witnesses", &reason, expected)
+        })?;
         if self.http.listen.parse::<SocketAddr>().is_err() {
             return Err(bad("http.listen", &self.http.listen, "ADDRESS:PORT"));
         }

@@ -22,7 +22,8 @@ use crate::audiences::{AudienceError, AudienceStore};
 use crate::backup::Probation;
 use crate::ceremony::{self, CeremonyError};
 use crate::chain::{
-    Chain, ChainApplication, PoolLimits, Submitter, run_announcing, run_cosigning, run_gossip,
+    Chain, ChainApplication, PoolLimits, Submitter, Witness, run_announcing, run_cosigning,
+    run_gossip, run_witnessing,
 };
 use crate::config::{Config, ConfigError, DataDir};
 use crate::files::FileError;
@@ -42,6 +43,7 @@ use crate::vitals::VitalsCollector;
 use crate::wiring::matching::{
     ChainPort, SwarmPeers, desk_options, desk_policy, run_tidying, serve_matches,
 };
+use crate::wiring::reconnect::run_reconnecting;
 use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
 
 /// The member's scan log that this node keeps; a member with several gateways numbers them.
@@ -144,6 +146,8 @@ pub enum Ended {
     RoomAgain,
     /// It was restored from a backup, has followed long enough, and may vote from its next start on: run it again at once.
     MayVote,
+    /// Its engine's log of votes was damaged; run again at once, it follows and does not vote for a while.
+    LogSetAside,
 }
 
 /// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM. A node whose disk is full stays up and tells why it is
@@ -189,11 +193,10 @@ pub async fn run_until(
         cosignature: (node.power > 0).then(|| keys.cosignature()),
     };
     let checkpoints = Checkpoints::open(&dir.ledger(), network, checkpoint_keys)?;
-    let limits = PoolLimits {
-        max_records: usize::try_from(config.limits.pool_records).unwrap_or(usize::MAX),
-        max_bytes: usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
-        ..PoolLimits::default()
-    };
+    let limits = PoolLimits::new(
+        usize::try_from(config.limits.pool_records).unwrap_or(usize::MAX),
+        usize::try_from(config.limits.pool_bytes).unwrap_or(64 << 20),
+    );
     let room = Room::new(dir.root(), config.limits.disk_reserve_bytes);
     let (chain, fresh) = Chain::new(ledger.clone(), room.clone(), member.id, checkpoints, limits);
 
@@ -284,8 +287,16 @@ pub async fn run_until(
             .peers
             .push(address_with_peer_id(&peer.consensus_addr, &peer.transport)?);
     }
-    let mut engine =
-        tally_consensus::start(engine_config, ChainApplication::new(chain.clone())).await?;
+    let application = ChainApplication::new(chain.clone());
+    let mut engine = match tally_consensus::start(engine_config, application).await {
+        Ok(engine) => engine,
+        Err(error @ tally_consensus::Error::DamagedLog { .. }) => {
+            set_log_aside(&dir, &error)?;
+            host.shutdown().await;
+            return Ok(Ended::LogSetAside);
+        }
+        Err(error) => return Err(error.into()),
+    };
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -312,6 +323,25 @@ pub async fn run_until(
         host.clone(),
         stop.clone(),
     ));
+    let (watching, watched) = (
+        run_reconnecting(ledger.clone(), host.clone(), engine.clone()),
+        stop.clone(),
+    );
+    tasks.spawn(async move {
+        tokio::select! {
+            () = watching => {}
+            () = watched.cancelled() => {}
+        }
+    });
+    let witnesses =
+        Witness::parse_all(&shared.config.ledger.witnesses).map_err(RunError::Internal)?;
+    let (asking, asked) = (run_witnessing(chain.clone(), witnesses), stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = asking => {}
+            () = asked.cancelled() => {}
+        }
+    });
     let task_config = TaskConfig {
         anchor_every: shared.config.scans.anchor_every,
         anchor_after: Duration::from_millis(shared.config.scans.anchor_interval_ms),
@@ -364,6 +394,9 @@ pub async fn run_until(
                     () = &mut asked_to_stop => Ok(Ended::Asked),
                 }
             }
+            Err(error @ tally_consensus::Error::DamagedLog { .. }) => {
+                set_log_aside(&shared.dir, &error).map(|()| Ended::LogSetAside)
+            }
             result => result.map(|()| Ended::Asked).map_err(RunError::from),
         },
         over = probation_over(probation.as_ref(), &chain) => over.map(|()| Ended::MayVote),
@@ -389,6 +422,20 @@ pub async fn run_until(
         blocking(move || ledger.flush()).await??;
     }
     ended
+}
+
+/// A node that does not know how it voted is in the position of one that was restored: it follows until nothing that it may have
+/// voted for is open. Its damaged log is kept for whoever wants to look into it.
+fn set_log_aside(dir: &DataDir, error: &tally_consensus::Error) -> Result<(), RunError> {
+    let log = dir.consensus().join("wal").join("consensus.wal");
+    let aside = log.with_extension("wal.damaged");
+    Probation::impose(dir)?;
+    std::fs::rename(&log, &aside).map_err(FileError::new("rename", &log))?;
+    tracing::error!(
+        %error, kept = %aside.display(),
+        "this node follows the others and does not vote until they have decided a block that it cannot have voted for"
+    );
+    Ok(())
 }
 
 /// Resolves when a probation is over; never without one.

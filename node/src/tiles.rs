@@ -22,7 +22,7 @@ pub fn router(chain: Chain) -> Router {
 }
 
 async fn checkpoint(State(chain): State<Chain>) -> Response {
-    match chain.checkpoint() {
+    match chain.served_checkpoint() {
         Some((_, note)) => (
             [
                 (

@@ -1,6 +1,7 @@
 //! What the rooms of the node ask of each other, answered by the ledger, the chain and the member swarm.
 
 pub mod matching;
+pub mod reconnect;
 
 use std::sync::Arc;
 use std::time::Duration;

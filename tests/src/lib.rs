@@ -8,8 +8,10 @@ mod binary;
 mod client;
 mod entries;
 mod http;
+mod lab;
 mod member;
 mod network;
+mod observer;
 mod scenario;
 mod wait;
 
@@ -17,8 +19,10 @@ pub use binary::tally;
 pub use client::{Client, Outcome};
 pub use entries::{Entry, entries, entry_bundle_path};
 pub use http::{Response, get, request};
-pub use member::Member;
+pub use lab::{Lab, inside_lab};
+pub use member::{Member, Place};
 pub use network::{Network, Plan};
+pub use observer::{Acknowledged, Observer, Report, one_history};
 pub use scenario::{Scenario, number_from_env, skip, strict};
 pub use wait::{until, within};
 

@@ -19,11 +19,39 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Cost of a guess at the passphrase of the key files, low: there is nothing to guess here.
 const WORK_FACTOR: &str = "10";
 
+/// Where a member's node runs, and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Address under which the other members reach it, and on which it listens.
+    pub host: String,
+    /// First of its ports: consensus, then the member swarm, HTTP eighty above.
+    pub port: u16,
+    /// Address of its HTTP gateway for the scenario.
+    pub http: String,
+    /// Command before the node's own that puts it there.
+    pub inside: Vec<String>,
+}
+
+impl Place {
+    /// Three free ports of the loopback.
+    ///
+    /// # Errors
+    /// If none are found.
+    pub fn loopback() -> Result<Self> {
+        Ok(Self {
+            host: "127.0.0.1".into(),
+            port: crate::network::free_ports()?,
+            http: "127.0.0.1".into(),
+            inside: Vec::new(),
+        })
+    }
+}
+
 /// A member: its folder, ports and node. Dropping it kills the node.
 pub struct Member {
     client: Client,
-    /// First of the ports: consensus, then the member swarm.
-    port: u16,
+    place: Place,
+    env: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -41,7 +69,14 @@ impl Member {
     /// # Errors
     /// If it fails.
     pub fn init(root: &Path, name: &str, roles: &str, power: u64) -> Result<Self> {
-        let port = crate::network::free_ports()?;
+        Self::init_at(root, name, roles, power, Place::loopback()?)
+    }
+
+    /// `tally init` in a new folder below `root`, for a node at a place.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn init_at(root: &Path, name: &str, roles: &str, power: u64, place: Place) -> Result<Self> {
         let passphrase = root.join(format!("{name}.passphrase"));
         let mut file = File::options()
             .write(true)
@@ -50,7 +85,7 @@ impl Member {
             .open(&passphrase)?;
         file.write_all(b"a passphrase of a test\n")?;
         let dir = root.join(name);
-        let (port_text, power) = (port.to_string(), power.to_string());
+        let (port_text, power) = (place.port.to_string(), power.to_string());
         let (dir_text, passphrase) = (path_text(&dir)?, path_text(&passphrase)?);
         run_in(
             root,
@@ -62,6 +97,10 @@ impl Member {
                 roles,
                 "--dir",
                 &dir_text,
+                "--host",
+                &place.host,
+                "--listen",
+                &place.host,
                 "--port",
                 &port_text,
                 "--power",
@@ -78,13 +117,19 @@ impl Member {
         let client = Client {
             name: name.to_owned(),
             dir,
-            http: format!("127.0.0.1:{}", port + 80),
+            http: format!("{}:{}", place.http, place.port + 80),
         };
-        Ok(Self {
+        let member = Self {
             client,
-            port,
+            place,
+            env: Vec::new(),
             child: None,
-        })
+        };
+        if member.place.http != member.place.host {
+            let listen = format!("0.0.0.0:{}", member.place.port + 80);
+            member.configure("http", "listen", listen)?;
+        }
+        Ok(member)
     }
 
     /// The member from outside, for a thread.
@@ -102,7 +147,8 @@ impl Member {
     /// Addresses of its consensus, swarm and HTTP ports.
     #[must_use]
     pub fn addresses(&self) -> [String; 3] {
-        [self.port, self.port + 1, self.port + 80].map(|port| format!("127.0.0.1:{port}"))
+        let port = self.place.port;
+        [port, port + 1, port + 80].map(|port| format!("{}:{port}", self.place.host))
     }
 
     /// Sets a key of its configuration.
@@ -131,14 +177,17 @@ impl Member {
             .create(true)
             .append(true)
             .open(self.log_file())?;
-        // setpriv, of util-linux, becomes the program: the process ID is the node's.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
+        // setpriv, of util-linux, becomes the program, as does what puts it elsewhere: the process ID is the node's.
+        let mut line: Vec<&str> = self.place.inside.iter().map(String::as_str).collect();
+        line.extend(["setpriv", "--pdeathsig", "KILL", "--"]);
+        let child = Command::new(line[0])
+            .args(&line[1..])
             .arg(tally())
             .args(["up", "--config"])
             .arg(self.config())
             .current_dir(&self.dir)
             .env_remove("TALLY_CONFIG")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -176,14 +225,43 @@ impl Member {
         Ok(())
     }
 
+    /// Sets a variable of the environment of the node, from its next start on; an empty value removes it.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.retain(|(have, _)| have != name);
+        if !value.is_empty() {
+            self.env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// Stops the node where it stands (SIGSTOP), as a machine that hangs.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a paused node go on.
+    ///
+    /// # Errors
+    /// If it is not running.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the node is not running")?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("a process ID")?, signal)?)
+    }
+
     /// Asks the node to end with SIGTERM, and waits for that.
     ///
     /// # Errors
     /// If it does not end in time, or with an error.
     pub fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
         let mut child = self.child.take().context("the node is not running")?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("a process ID")?, Signal::TERM)?;
         let end = Instant::now() + STOP_LIMIT;
         while Instant::now() < end {
             if let Some(status) = child.try_wait()? {
@@ -199,6 +277,22 @@ impl Member {
             self.name,
             STOP_LIMIT.as_secs()
         )
+    }
+
+    /// Waits until the node has ended by itself.
+    ///
+    /// # Errors
+    /// If it is not running, or does not end.
+    pub fn wait_ended(&mut self) -> Result<ExitStatus> {
+        let end = Instant::now() + STOP_LIMIT;
+        while Instant::now() < end {
+            if let Some(status) = self.ended() {
+                self.child = None;
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{} did not end", self.name)
     }
 
     /// How the node ended, if it did.

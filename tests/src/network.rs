@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::Rng as _;
 
 use crate::client::{path_text, run_in};
-use crate::{Member, Scenario};
+use crate::{Member, Place, Scenario};
 
 /// How long nodes may take until they answer and are ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -62,11 +62,21 @@ impl Network {
     /// # Errors
     /// If a command fails.
     pub fn found(scenario: &Scenario, plan: &Plan) -> Result<Self> {
+        let places = plan.members.iter().map(|_| Place::loopback());
+        Self::found_at(scenario, plan, places.collect::<Result<_>>()?)
+    }
+
+    /// As [`Self::found`], each member at a place.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn found_at(scenario: &Scenario, plan: &Plan, places: Vec<Place>) -> Result<Self> {
         let root = scenario.dir();
         let members = plan
             .members
             .iter()
-            .map(|(name, roles)| Member::init(root, name, roles, 1))
+            .zip(places)
+            .map(|((name, roles), place)| Member::init_at(root, name, roles, 1, place))
             .collect::<Result<Vec<_>>>()?;
         Self::found_of(root, members, plan.heartbeat_ms)
     }
@@ -76,8 +86,22 @@ impl Network {
     /// # Errors
     /// If a command fails.
     pub fn found_of(root: &Path, members: Vec<Member>, heartbeat_ms: u64) -> Result<Self> {
+        let skew_ms = tally_contracts::Rules::default().max_skew_ms;
+        Self::found_by(root, members, heartbeat_ms, skew_ms)
+    }
+
+    /// As [`Self::found_of`], with clocks that may differ by at most so many milliseconds.
+    ///
+    /// # Errors
+    /// If a command fails.
+    pub fn found_by(
+        root: &Path,
+        members: Vec<Member>,
+        heartbeat_ms: u64,
+        max_skew_ms: u64,
+    ) -> Result<Self> {
         let genesis = root.join("genesis");
-        let id = draw_up(&members, &genesis, heartbeat_ms)?;
+        let id = draw_up(&members, &genesis, heartbeat_ms, max_skew_ms)?;
         // Each founder signs a copy of its own, as on its own machine.
         let mut copies = Vec::new();
         for member in &members {
@@ -180,7 +204,7 @@ impl DerefMut for Network {
 }
 
 /// Draws up the genesis of these members' cards in a new file; gives the network's ID.
-fn draw_up(members: &[Member], out: &Path, heartbeat_ms: u64) -> Result<String> {
+fn draw_up(members: &[Member], out: &Path, heartbeat_ms: u64, max_skew_ms: u64) -> Result<String> {
     let cards = members
         .iter()
         .map(|m| path_text(&m.card()))
@@ -188,6 +212,8 @@ fn draw_up(members: &[Member], out: &Path, heartbeat_ms: u64) -> Result<String> 
     let (out_text, heartbeat) = (path_text(out)?, heartbeat_ms.to_string());
     let mut args = vec!["genesis", "new", "--network", "scenario", "--kind", "test"];
     args.extend(["--heartbeat-ms", &heartbeat, "--out", &out_text]);
+    let skew = max_skew_ms.to_string();
+    args.extend(["--max-skew-ms", &skew]);
     args.extend(cards.iter().map(String::as_str));
     let root = out.parent().context("a folder")?;
     let drawn = run_in(root, &args)?.ok()?;

@@ -3,10 +3,9 @@
 //! What was acknowledged is written down by the clients, in files outside of the nodes. `TALLY_KILLS` sets how many nodes are
 //! killed (20), `TALLY_SEED` which ones and when.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::Rng as _;
 use serde_json::{Value, json};
 use tally_tests::{
-    Client, Network, Plan, Scenario, entries, get, gtin, number_from_env, request, until,
+    Acknowledged, Client, Network, Plan, Scenario, get, gtin, number_from_env, one_history, request,
 };
 
 /// The codes that are scanned, of one batch of the brand.
@@ -25,33 +24,6 @@ const CODES: usize = 600;
 const PRODUCT: u32 = 1;
 /// How long a node may take to be in step after the last kill.
 const CATCH_UP: Duration = Duration::from_secs(60);
-
-/// A client's list of what was acknowledged to it: a JSON object a line.
-struct Acknowledged {
-    file: File,
-    path: PathBuf,
-}
-
-impl Acknowledged {
-    fn new(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(format!("{name}.acknowledged"));
-        let file = File::create(&path)?;
-        Ok(Self { file, path })
-    }
-
-    fn note(&mut self, what: &Value) -> Result<()> {
-        self.file.write_all(format!("{what}\n").as_bytes())?;
-        Ok(self.file.flush()?)
-    }
-}
-
-/// Reads such a list back.
-fn read(path: &Path) -> Result<Vec<Value>> {
-    fs::read_to_string(path)?
-        .lines()
-        .map(|line| Ok(serde_json::from_str(line)?))
-        .collect()
-}
 
 /// Registers products, and at the brand issues and activates batches, until told to stop.
 fn submit(
@@ -81,7 +53,7 @@ fn submit(
             thread::sleep(Duration::from_millis(100));
         }
     }
-    Ok(log.path)
+    Ok(log.path().to_owned())
 }
 
 /// Scans codes at one node until told to stop. A scan without an answer is sent again under its key, as a careful client does.
@@ -97,7 +69,7 @@ fn scan(
         let key = format!("{}-{:016x}-{number}", client.name, rng.r#gen::<u64>());
         loop {
             if stop.load(Ordering::Relaxed) {
-                return Ok(log.path);
+                return Ok(log.path().to_owned());
             }
             match client.scan(code, &key) {
                 Ok(answer) if answer.status == 200 => {
@@ -118,7 +90,7 @@ fn scan(
         }
         thread::sleep(Duration::from_millis(rng.gen_range(0..20)));
     }
-    Ok(log.path)
+    Ok(log.path().to_owned())
 }
 
 /// Kills and restarts nodes; at times two are down, and then nothing is committed until one is back.
@@ -205,7 +177,7 @@ fn nothing_acknowledged_is_lost() {
                 let path = thread
                     .join()
                     .map_err(|_| anyhow::anyhow!("a client panicked"))??;
-                all.extend(read(&path)?);
+                all.extend(Acknowledged::read(&path)?);
             }
             Ok(all)
         };
@@ -267,59 +239,9 @@ fn nothing_acknowledged_is_lost() {
 /// Every acknowledged record stands in the ledger of every node, all ledgers are one, and no key used a nonce twice or left one
 /// out.
 fn records_are_there(network: &Network, ids: &BTreeSet<String>) -> Result<()> {
-    let mut first: Option<Vec<Vec<u8>>> = None;
-    for member in network.iter() {
-        // A node serves no further than its checkpoint, which the next heartbeat brings up to the last record.
-        let (found, ledger) = until(
-            &format!("{} to serve every record", member.name),
-            CATCH_UP,
-            || {
-                let ledger = entries(&member.http)?;
-                let found: BTreeSet<String> = ledger
-                    .iter()
-                    .flat_map(|e| &e.record)
-                    .map(|r| r.id().to_string())
-                    .collect();
-                let lost: Vec<_> = ids.difference(&found).collect();
-                ensure!(lost.is_empty(), "{} lost {lost:?}", member.name);
-                Ok((found, ledger))
-            },
-        )?;
-        let mut nonces: HashMap<_, BTreeMap<u64, String>> = HashMap::new();
-        for record in ledger.iter().flat_map(|e| &e.record) {
-            for signer in record.signers() {
-                let used = nonces.entry(signer.key).or_default();
-                let before = used.insert(signer.nonce, record.id().to_string());
-                ensure!(
-                    before.is_none(),
-                    "nonce {} of {} was used twice",
-                    signer.nonce,
-                    signer.key
-                );
-            }
-        }
-        for (key, used) in &nonces {
-            let gapless = used.keys().copied().eq(0..used.len() as u64);
-            ensure!(gapless, "nonces of {key} have a gap: {:?}", used.keys());
-        }
-        println!(
-            "{}: {} records, {} entries",
-            member.name,
-            found.len(),
-            ledger.len()
-        );
-        let bytes: Vec<_> = ledger.into_iter().map(|e| e.bytes).collect();
-        if let Some(first) = &first {
-            let common = first.len().min(bytes.len());
-            ensure!(
-                first[..common] == bytes[..common],
-                "{} has another ledger",
-                member.name
-            );
-        } else {
-            first = Some(bytes);
-        }
-    }
+    let promises: Vec<Value> = ids.iter().map(|id| json!({"record": id})).collect();
+    let entries = one_history(network, &promises)?;
+    println!("{} records, {entries} entries", ids.len());
     // By the command that an operator would take, on every node.
     let asked: Mutex<Vec<(Client, String)>> = Mutex::new(
         network

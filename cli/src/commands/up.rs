@@ -43,6 +43,9 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
             Ok(Ended::MayVote) => {
                 tracing::info!("this node has followed long enough and votes again; starting anew");
             }
+            Ok(Ended::LogSetAside) => {
+                tracing::info!("starting anew, without a vote for a while");
+            }
             Err(e) => {
                 let next = "the log above says more; a node that halted must not be started again before its cause is known";
                 return Err(anyhow!(e)

@@ -113,6 +113,12 @@ pub trait Application: Send + 'static {
     /// A committed block and its certificate, for nodes that lag behind. `None` if it is not there (any more).
     async fn block_at(&mut self, height: u64) -> Option<(Vec<u8>, CommitCertificate)>;
 
+    /// Whether a part of this node's own block is not sent. No ledger does that: it is what a lying proposer in a test does.
+    #[doc(hidden)]
+    fn keeps_back(&mut self, _height: u64, _round: u32, _part: u32) -> bool {
+        false
+    }
+
     /// The lowest height that [`Self::block_at`] can give; 1 if nothing was dropped.
     async fn first_height(&mut self) -> u64;
 }

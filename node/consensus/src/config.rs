@@ -26,11 +26,14 @@ impl Secret {
     }
 }
 
-/// How long the steps of a round wait in round 0, and how much longer in each further round, up to `max`.
+/// How long the steps of a round wait in round 0, and how much longer in each further round, up to `max`; `absent` does not grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTimeouts {
     /// For the proposal and its block. Default 1.5 s.
     pub propose: Duration,
+    /// For the proposal of a validator to which this node has no connection (it may still come by way of others), and for further
+    /// precommits in its rounds. Default 200 ms, so that such a round costs less than half a second.
+    pub absent: Duration,
     /// For prevotes that agree, once two thirds have come. Default 500 ms.
     pub prevote: Duration,
     /// For precommits that agree, once two thirds have come. Default 500 ms.
@@ -45,6 +48,7 @@ impl Default for RoundTimeouts {
     fn default() -> Self {
         Self {
             propose: Duration::from_millis(1500),
+            absent: Duration::from_millis(200),
             prevote: Duration::from_millis(500),
             precommit: Duration::from_millis(500),
             delta: Duration::from_millis(500),

@@ -28,6 +28,17 @@ pub enum Error {
         /// What the engine said.
         reason: String,
     },
+    /// The write-ahead log is damaged, not only cut short: what this node voted at a height cannot be known, and it must not vote
+    /// there again.
+    #[error(
+        "the log of votes consensus/wal/consensus.wal is damaged ({reason}): this node does not know how it voted at height {height}"
+    )]
+    DamagedLog {
+        /// The height of the log.
+        height: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The application cannot go on from a decided block; nothing was signed after this.
     #[error("halted at height {height}: {reason}")]
     Halted {

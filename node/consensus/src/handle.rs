@@ -1,5 +1,6 @@
 //! Starting the engine, watching it, stopping it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::Duration;
@@ -140,13 +141,21 @@ pub fn metrics_text() -> String {
 /// not start.
 pub async fn start(
     config: EngineConfig,
-    application: impl Application,
+    mut application: impl Application,
 ) -> Result<EngineHandle, Error> {
     check_timeouts(&config.timeouts)?;
     let lock = lock_dir(&config.dir)?;
     let store = ProposalStore::open(config.dir.join("proposals"))?;
     let keys = Keys::new(&config.consensus_key, config.network);
-    let (channels, engine) = spawn::spawn(&config, &keys).await?;
+    let (channels, engine) = match spawn::spawn(&config, &keys).await {
+        Ok(spawned) => spawned,
+        // The engine opens the log as it starts, and panics if its head is not one. No other part of it speaks of it then.
+        Err(Error::Engine { reason }) if reason.contains("Invalid WAL") => {
+            let height = application.next_height().await;
+            return Err(Error::DamagedLog { height, reason });
+        }
+        Err(e) => return Err(e),
+    };
 
     let (status_tx, status) = watch::channel(Status {
         running: true,
@@ -155,7 +164,12 @@ pub async fn start(
     let (stop, stopped) = watch::channel(false);
     let (ended_tx, ended) = watch::channel(None);
     let network = channels.net_requests.clone();
-    let peers = tokio::spawn(watch_peers(network.clone(), status_tx.clone()));
+    let (connected_tx, connected) = watch::channel(None);
+    let peers = tokio::spawn(watch_peers(
+        network.clone(),
+        status_tx.clone(),
+        connected_tx,
+    ));
     let driver = Driver::new(
         application,
         keys,
@@ -163,6 +177,7 @@ pub async fn start(
         channels,
         status_tx.clone(),
         config.timeouts,
+        connected,
     );
     let running = tokio::spawn(driver.run(stopped));
     tokio::spawn(async move {
@@ -197,10 +212,13 @@ fn check_timeouts(timeouts: &RoundTimeouts) -> Result<(), Error> {
     if timeouts.max > MAX_ROUND_TIMEOUT {
         return bad("the maximum is over 5 s");
     }
-    if [timeouts.propose, timeouts.prevote, timeouts.precommit]
-        .iter()
-        .any(|t| t.is_zero() || *t > timeouts.max)
-    {
+    let steps = [
+        timeouts.propose,
+        timeouts.absent,
+        timeouts.prevote,
+        timeouts.precommit,
+    ];
+    if steps.iter().any(|t| t.is_zero() || *t > timeouts.max) {
         return bad("each step needs more than zero and at most the maximum");
     }
     Ok(())
@@ -226,7 +244,11 @@ fn lock_dir(dir: &Path) -> Result<File, Error> {
     }
 }
 
-async fn watch_peers(requests: mpsc::Sender<NetworkRequest>, status: watch::Sender<Status>) {
+async fn watch_peers(
+    requests: mpsc::Sender<NetworkRequest>,
+    status: watch::Sender<Status>,
+    connected: watch::Sender<Option<BTreeSet<PublicKey>>>,
+) {
     let mut tick = tokio::time::interval(PEERS_INTERVAL);
     loop {
         tick.tick().await;
@@ -235,6 +257,15 @@ async fn watch_peers(requests: mpsc::Sender<NetworkRequest>, status: watch::Send
         };
         let mut peers: Vec<String> = dump.peers.keys().map(ToString::to_string).collect();
         peers.sort_unstable();
+        // Keys that a peer has proven to hold; without a proof yet it counts as not connected, for a moment.
+        let keys = dump
+            .peers
+            .values()
+            .filter_map(|peer| peer.consensus_public_key.as_deref())
+            .filter_map(|key| <[u8; 32]>::try_from(key).ok())
+            .map(PublicKey)
+            .collect();
+        connected.send_replace(Some(keys));
         status.send_if_modified(|status| {
             let changed = status.peers != peers;
             status.peers = peers;

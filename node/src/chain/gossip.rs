@@ -69,14 +69,23 @@ pub fn run_gossip(
             let _ = tokio::task::spawn_blocking(move || match decode(&body) {
                 Ok(records) => {
                     let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+                    let mut left_out = 0_u64;
+                    let mut last = None;
                     for answer in chain.take(&records, false) {
                         match answer {
                             Ok(_) => {}
                             Err(SubmitError::Refused(reason)) => {
                                 tracing::debug!(%reason, "refused a record from a peer");
                             }
-                            Err(e) => tracing::warn!(error = %e, "left out a record from a peer"),
+                            Err(e) => {
+                                left_out += 1;
+                                last = Some(e);
+                            }
                         }
+                    }
+                    // One line, however many: a flood must not fill the log.
+                    if let Some(error) = last {
+                        tracing::debug!(%error, left_out, "left out records from a peer");
                     }
                 }
                 Err(e) => tracing::warn!(error = %e, "unreadable records from a peer"),

@@ -10,6 +10,7 @@ mod pool;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,7 @@ pub use cosign::{announce_head, run_cosigning};
 pub use gossip::{run_announcing, run_gossip};
 pub use pool::{PoolError, PoolLimits};
 pub use submit::{Lease, Submitter};
+pub use witness::{MAX_WITNESSES, Witness, run_witnessing};
 
 /// Tokens of verified records that are remembered, so that a record is verified once a node.
 const VERIFIED_KEPT: usize = 65_536;
@@ -116,6 +118,7 @@ struct Inner {
     room: Room,
     member: MemberId,
     checkpoints: Mutex<Checkpoints>,
+    witnessed: Mutex<witness::Witnessed>,
     pool: Mutex<pool::Pool>,
     verified: Mutex<VerifiedCache>,
     waiting: Mutex<HashMap<RecordId, Vec<oneshot::Sender<Outcome>>>>,
@@ -177,6 +180,7 @@ impl Chain {
             room,
             member,
             checkpoints: Mutex::new(checkpoints),
+            witnessed: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(limits)),
             verified: Mutex::default(),
             waiting: Mutex::default(),
@@ -316,14 +320,6 @@ impl Chain {
             });
         }
         let state = inner.ledger.state();
-        let to_verify: Vec<&Record> = fresh.iter().map(|(_, _, record)| record).collect();
-        let tokens = match verify_records(state, &to_verify) {
-            Ok(tokens) => tokens,
-            Err(e) => {
-                let internal = |_| Err(SubmitError::Internal(e.to_string()));
-                return records.iter().map(internal).collect();
-            }
-        };
         // A key's next nonce is asked for once: it moves only with the head, and a pool that knows an older one is cleaned
         // after the next block.
         let mut nonces: HashMap<KeyId, u64> = HashMap::new();
@@ -331,6 +327,25 @@ impl Chain {
             *nonces
                 .entry(*key)
                 .or_insert_with(|| next_nonce(state, member, key))
+        };
+        {
+            // What there is no room for costs no signature checks.
+            let pool = lock(&inner.pool);
+            fresh.retain(|(i, _, record)| match pool.check(record, &mut expected) {
+                Ok(()) => true,
+                Err(e) => {
+                    put(&mut answers, *i, Err(e.into()));
+                    false
+                }
+            });
+        }
+        let to_verify: Vec<&Record> = fresh.iter().map(|(_, _, record)| record).collect();
+        let tokens = match verify_records(state, &to_verify) {
+            Ok(tokens) => tokens,
+            Err(e) => {
+                let internal = |_| Err(SubmitError::Internal(e.to_string()));
+                return records.iter().map(internal).collect();
+            }
         };
         let mut good = Vec::with_capacity(fresh.len());
         for ((i, id, record), token) in fresh.into_iter().zip(tokens) {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tally_contracts::Record;
+use tally_contracts::block::MAX_ENTRY_BYTES;
 use tally_contracts::ids::{KeyId, MemberId, RecordId};
 
 /// Bounds of the pool.
@@ -13,7 +14,9 @@ pub struct PoolLimits {
     pub max_records: usize,
     /// Bytes of all records.
     pub max_bytes: usize,
-    /// Bytes of the records of one member (its first signer's).
+    /// Records of one member (its first signer's).
+    pub max_member_records: usize,
+    /// Bytes of the records of one member.
     pub max_member_bytes: usize,
     /// How far ahead of the ledger a key's nonce may be.
     pub max_ahead: u64,
@@ -24,8 +27,23 @@ impl Default for PoolLimits {
         Self {
             max_records: 50_000,
             max_bytes: 64 << 20,
+            max_member_records: 12_500,
             max_member_bytes: 16 << 20,
             max_ahead: 16_384,
+        }
+    }
+}
+
+impl PoolLimits {
+    /// Bounds in all, of which a member may use a quarter: a flood by one leaves room for the others.
+    #[must_use]
+    pub fn new(max_records: usize, max_bytes: usize) -> Self {
+        Self {
+            max_records,
+            max_bytes,
+            max_member_records: max_records.div_ceil(4),
+            max_member_bytes: (max_bytes / 4).max(MAX_ENTRY_BYTES),
+            ..Self::default()
         }
     }
 }
@@ -44,8 +62,10 @@ pub enum PoolError {
         max: usize,
     },
     /// No room for one more record; try again when blocks have been committed.
-    #[error("the record pool is full ({max} records); try again shortly")]
+    #[error("the record pool is full ({what}: {max} records); try again shortly")]
     TooMany {
+        /// Whose bound.
+        what: &'static str,
         /// The bound.
         max: usize,
     },
@@ -87,7 +107,14 @@ pub(super) struct Pool {
     /// Keys with waiting records, each with its member and how many they are.
     keys: BTreeMap<KeyId, (MemberId, usize)>,
     bytes: usize,
-    member_bytes: HashMap<MemberId, usize>,
+    /// Records and bytes of each member that has any waiting.
+    members: HashMap<MemberId, (usize, usize)>,
+}
+
+/// The member whose share of the pool a record takes.
+fn first_member(record: &Record) -> MemberId {
+    let first = record.signers().first();
+    first.map_or(MemberId([0; 16]), |s| s.member)
 }
 
 impl Pool {
@@ -100,7 +127,7 @@ impl Pool {
             by_nonce: BTreeMap::new(),
             keys: BTreeMap::new(),
             bytes: 0,
-            member_bytes: HashMap::new(),
+            members: HashMap::new(),
         }
     }
 
@@ -128,22 +155,15 @@ impl Pool {
         self.by_nonce.contains_key(&(*key, nonce))
     }
 
-    /// Adds a record whose signatures are verified. `expected` gives a key's next nonce by the ledger.
+    /// Whether there is room for a record, and nothing in the place of its nonces: costs less to ask than to verify it.
     ///
     /// # Errors
-    /// [`PoolError`]; a record that waits already is not an error and answers `false`.
-    pub(super) fn add(
-        &mut self,
-        record: Record,
-        announce: bool,
-        now_ms: u64,
+    /// [`PoolError`].
+    pub(super) fn check(
+        &self,
+        record: &Record,
         mut expected: impl FnMut(&MemberId, &KeyId) -> u64,
-    ) -> Result<bool, PoolError> {
-        let id = record.id();
-        if let Some(pending) = self.records.get_mut(&id) {
-            pending.announce |= announce;
-            return Ok(false);
-        }
+    ) -> Result<(), PoolError> {
         for signer in record.signers() {
             if self.has_nonce(&signer.key, signer.nonce) {
                 return Err(PoolError::NonceTaken {
@@ -161,31 +181,57 @@ impl Pool {
                 });
             }
         }
-        if self.records.len() >= self.limits.max_records {
-            return Err(PoolError::TooMany {
-                max: self.limits.max_records,
-            });
-        }
         let size = record.bytes().len();
-        let member = record
-            .signers()
-            .first()
-            .map_or(MemberId([0; 16]), |s| s.member);
-        let used = self.member_bytes.get(&member).copied().unwrap_or_default();
+        let (records, bytes) = self
+            .members
+            .get(&first_member(record))
+            .copied()
+            .unwrap_or_default();
         for (what, used, max) in [
-            ("member", used, self.limits.max_member_bytes),
-            ("all", self.bytes, self.limits.max_bytes),
+            ("this member", records, self.limits.max_member_records),
+            ("all members", self.records.len(), self.limits.max_records),
+        ] {
+            if used >= max {
+                return Err(PoolError::TooMany { what, max });
+            }
+        }
+        for (what, used, max) in [
+            ("this member", bytes, self.limits.max_member_bytes),
+            ("all members", self.bytes, self.limits.max_bytes),
         ] {
             if used.saturating_add(size) > max {
                 return Err(PoolError::Full { what, used, max });
             }
         }
+        Ok(())
+    }
+
+    /// Adds a record whose signatures are verified. `expected` gives a key's next nonce by the ledger.
+    ///
+    /// # Errors
+    /// [`PoolError`]; a record that waits already is not an error and answers `false`.
+    pub(super) fn add(
+        &mut self,
+        record: Record,
+        announce: bool,
+        now_ms: u64,
+        expected: impl FnMut(&MemberId, &KeyId) -> u64,
+    ) -> Result<bool, PoolError> {
+        let id = record.id();
+        if let Some(pending) = self.records.get_mut(&id) {
+            pending.announce |= announce;
+            return Ok(false);
+        }
+        self.check(&record, expected)?;
+        let (size, member) = (record.bytes().len(), first_member(&record));
         for signer in record.signers() {
             self.by_nonce.insert((signer.key, signer.nonce), id);
             self.keys.entry(signer.key).or_insert((signer.member, 0)).1 += 1;
         }
         self.bytes += size;
-        *self.member_bytes.entry(member).or_default() += size;
+        let (records, bytes) = self.members.entry(member).or_default();
+        *records += 1;
+        *bytes += size;
         self.records.insert(
             id,
             Pending {
@@ -212,10 +258,11 @@ impl Pool {
         }
         let size = pending.record.bytes().len();
         self.bytes = self.bytes.saturating_sub(size);
-        if let Some(used) = self.member_bytes.get_mut(&pending.member) {
-            *used = used.saturating_sub(size);
-            if *used == 0 {
-                self.member_bytes.remove(&pending.member);
+        if let Some((records, bytes)) = self.members.get_mut(&pending.member) {
+            *records = records.saturating_sub(1);
+            *bytes = bytes.saturating_sub(size);
+            if *records == 0 {
+                self.members.remove(&pending.member);
             }
         }
         Some(pending.record)

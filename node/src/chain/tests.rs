@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use tally_consensus::{Application, CommitError, Fatal};
+use tally_contracts::envelope::{Signer, Unsigned};
+use tally_contracts::ids::PublicKey;
 use tally_ledger::sample::{START_MS, SampleNetwork};
 use tally_ledger::{CheckpointKeys, Checkpoints, Ledger, Options};
 
@@ -96,7 +98,44 @@ fn the_pool_is_bounded_in_records() {
     assert_eq!(add(1), Ok(true));
     // One that is there needs no room.
     assert_eq!(add(0), Ok(false));
-    assert_eq!(add(2), Err(PoolError::TooMany { max: 2 }));
+    let full = PoolError::TooMany {
+        what: "all members",
+        max: 2,
+    };
+    assert_eq!(add(2), Err(full));
     pool.remove(&records[0].id());
     assert_eq!(pool.add(records[2].clone(), true, 0, |_, _| 0), Ok(true));
+}
+
+#[test]
+fn one_member_cannot_fill_the_pool() {
+    let mut network = SampleNetwork::new(2).unwrap();
+    let mut pool = Pool::new(PoolLimits::new(40, 1 << 20));
+    let mine = network.records(30, START_MS).unwrap();
+    let key = network.key(1, "records");
+    let theirs: Vec<Record> = (0..10)
+        .map(|nonce| {
+            let signer = Signer::new(network.member(1), &PublicKey::from(&key), nonce);
+            let body = mine[0].body().unwrap();
+            Unsigned::new(network.genesis.network_id(), START_MS, vec![signer], &body)
+                .sign(&[&key])
+                .unwrap()
+        })
+        .collect();
+    let full = Err(PoolError::TooMany {
+        what: "this member",
+        max: 10,
+    });
+    for (i, record) in mine.iter().enumerate() {
+        let room = pool.check(record, |_, _| 0);
+        let added = pool.add(record.clone(), true, 0, |_, _| 0);
+        assert_eq!(added.clone().map(drop), room);
+        assert_eq!(room, if i < 10 { Ok(()) } else { full.clone() });
+    }
+    for record in &theirs {
+        assert_eq!(pool.add(record.clone(), true, 0, |_, _| 0), Ok(true));
+    }
+    assert_eq!(pool.len(), 20);
+    pool.remove(&mine[3].id());
+    assert_eq!(pool.add(mine[12].clone(), true, 0, |_, _| 0), Ok(true));
 }

@@ -100,6 +100,15 @@ const SECTIONS: &[SectionDoc] = &[
         ],
     },
     SectionDoc {
+        name: "ledger",
+        about: "The ledger, as it is shown to readers.",
+        keys: &[key(
+            "witnesses",
+            "External witnesses (C2SP tlog-witness) that are asked to cosign checkpoints, as in [\"VKEY http://HOST:PORT/PREFIX\"]; at \
+             most 8. They need this node's 0x01 key; `tally export tiles` writes it as log.vkey.",
+        )],
+    },
+    SectionDoc {
         name: "http",
         about: "The gateway for consumers, shops and operators.",
         keys: &[

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use malachitebft_app_channel::app::types::core::{
-    self as engine, LinearTimeouts, NilOrVal, Round, SignedExtension, VoteType,
+    self as engine, NilOrVal, Round, SignedExtension, VoteType,
 };
 use tally_contracts::block::MAX_VALIDATORS;
 use tally_contracts::ids::{BlockHash, PublicKey, Signature};
 
 use super::parts::Part;
+use super::waits::RoundWaits;
 use crate::application::Validator;
 
 /// Block height.
@@ -325,7 +326,7 @@ impl engine::Context for TallyContext {
     type Proposal = Proposal;
     type Validator = SetMember;
     type ValidatorSet = ValidatorSet;
-    type Timeouts = LinearTimeouts;
+    type Timeouts = RoundWaits;
     type Value = Value;
     type Vote = Vote;
     type Extension = ();

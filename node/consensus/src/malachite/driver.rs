@@ -7,7 +7,7 @@
 mod deciding;
 mod proposing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use malachitebft_app_channel::app::consensus::VoteExtensionError;
@@ -37,6 +37,7 @@ use super::convert;
 use super::parts::{self, Part};
 use super::signing::{Keys, vote_bytes};
 use super::store::{ProposalStore, Proposed};
+use super::waits::RoundWaits;
 use crate::application::{Application, CheckContext, CommitError, Fatal, Refusal};
 use crate::config::RoundTimeouts;
 use crate::error::Error;
@@ -89,6 +90,8 @@ pub(crate) struct Driver<A> {
     channels: Channels<TallyContext>,
     status: watch::Sender<Status>,
     timeouts: RoundTimeouts,
+    /// Consensus keys of the nodes that are connected; nothing is known of that at first.
+    connected: watch::Receiver<Option<BTreeSet<PublicKey>>>,
     /// The height after the last committed block.
     next: u64,
     /// Validators of `next`.
@@ -112,6 +115,7 @@ impl<A: Application> Driver<A> {
         channels: Channels<TallyContext>,
         status: watch::Sender<Status>,
         timeouts: RoundTimeouts,
+        connected: watch::Receiver<Option<BTreeSet<PublicKey>>>,
     ) -> Self {
         Self {
             app,
@@ -121,6 +125,7 @@ impl<A: Application> Driver<A> {
             channels,
             status,
             timeouts,
+            connected,
             next: 0,
             set: None,
             held: None,
@@ -140,6 +145,10 @@ impl<A: Application> Driver<A> {
                 Wake::Stop => return Ok(()),
                 Wake::Message(Some(message)) => self.on_message(*message).await?,
                 Wake::Message(None) => {
+                    // It says why before it stops, but by another way.
+                    while let Ok(event) = events.try_recv() {
+                        self.on_event(event).await?;
+                    }
                     return Err(Error::engine("it stopped by itself; its log says why"));
                 }
                 Wake::Event(Ok(event)) => self.on_event(*event).await?,
@@ -300,6 +309,12 @@ impl<A: Application> Driver<A> {
                     self.release("a peer votes").await?;
                 }
             }
+            Event::WalCorrupted(error) => {
+                return Err(Error::DamagedLog {
+                    height: self.next,
+                    reason: error.to_string(),
+                });
+            }
             // The engine gives this only after the certificate was found to be for this very block.
             Event::ReceivedProposedValue(value, ValueOrigin::Sync)
                 if value.validity == Validity::Invalid && value.height.0 == self.next =>
@@ -375,7 +390,18 @@ impl<A: Application> Driver<A> {
             rebroadcast: REBROADCAST.min(t.max),
             max_timeout: t.max,
         };
-        Ok(HeightParams::new(set, timeouts, None))
+        let waits = {
+            let connected = self.connected.borrow();
+            RoundWaits::new(timeouts, t.absent, |round| {
+                let proposer = self.proposer_at(height, round).map(|Address(key)| key);
+                proposer
+                    .zip(connected.as_ref())
+                    .is_some_and(|(key, connected)| {
+                        key != self.keys.public() && !connected.contains(&key)
+                    })
+            })
+        };
+        Ok(HeightParams::new(set, waits, None))
     }
 
     /// Waits a little for as many peers as a quorum needs.

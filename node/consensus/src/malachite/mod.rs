@@ -9,3 +9,4 @@ pub(crate) mod parts;
 pub(crate) mod signing;
 pub(crate) mod spawn;
 pub(crate) mod store;
+pub(crate) mod waits;

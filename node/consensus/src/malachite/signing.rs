@@ -1,5 +1,8 @@
 //! What is signed, by whom, and the ZIP-215 rule by which it is verified.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_trait::async_trait;
 use ed25519_dalek::{Signer as _, SigningKey};
 use malachitebft_app_channel::app::types::core::{
@@ -56,11 +59,32 @@ pub(crate) fn proposal_bytes(network: &NetworkId, proposal: &Proposal) -> Vec<u8
     w.into_bytes()
 }
 
+/// What this node has voted at the height it voted at last, by round and whether it was a precommit.
+#[derive(Default)]
+struct Votes {
+    height: u64,
+    values: BTreeMap<(u32, bool), NilOrVal<Value>>,
+}
+
+impl Votes {
+    /// The value that stands for a vote: the one that was signed for its height, round and kind before, if one was. A height
+    /// that is started afresh, because a decided block has to be fetched again, knows nothing of the votes before.
+    fn settle(&mut self, vote: &Vote) -> NilOrVal<Value> {
+        if self.height != vote.height.0 {
+            self.height = vote.height.0;
+            self.values.clear();
+        }
+        let slot = (round_number(vote.round), vote.kind == VoteType::Precommit);
+        *self.values.entry(slot).or_insert(vote.value)
+    }
+}
+
 /// The node's consensus key and the network that everything signed names.
 #[derive(Clone)]
 pub(crate) struct Keys {
     key: SigningKey,
     network: NetworkId,
+    votes: Arc<Mutex<Votes>>,
 }
 
 impl Keys {
@@ -68,6 +92,7 @@ impl Keys {
         Self {
             key: SigningKey::from_bytes(seed.expose()),
             network,
+            votes: Arc::default(),
         }
     }
 
@@ -97,7 +122,12 @@ impl Keys {
 
 #[async_trait]
 impl Signer<TallyContext> for Keys {
-    async fn sign_vote(&self, vote: Vote) -> Result<SignedMessage<TallyContext, Vote>, Error> {
+    async fn sign_vote(&self, mut vote: Vote) -> Result<SignedMessage<TallyContext, Vote>, Error> {
+        vote.value = self
+            .votes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .settle(&vote);
         let signature = self.sign(&vote_bytes(&self.network, &vote));
         Ok(SignedMessage::new(vote, EngineSignature(signature)))
     }
@@ -264,6 +294,36 @@ mod tests {
             },
         ] {
             assert!(!check(&change, &verifier).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn two_votes_in_one_place_are_one() {
+        let keys = Keys::new(&Secret::new([3; 32]), NetworkId([7; 32]));
+        let vote = |height, round, kind, value: Option<u8>| Vote {
+            kind,
+            height: Height(height),
+            round: Round::new(round),
+            value: value.map_or(NilOrVal::Nil, |v| NilOrVal::Val(Value(BlockHash([v; 32])))),
+            address: keys.address(),
+        };
+        let first = vote(5, 1, VoteType::Prevote, Some(1));
+        let signed = keys.sign_vote(first.clone()).await.unwrap();
+        assert_eq!(signed.message, first);
+        for value in [None, Some(1), Some(2)] {
+            let again = keys
+                .clone()
+                .sign_vote(vote(5, 1, VoteType::Prevote, value))
+                .await
+                .unwrap();
+            assert_eq!(again, signed);
+        }
+        for other in [
+            vote(5, 2, VoteType::Prevote, None),
+            vote(5, 1, VoteType::Precommit, None),
+            vote(6, 1, VoteType::Prevote, None),
+        ] {
+            assert_eq!(keys.sign_vote(other.clone()).await.unwrap().message, other);
         }
     }
 

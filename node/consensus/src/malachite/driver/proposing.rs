@@ -93,6 +93,9 @@ impl<A: Application> Driver<A> {
             return Ok(());
         };
         for part in parts {
+            if self.app.keeps_back(height.0, number, part.index) {
+                continue;
+            }
             let stream = StreamId::new(part.header.body_id().to_vec().into());
             let sequence = part.index.into();
             let message = StreamMessage::new(stream, sequence, StreamContent::Data(part));

@@ -1,0 +1,256 @@
+//! Faults of machines and of the network between them, under load: cuts, slow and dead links, hung nodes, crashes of one and
+//! of all. After each the whole network goes on within ten seconds, and in the end nothing acknowledged is lost.
+//!
+//! The short form runs every fault once, in an order that the seed gives. The long form draws faults for
+//! `TALLY_FAULT_MINUTES` (`tests/faults --minutes N`).
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand::Rng as _;
+use rand::seq::SliceRandom as _;
+use tally_tests::{Lab, Network, Observer, Plan, Scenario, inside_lab, number_from_env};
+
+/// How long a network may take to go on, at every node, after a fault is over.
+const HEALED: Duration = Duration::from_secs(10);
+/// How long what is left of a network may take to go on without those that are cut off.
+const GOES_ON: Duration = Duration::from_secs(10);
+/// Longest start of a node.
+const START: Duration = Duration::from_secs(30);
+/// Entries acknowledged before a cut may still be on their way to the observer for so long.
+const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// One node without the others; they go on.
+    CutOne,
+    /// Two against two; nobody goes on.
+    CutInHalves,
+    /// Every node alone.
+    CutAll,
+    /// The cable of one node is pulled.
+    PullOne,
+    /// All cables are pulled.
+    PullAll,
+    /// One node's link becomes very slow.
+    SlowOne,
+    /// All links become slow.
+    SlowAll,
+    /// One node hangs.
+    HangOne,
+    /// Two nodes hang at once.
+    HangTwo,
+    /// One node is killed.
+    CrashOne,
+    /// All are killed.
+    CrashAll,
+}
+
+const FAULTS: [Fault; 11] = [
+    Fault::CutOne,
+    Fault::CutInHalves,
+    Fault::CutAll,
+    Fault::PullOne,
+    Fault::PullAll,
+    Fault::SlowOne,
+    Fault::SlowAll,
+    Fault::HangOne,
+    Fault::HangTwo,
+    Fault::CrashOne,
+    Fault::CrashAll,
+];
+
+/// What faults are done to.
+struct Bench<'a> {
+    lab: &'a Lab,
+    network: &'a mut Network,
+    observer: &'a Observer,
+}
+
+impl Bench<'_> {
+    /// The members from `first` on, in a ring, go on without the others.
+    fn goes_on(&self, without: &[usize]) -> Result<()> {
+        let left: Vec<usize> = (0..self.network.len())
+            .filter(|m| !without.contains(m))
+            .collect();
+        let took = self.observer.progress(&left, GOES_ON)?;
+        println!(
+            "  {} of {} went on after {took:?}",
+            left.len(),
+            self.network.len()
+        );
+        Ok(())
+    }
+
+    /// Nobody acknowledges anything: there is no quorum.
+    fn stands_still(&self, hold: Duration) -> Result<()> {
+        thread::sleep(ON_ITS_WAY + hold);
+        let ms = u64::try_from(hold.as_millis())?;
+        for member in 0..self.network.len() {
+            ensure!(
+                !self.observer.heard_within(member, ms),
+                "member {member} acknowledged a record without a quorum"
+            );
+        }
+        Ok(())
+    }
+
+    /// Holds a fault for a while and takes it back.
+    fn run(&mut self, fault: Fault, hold: Duration, rng: &mut impl rand::RngCore) -> Result<()> {
+        let count = self.network.len();
+        let one = rng.gen_range(0..count);
+        let other = (one + rng.gen_range(1..count)) % count;
+        match fault {
+            Fault::CutOne => {
+                self.lab.partition(&[&[], &[one]])?;
+                self.goes_on(&[one])?;
+                thread::sleep(hold);
+            }
+            Fault::CutInHalves => {
+                self.lab.partition(&[&[], &[one, other]])?;
+                self.stands_still(hold)?;
+            }
+            Fault::CutAll => {
+                let alone: Vec<[usize; 1]> = (0..count).map(|i| [i]).collect();
+                let groups: Vec<&[usize]> = alone.iter().map(<[usize; 1]>::as_slice).collect();
+                self.lab.partition(&groups)?;
+                self.stands_still(hold)?;
+            }
+            Fault::PullOne => {
+                self.lab.link(one, false)?;
+                self.goes_on(&[one])?;
+                thread::sleep(hold);
+            }
+            Fault::PullAll => {
+                (0..count).try_for_each(|i| self.lab.link(i, false))?;
+                self.stands_still(hold)?;
+            }
+            Fault::SlowOne => {
+                self.lab.slow(one, rng.gen_range(16..256))?;
+                self.goes_on(&[one])?;
+                thread::sleep(hold);
+            }
+            Fault::SlowAll => {
+                let kbit = rng.gen_range(1_000..4_000);
+                (0..count).try_for_each(|i| self.lab.slow(i, kbit))?;
+                self.goes_on(&[])?;
+                thread::sleep(hold);
+            }
+            Fault::HangOne => {
+                self.network[one].pause()?;
+                let gone_on = self.goes_on(&[one]);
+                thread::sleep(hold);
+                self.network[one].resume()?;
+                gone_on?;
+            }
+            Fault::HangTwo => {
+                self.network[one].pause()?;
+                self.network[other].pause()?;
+                let still = self.stands_still(hold);
+                self.network[one].resume()?;
+                self.network[other].resume()?;
+                still?;
+            }
+            Fault::CrashOne => {
+                self.network[one].kill()?;
+                self.goes_on(&[one])?;
+                thread::sleep(hold);
+                self.network[one].start()?;
+                self.network[one].wait_up(START)?;
+            }
+            Fault::CrashAll => {
+                for member in self.network.iter_mut() {
+                    member.kill()?;
+                    thread::sleep(Duration::from_millis(rng.gen_range(0..30)));
+                }
+                for member in self.network.iter_mut() {
+                    member.start()?;
+                }
+                for member in self.network.iter_mut() {
+                    member.wait_up(START)?;
+                }
+            }
+        }
+        self.lab.heal()
+    }
+}
+
+/// Founds a network in a lab, keeps it busy, and runs faults until there is none left.
+fn under_load(
+    scenario: &Scenario,
+    mut faults: impl FnMut(&mut dyn rand::RngCore) -> Option<(Fault, Duration)>,
+) -> Result<()> {
+    let plan = Plan::four();
+    let lab = Lab::new(plan.members.len())?;
+    let mut network = Network::found_at(scenario, &plan, lab.places())?;
+    network.start()?;
+    let observer = Observer::start(scenario, &network, 1)?;
+    let everyone: Vec<usize> = (0..network.len()).collect();
+    observer.progress(&everyone, HEALED)?;
+    let mut rng = scenario.rng(1);
+    let mut slowest = Duration::ZERO;
+    while let Some((fault, hold)) = faults(&mut rng) {
+        println!("{fault:?} for {hold:?}");
+        let mut bench = Bench {
+            lab: &lab,
+            network: &mut network,
+            observer: &observer,
+        };
+        bench
+            .run(fault, hold, &mut rng)
+            .with_context(|| format!("during {fault:?}"))?;
+        let healed = observer
+            .progress(&everyone, HEALED)
+            .with_context(|| format!("after {fault:?} for {hold:?}"))?;
+        println!("  all went on {healed:?} after it");
+        slowest = slowest.max(healed);
+    }
+    let report = observer.finish(&mut network)?;
+    println!(
+        "{} records acknowledged, height {}, {} entries; p50 {} ms, p99 {} ms; slowest healing {slowest:?}",
+        report.records,
+        report.height,
+        report.entries,
+        report.percentile_ms(50),
+        report.percentile_ms(99)
+    );
+    ensure!(report.records > 50, "too little load to prove anything");
+    network.stop()
+}
+
+#[test]
+fn every_fault_heals() {
+    inside_lab("every_fault_heals", || {
+        Scenario::run("faults", |scenario| {
+            let mut left: Option<Vec<Fault>> = None;
+            under_load(scenario, |rng| {
+                let left = left.get_or_insert_with(|| {
+                    let mut all = FAULTS.to_vec();
+                    all.shuffle(rng);
+                    all
+                });
+                let hold = Duration::from_millis(rng.gen_range(1_000..4_000));
+                left.pop().map(|fault| (fault, hold))
+            })
+        });
+    });
+}
+
+#[test]
+#[ignore = "the long form: tests/faults --minutes 30"]
+fn faults_for_a_long_time() {
+    inside_lab("faults_for_a_long_time", || {
+        Scenario::run("faults-long", |scenario| {
+            let minutes = number_from_env("TALLY_FAULT_MINUTES").unwrap_or(30);
+            let end = Instant::now() + Duration::from_secs(60 * minutes);
+            under_load(scenario, |rng| {
+                let fault = *FAULTS.choose(rng)?;
+                // Most are short; a few outlast every time-out there is.
+                let longest = if rng.gen_ratio(1, 10) { 60_000 } else { 8_000 };
+                let hold = Duration::from_millis(rng.gen_range(0..longest));
+                (Instant::now() < end).then_some((fault, hold))
+            })
+        });
+    });
+}
