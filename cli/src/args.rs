@@ -146,7 +146,7 @@ pub(crate) enum Command {
     /// Verify what somebody hands you, without a node of your own
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Write the ledger's tiles and checkpoint as files, without a running node
+    /// Write the ledger's tiles as files, or the page that verifies proofs in a browser
     #[command(subcommand)]
     Export(ExportCommand),
     /// Rebuild everything that follows from the blocks: state, tiles, indexes

@@ -273,4 +273,14 @@ pub(crate) enum ExportCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Write the page that verifies proofs in a browser, as one file
+    ///
+    /// It works from disk, needs no server and no network, and refuses what `tally audit verify` refuses. Compare the SHA-256 that is
+    /// printed with that of another member's file before you trust a copy.
+    #[command(after_help = "Example:\n  tally export verifier --out verifier.html")]
+    Verifier {
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }

@@ -30,6 +30,10 @@ pub use take::{AtHead, MatchTaken, StateTaken, scan_kit};
 
 use crate::issuer::UnitProof;
 
+/// The page that verifies proofs in a browser, from disk and without a server: a second implementation of the verifier, in
+/// JavaScript, that refuses what [`tally_evidence::verify`] refuses.
+pub const VERIFIER_PAGE: &str = include_str!("../../assets/verifier.html");
+
 /// Why a proof cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
