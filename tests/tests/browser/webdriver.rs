@@ -313,6 +313,7 @@ impl Session {
     /// Gives a file to a field for files.
     pub(crate) fn choose(&self, selector: &str, file: &Path) -> Result<()> {
         let field = self.find(selector)?;
+        let file = file.canonicalize()?;
         self.post(&format!("{field}/value"), &json!({"text": file}))
             .map(drop)
     }

@@ -191,12 +191,13 @@ fn report(
     report["index"] = json!(index);
     report["a"]["entry"] = entry(&trees[0], index)?;
     report["b"]["entry"] = entry(&trees[1], index)?;
-    let both: Vec<&str> = sides[0]
+    let mut both: Vec<&str> = sides[0]
         .cosigners
         .iter()
         .map(|(name, _)| name.as_str())
         .filter(|name| sides[1].cosigners.iter().any(|(other, _)| other == name))
         .collect();
+    both.sort_unstable();
     report["signed_both"] = json!(both);
     Ok(report)
 }
