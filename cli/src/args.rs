@@ -25,7 +25,8 @@ pub(crate) use matching::{
     default_profile,
 };
 pub(crate) use proving::{
-    AuditArgs, AuditCommand, ExportCommand, LedgerCommand, ProofArgs, ProofFiles,
+    AuditArgs, AuditCommand, DiffArgs, ExportCommand, LedgerCommand, ProofArgs, ProofCommand,
+    ProofFiles, ReplayArgs, StateCommand,
 };
 
 const EXIT_CODES: &str = "\
@@ -140,12 +141,12 @@ pub(crate) enum Command {
     /// Look into the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
-    /// Write the proof that a code was issued, for anyone to verify offline
+    /// Write the proof of a code, a scan, a match or of the state, for anyone to verify offline
     Proof(ProofArgs),
-    /// Verify what somebody hands you, offline and without a node
+    /// Verify what somebody hands you, without a node of your own
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Write the ledger's tiles and checkpoint as files, without a running node
+    /// Write the ledger's tiles as files, or the page that verifies proofs in a browser
     #[command(subcommand)]
     Export(ExportCommand),
     /// Rebuild everything that follows from the blocks: state, tiles, indexes

@@ -31,6 +31,7 @@ use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::matching::{DeskIdentity, MatchDesk, MatchError};
 use crate::passphrase::Passphrase;
+use crate::proofs;
 use crate::room::Room;
 use crate::scans::{
     ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
@@ -438,7 +439,8 @@ fn routes(
         Arc::new(Status::new(node.clone())),
         registry,
     );
-    gateway.router(tiles::router(node.chain.clone()))
+    let more = tiles::router(node.chain.clone());
+    gateway.router(more.merge(proofs::router(node.chain.clone(), node.scans.clone())))
 }
 
 /// Opens the ledger off the runtime's threads: it may have many blocks to carry out.

@@ -96,6 +96,15 @@ struct Context {
 }
 
 impl Context {
+    /// How long each word from a node is waited for.
+    fn timeout(&self) -> Duration {
+        match self.common.timeout {
+            // For ever, nearly.
+            Some(0) => Duration::from_secs(u32::MAX.into()),
+            given => Duration::from_secs(given.unwrap_or(TIMEOUT_S)),
+        }
+    }
+
     /// The configuration file named by `--config`.
     fn config_path(&self) -> &Path {
         &self.common.config

@@ -7,14 +7,17 @@ use tally_contracts::ids::{KeyId, NetworkId, PublicKey};
 use tally_contracts::records::{Body, IssueBatch};
 use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, keys};
 use tally_contracts::{Canonical, Record, StateProof, ValidatorSet, signature};
-use tally_merkle::{Checkpoint, Hash, Policy, TlogProof, Verified, leaf_hash, verify_inclusion};
+use tally_merkle::{
+    Checkpoint, Hash, Note, Policy, TlogProof, Verified, leaf_hash, verify_inclusion,
+};
 
 use crate::extra::{BlockInclusion, CodeExtra, Extra, RecordExtra, StateValue};
 use crate::policy::network_policy;
 use crate::report::{CodeReport, Cosigner, Proven, RecordReport, Report, Signatory};
+use crate::state::Statement;
 use crate::{Error, UnitCode};
 
-/// Judges a proof of ours, of a code or of a record, with nothing but the network's ID, which must come from elsewhere. `policy`
+/// Judges a proof of ours, of whatever kind, with nothing but the network's ID, which must come from elsewhere. `policy`
 /// and `proof` are the bytes of the two files; `code`, if given, is the code that the proof must be of.
 ///
 /// Every byte counts: a policy must be the one of [`network_policy`], a proof must be in its one form, and signatures by keys
@@ -36,41 +39,69 @@ pub fn verify(
     }
     let extra = proof.extra.as_deref().ok_or(Error::NoExtra)?;
     let extra = Extra::from_bytes(extra).map_err(Error::Extra)?;
-    let entry = match &extra {
-        Extra::Code(code) => &code.issued,
-        Extra::Record(record) => record,
-    };
 
-    let found = network_id(&entry.genesis);
+    let found = network_id(extra.genesis());
     if found != *network {
         return Err(Error::OtherNetwork {
             expected: *network,
             found,
         });
     }
-    let genesis = Genesis::from_bytes(&entry.genesis).map_err(Error::Genesis)?;
+    let genesis = Genesis::from_bytes(extra.genesis()).map_err(Error::Genesis)?;
     let expected = network_policy(&genesis)?;
     check_policy(policy, &expected)?;
-    let quorum = judge_checkpoint(&proof, &expected, &genesis)?;
+    let set = ValidatorSet::from_genesis(&genesis);
+    let quorum = judge_checkpoint(&proof.checkpoint, &expected, &set)?;
+    if quorum.unknown_signatures > 0 {
+        return Err(Error::UnknownSignatures {
+            found: quorum.unknown_signatures,
+        });
+    }
 
-    if proof.checkpoint.signatures.len() != usize::from(entry.signatures) {
+    if proof.checkpoint.signatures.len() != usize::from(extra.signatures()) {
         return Err(Error::SignatureCount {
-            expected: entry.signatures,
+            expected: extra.signatures(),
             found: proof.checkpoint.signatures.len(),
         });
     }
 
-    let committed = committed(&genesis, entry, &proof, &quorum.checkpoint)?;
-    let proven = match &extra {
-        Extra::Record(_) if code.is_some() => return Err(Error::NotOfCode),
-        Extra::Record(_) => Proven::Record(Box::new(committed)),
-        Extra::Code(extra) => Proven::Code(Box::new(judge_code(
-            &genesis,
-            extra,
-            &committed,
-            &quorum.checkpoint,
-            code,
-        )?)),
+    let checkpoint = &quorum.checkpoint;
+    let committed = |entry| committed(&genesis, entry, &proof, checkpoint);
+    let (entry, proven) = match &extra {
+        Extra::Record(_) | Extra::Match(_) | Extra::State(_) if code.is_some() => {
+            return Err(Error::NotOfCode);
+        }
+        Extra::Record(extra) => (
+            extra.record.clone(),
+            Proven::Record(Box::new(committed(extra)?)),
+        ),
+        Extra::Code(extra) => (
+            extra.issued.record.clone(),
+            Proven::Code(Box::new(judge_code(
+                &genesis,
+                extra,
+                &committed(&extra.issued)?,
+                checkpoint,
+                code,
+            )?)),
+        ),
+        Extra::Scan(extra) => {
+            let anchored = committed(&extra.anchored)?;
+            let judged = crate::scan::judge(&genesis, extra, anchored, code)?;
+            (
+                extra.anchored.record.clone(),
+                Proven::Scan(Box::new(judged)),
+            )
+        }
+        Extra::State(extra) => {
+            let judged = crate::state::judge(&genesis, extra, &proof, checkpoint)?;
+            (extra.head.to_bytes(), Proven::State(Box::new(judged)))
+        }
+        Extra::Match(extra) => {
+            let closed = committed(&extra.closed)?;
+            let judged = crate::matching::judge(&genesis, extra, closed, checkpoint)?;
+            (extra.closed.record.clone(), Proven::Match(Box::new(judged)))
+        }
     };
     let report = Report {
         network: *network,
@@ -86,16 +117,27 @@ pub fn verify(
             .collect(),
         needed: expected.needed(),
         validators: expected.witnesses().count(),
-        entry: entry.record.clone(),
+        members: genesis
+            .members
+            .iter()
+            .map(|m| (m.id, m.name.clone()))
+            .collect(),
+        entry,
         proven,
     };
-    let Proven::Code(shown) = &report.proven else {
-        return Ok(report);
+    let status = match &report.proven {
+        Proven::Code(shown) => Some(shown.status),
+        Proven::State(shown) => match &shown.statement {
+            statement if !statement.is_there() => return Err(Error::Absent(Box::new(report))),
+            Statement::Batch { state, .. } => state.as_ref().map(|b| b.status),
+            _ => None,
+        },
+        _ => None,
     };
-    match shown.status {
-        BatchStatus::Active => Ok(report),
-        BatchStatus::Recalled => Err(Error::Recalled(Box::new(report))),
-        BatchStatus::Issued => Err(Error::NotReleased(Box::new(report))),
+    match status {
+        None | Some(BatchStatus::Active) => Ok(report),
+        Some(BatchStatus::Recalled) => Err(Error::Recalled(Box::new(report))),
+        Some(BatchStatus::Issued) => Err(Error::NotReleased(Box::new(report))),
     }
 }
 
@@ -117,28 +159,24 @@ fn check_policy(policy: &[u8], expected: &Policy) -> Result<(), Error> {
     Err(Error::PolicyDiffers { line: same + 1 })
 }
 
-/// The checkpoint must have a quorum by number, as the policy says, and by power, as the blocks have.
-fn judge_checkpoint(
-    proof: &TlogProof,
+/// The checkpoint must have a quorum by number, as the policy says, and by power, as the blocks have. `policy` is that of the
+/// validators in `set`. Signatures by other keys are counted, not refused.
+///
+/// # Errors
+/// [`Error::Quorum`], [`Error::Power`], [`Error::Checkpoint`].
+pub fn judge_checkpoint(
+    checkpoint: &Note,
     policy: &Policy,
-    genesis: &Genesis,
+    set: &ValidatorSet,
 ) -> Result<Verified, Error> {
-    let verified = policy
-        .verify(&proof.checkpoint)
-        .map_err(|error| match error {
-            tally_merkle::Error::Quorum { found, .. } => Error::Quorum {
-                found,
-                needed: policy.needed(),
-                validators: policy.witnesses().count(),
-            },
-            other => Error::Checkpoint(other),
-        })?;
-    if verified.unknown_signatures > 0 {
-        return Err(Error::UnknownSignatures {
-            found: verified.unknown_signatures,
-        });
-    }
-    let set = ValidatorSet::from_genesis(genesis);
+    let verified = policy.verify(checkpoint).map_err(|error| match error {
+        tally_merkle::Error::Quorum { found, .. } => Error::Quorum {
+            found,
+            needed: policy.needed(),
+            validators: policy.witnesses().count(),
+        },
+        other => Error::Checkpoint(other),
+    })?;
     // The policy names the validators in the order of the set.
     let power = policy
         .witnesses()
@@ -343,7 +381,7 @@ fn judge_code(
     })
 }
 
-fn in_state<T: Canonical>(
+pub(crate) fn in_state<T: Canonical>(
     what: &'static str,
     root: &Hash,
     key: &[u8],
@@ -361,7 +399,7 @@ fn in_state<T: Canonical>(
 #[cfg(test)]
 mod tests {
     use tally_contracts::genesis::{cosigner_name, origin};
-    use tally_merkle::{Note, note};
+    use tally_merkle::note;
 
     use super::*;
     use crate::policy::tests::{genesis, key};
@@ -386,13 +424,7 @@ mod tests {
                 let signature = note::cosign(&text, &name, &key(*n), 5).unwrap();
                 checkpoint.signatures.push(signature);
             }
-            let proof = TlogProof {
-                extra: None,
-                index: 0,
-                hashes: vec![],
-                checkpoint,
-            };
-            judge_checkpoint(&proof, &policy, &genesis)
+            judge_checkpoint(&checkpoint, &policy, &ValidatorSet::from_genesis(&genesis))
         };
         let (a, b, c, d) = (("a", 4), ("b", 14), ("c", 24), ("d", 34));
         assert!(judge(&[a, b, c]).is_ok());
