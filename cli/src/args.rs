@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod codes;
 mod founding;
+mod governance;
 mod keeping;
 mod matching;
 mod proving;
@@ -19,6 +20,7 @@ pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
     UpArgs,
 };
+pub(crate) use governance::{ChangeCommand, KeysCommand, OneNode, ProposeCommand, Proposing};
 pub(crate) use keeping::{BackupArgs, RestoreArgs};
 pub(crate) use matching::{
     AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs,
@@ -137,6 +139,13 @@ pub(crate) enum Command {
     /// Match an audience with another member's, under an agreement
     #[command(subcommand)]
     Match(MatchCommand),
+
+    /// Propose changes to the network and vote on them: members, nodes, keys, power, rules
+    #[command(subcommand)]
+    Change(ChangeCommand),
+    /// Make new keys for this node and its administrator
+    #[command(subcommand)]
+    Keys(KeysCommand),
 
     /// Look into the ledger
     #[command(subcommand)]

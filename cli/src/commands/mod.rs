@@ -5,6 +5,7 @@ mod audience;
 pub(crate) mod audit;
 mod backup;
 mod bench;
+mod change;
 mod codes;
 mod completions;
 mod config;
@@ -12,6 +13,7 @@ mod export;
 mod genesis;
 mod init;
 mod join;
+mod keys;
 mod ledger;
 mod matches;
 mod product;
@@ -65,6 +67,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Audience(command) => audience::run(&ctx, &command),
         Command::Agreement(command) => agreement::run(&ctx, &command),
         Command::Match(command) => matches::run(&ctx, &command),
+        Command::Change(command) => change::run(&ctx, &command),
+        Command::Keys(command) => keys::run(&ctx, &command),
         Command::Ledger(command) => ledger::run(&ctx, &command),
         Command::Proof(args) => proof::run(&ctx, &args),
         Command::Audit(command) => audit::run(&ctx, &command),

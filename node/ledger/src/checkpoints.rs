@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use tally_contracts::ValidatorSet;
-use tally_contracts::ids::NetworkId;
+use tally_contracts::ids::{NetworkId, PublicKey};
 use tally_merkle::{Checkpoint, Note, NoteSignature, Vkey, note};
 
 use crate::error::{Error, IoContext};
@@ -33,7 +33,7 @@ pub struct CheckpointKeys {
     pub member: String,
     /// The 0x01 key.
     pub checkpoint: SigningKey,
-    /// The 0x04 key; `None` on a node that does not vote.
+    /// The 0x04 key; `None` for a node that never cosigns. It signs only while it is a validator's.
     pub cosignature: Option<SigningKey>,
 }
 
@@ -117,6 +117,15 @@ impl Checkpoints {
         let Some(key) = &self.keys.cosignature else {
             return Ok(None);
         };
+        let public = PublicKey::from(key);
+        let validators = ledger.validators()?;
+        if validators
+            .validators()
+            .iter()
+            .all(|v| v.cosignature != public)
+        {
+            return Ok(None);
+        }
         let name = cosigner_name(&self.network, &self.keys.member);
         Ok(Some((
             head.tree_size,

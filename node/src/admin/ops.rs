@@ -13,7 +13,9 @@ use tally_contracts::state::{self, BatchState, keys};
 use tally_contracts::{Canonical, Record};
 use tally_ledger::RecordPlace;
 
-use super::{AdminError, Progress, agreements, audiences, codes, matches, proofs, records};
+use super::{
+    AdminError, Progress, agreements, audiences, codes, governance, matches, proofs, records,
+};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
@@ -118,6 +120,10 @@ pub(super) async fn carry_out(
         "agreement_revoke" => agreements::revoke(node, args(given)?).await,
         "agreements" => agreements::list(node),
         "agreement_show" => agreements::show(node, &args(given)?),
+        "change_propose" => governance::propose(node, args(given)?).await,
+        "change_vote" => governance::vote(node, args(given)?).await,
+        "changes" => governance::list(node),
+        "change_show" => governance::show(node, &args(given)?),
         "match_request" => matches::request(node, args(given)?, progress).await,
         "matches" => Ok(matches::list(node)),
         "match_show" => matches::show(node, args(given)?).await,

@@ -18,7 +18,9 @@ use tally_contracts::records::{
     AcceptAgreement, Body, BudgetCap, Computation, Kind, Noise, ProposeAgreement, Suite,
 };
 use tally_contracts::refusal::ApplyError;
-use tally_contracts::state::{self, Budget, MatchState, MemoryState, Pair, StateError, StateRead, keys};
+use tally_contracts::state::{
+    self, Budget, MatchState, MemoryState, Pair, StateError, StateRead, keys,
+};
 use tally_contracts::{
     Genesis, MemberEntry, NetworkKind, NodeEntry, Record, Roles, Rules, Unsigned,
 };
