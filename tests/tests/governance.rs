@@ -92,6 +92,14 @@ fn whole(client: &Client, total: u64) -> Result<()> {
     )
 }
 
+/// That a node tells its operator so.
+fn advised(client: &Client, part: &str) -> Result<()> {
+    let status = client.ok(&["status"])?;
+    let advice = status["advice"].to_string();
+    ensure!(advice.contains(part), "{advice}");
+    Ok(())
+}
+
 fn new_key(client: &Client, purpose: &str) -> Result<String> {
     let made = client.ok(&["keys", "rotate", purpose, "--work-factor", "10"])?;
     text(&made, "new")
@@ -141,6 +149,7 @@ fn members_change_their_network_while_records_flow() {
         fifth.start()?;
         fifth.wait_up(STEP)?;
         ensure!(fifth.head(None)?.0 == 0, "a stranger was served");
+        advised(&fifth.client(), "change propose admit")?;
 
         // One vote is not enough, and a second one of the same member is none.
         let card = fifth.card();
@@ -308,6 +317,7 @@ fn members_change_their_network_while_records_flow() {
             fifth.head(None)?.0 < from + 1,
             "it was served after it left"
         );
+        advised(&fifth.client(), "was removed")?;
         println!("removed a member");
 
         // A node that is away while its transport key is rotated finds its way back by the new one.
