@@ -127,7 +127,7 @@ fn newcomer(scenario: &Scenario, network: &Network) -> Result<Member> {
 fn members_change_their_network_while_records_flow() {
     Scenario::run("governance", |scenario| {
         let mut network = Network::running(scenario, &Plan::four())?;
-        let clients: Vec<Client> = network.iter().map(|m| m.client()).collect();
+        let clients: Vec<Client> = network.iter().map(Member::client).collect();
         let [brand, platform, media, auditor] = clients.as_slice() else {
             bail!("four members");
         };

@@ -183,7 +183,15 @@ impl Checkpoints {
         if !validators.is_quorum(power) || !newer {
             return Ok(false);
         }
-        let note = note.clone();
+        let mut note = note.clone();
+        // Keys that left since they cosigned say nothing any more, and no policy knows them.
+        let log = origin(&self.network);
+        note.signatures.retain(|s| {
+            s.name == log
+                || vkeys
+                    .iter()
+                    .any(|(k, _)| k.name() == s.name && k.id() == s.key_id)
+        });
         write_whole(&self.path, note.to_string().as_bytes())?;
         self.heads = self.heads.split_off(&size);
         self.best = Some((size, note));
