@@ -201,6 +201,13 @@ pub(crate) struct ReplayArgs {
     /// The network ID, 64 hex digits, from a source that you trust; left out, the ledger's own is taken and told
     #[arg(long, value_name = "ID")]
     pub(crate) network: Option<NetworkId>,
+    /// Write the members and validators of the end, followed from the genesis by the changes that members passed: what
+    /// `tally audit verify --members` takes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) members_out: Option<PathBuf>,
+    /// Write the policy of the validators of the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy_out: Option<PathBuf>,
 }
 
 /// Arguments of `audit diff`.
@@ -252,6 +259,10 @@ pub(crate) struct AuditArgs {
     /// The proof file
     #[arg(long, value_name = "FILE")]
     pub(crate) proof: PathBuf,
+    /// Members and validators of now, for a network whose members have changed it since its genesis: the file that
+    /// `tally audit replay --members-out` wrote, or `tally export tiles` of somebody you trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) members: Option<PathBuf>,
     /// The code that the proof must be of: the link of its QR code, or GTIN/SERIAL
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<UnitCode>,
@@ -266,7 +277,7 @@ pub(crate) enum ExportCommand {
     /// Write tiles, entry bundles, checkpoint, keys and policy of the ledger
     ///
     /// The layout is that of C2SP tlog-tiles, so any static file server can serve it and any client of that format can read it.
-    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy. Stop the node first; it holds the ledger.
+    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy, members. Stop the node first; it holds the ledger.
     #[command(after_help = "Example:\n  tally export tiles --config acme/tally.toml --out ./log")]
     Tiles {
         /// The folder to write to, new or empty

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tally_evidence::network_policy;
+use tally_contracts::Canonical as _;
+use tally_evidence::{Roster, policy_of};
 use tally_ledger::{Ledger, Options};
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Note};
@@ -59,7 +60,8 @@ fn tiles(ctx: &Context, out: &Path) -> Result<()> {
     let note = checkpoint(&dir)?;
     let size = note.text().parse::<Checkpoint>()?.size;
 
-    let policy = network_policy(ledger.genesis())?;
+    let roster = Roster::of_state(ledger.state(), ledger.head().height)?;
+    let policy = policy_of(&roster.network, &roster.members, &roster.validators())?;
     let verified =
         policy.verify(&note).map_err(|e| {
             anyhow!(e).context(refused().next(
@@ -87,6 +89,7 @@ fn tiles(ctx: &Context, out: &Path) -> Result<()> {
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let tiles = ledger.export_tiles(size, out)?;
+    write_atomic(&out.join("members"), &roster.to_bytes(), 0o644)?;
     let validators: String = policy.witnesses().map(|(_, k)| format!("{k}\n")).collect();
     for (name, text) in [
         ("log.vkey", format!("{log}\n")),

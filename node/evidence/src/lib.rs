@@ -6,7 +6,8 @@
 //!
 //! The root of trust is the network ID alone. It is the hash of the genesis document, which travels in the proof and fixes the
 //! validators; they fix the policy, byte for byte; the policy accepts the checkpoint; the checkpoint's root holds the entries;
-//! the last of them, a BlockInfo, holds the state root. Nothing in a proof is ignored: a changed byte fails.
+//! the last of them, a BlockInfo, holds the state root. Nothing in a proof is ignored: a changed byte fails. Where members have
+//! changed the network since, a [`Roster`] of a replay takes the place of the genesis' members.
 //!
 //! It is a crate of its own because it needs both the contracts and the codes, which must not need each other, and nothing that
 //! a node needs to run. Formats: `docs/formats.md`, "Proofs to take home".
@@ -19,6 +20,7 @@ mod policy;
 pub mod render;
 pub mod replay;
 mod report;
+mod roster;
 mod scan;
 mod state;
 mod verify;
@@ -32,8 +34,9 @@ pub use report::{
     CodeReport, Cosigner, MatchReport, Proven, RecordReport, Report, ScanReport, Signatory,
     StateReport,
 };
+pub use roster::{MAX_ROSTER_BYTES, PastKey, Roster};
 pub use scan::{
     SIGNED_RECEIPT_BYTES, ScanExtra, ScanName, ScanReceipt, ScanVerdict, scan_code_hash,
 };
 pub use state::{BudgetStatement, Question, StateAnswer, StateExtra, Statement};
-pub use verify::{judge_checkpoint, verify};
+pub use verify::{judge_checkpoint, verify, verify_under};

@@ -2,7 +2,6 @@
 //! of its agreement at the checkpoint.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
-use tally_contracts::genesis::Genesis;
 use tally_contracts::ids::MemberId;
 use tally_contracts::records::{Body, Close};
 use tally_contracts::state::{AgreementState, KeyUse, MatchState, MatchStatus, keys};
@@ -11,6 +10,7 @@ use tally_merkle::{Checkpoint, leaf_hash, verify_inclusion};
 use crate::Error;
 use crate::extra::{HeadInclusion, RecordExtra, StateValue};
 use crate::report::{MatchReport, RecordReport};
+use crate::roster::Roster;
 use crate::verify::in_state;
 
 /// A match: the CloseMatch record, and the state as of the checkpoint.
@@ -45,7 +45,7 @@ impl Canonical for MatchExtra {
 }
 
 pub(crate) fn judge(
-    genesis: &Genesis,
+    roster: &Roster,
     extra: &MatchExtra,
     closed: RecordReport,
     checkpoint: &Checkpoint,
@@ -103,9 +103,9 @@ pub(crate) fn judge(
         ));
     }
     let name = |id: &MemberId| {
-        genesis
-            .member(id)
-            .map_or_else(|| id.to_string(), |m| m.name.clone())
+        roster
+            .name(id)
+            .map_or_else(|| id.to_string(), ToOwned::to_owned)
     };
     Ok(MatchReport {
         session: body.session,

@@ -12,7 +12,7 @@ const RESERVED: [&str; 2] = ["none", "validators"];
 
 /// The policy that follows from a genesis, and the only one that [`crate::verify`] takes: every node may sign as the log, in the
 /// order of the document, and more than two thirds of the validators, in the order of their consensus keys, must have cosigned.
-/// Until there are records of governance, it holds for a network's whole life.
+/// It holds until members change their network; then [`policy_of`] gives that of the members of then.
 ///
 /// # Errors
 /// [`Error::PolicyForm`] never in practice: a genesis that was checked has at least one validator, and keys that differ.

@@ -6,14 +6,18 @@
 //! Entries go in one by one. Memory holds the shared state, its tree, and the records of one block, whose number and size the
 //! rules bound.
 
-use tally_contracts::block::{Block, BlockInfo, ENTRY_BLOCK_INFO, ENTRY_RECORD, Header};
+use tally_contracts::block::{
+    Block, BlockInfo, ENTRY_BLOCK_INFO, ENTRY_RECORD, Header, MAX_BLOCK_BYTES, MAX_BLOCK_RECORDS,
+};
 use tally_contracts::ids::{BlockHash, MemberId, NetworkId, RecordId};
 use tally_contracts::state::{self, MemoryState, StateError};
 use tally_contracts::{
     CodecError, Context, Genesis, MemberEntry, Record, Refusal, StateTree, ValidatorSet,
-    execute_block, genesis_effects,
+    due_changes, execute_block, genesis_effects,
 };
 use tally_merkle::{Frontier, Hash, leaf_hash};
+
+use crate::roster::Roster;
 
 /// Why a ledger's entries are not what its contracts give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -295,6 +299,14 @@ impl Replay {
         Ok((set, members))
     }
 
+    /// Members and keys after the last block, and the keys of before: what [`crate::verify_under`] takes.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state is damaged.
+    pub fn roster(&self) -> Result<Roster, StateError> {
+        Roster::of_state(&self.state, self.progress.height)
+    }
+
     /// Takes the next entry. With a BlockInfo, carries its block out, and gives it.
     ///
     /// # Errors
@@ -356,9 +368,17 @@ impl Replay {
     fn bound(&self, overhead: usize) -> Result<(), Fault> {
         let rules = state::rules(&self.state).map_err(Fault::State)?;
         let bytes = self.bytes.saturating_add(overhead);
-        if self.records.len() > rules.max_block_records as usize
-            || bytes > rules.max_block_bytes as usize
-        {
+        // Before its BlockInfo nothing says for which height a record is, and larger blocks may be allowed by then.
+        let schedule = state::schedule(&self.state).map_err(Fault::State)?;
+        let (max_records, max_bytes) = if overhead == 0 && !schedule.0.is_empty() {
+            (MAX_BLOCK_RECORDS, MAX_BLOCK_BYTES)
+        } else {
+            (
+                rules.max_block_records as usize,
+                rules.max_block_bytes as usize,
+            )
+        };
+        if self.records.len() > max_records || bytes > max_bytes {
             return Err(Fault::BlockSize {
                 records: self.records.len(),
                 bytes,
@@ -388,6 +408,12 @@ impl Replay {
             state_root: info.state_root,
             proposer: info.proposer,
         };
+        // What members have passed for a height before this one came into force in a block that is no entry.
+        let due = due_changes(&self.state, info.height).map_err(|e| wrong(Fault::State(e)))?;
+        self.tree
+            .commit(&due)
+            .map_err(|e| wrong(Fault::Internal(e)))?;
+        self.state.apply(due);
         self.bound(block_overhead(&header)).map_err(wrong)?;
         self.follows(info).map_err(wrong)?;
         let ctx = Context {

@@ -8,7 +8,6 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_contracts::domains;
-use tally_contracts::genesis::Genesis;
 use tally_contracts::ids::{KeyId, MemberId, NetworkId, PublicKey, Signature};
 use tally_contracts::records::Body;
 use tally_contracts::signature;
@@ -17,6 +16,7 @@ use tally_merkle::{Hash, MAX_PROOF_HASHES, verify_inclusion};
 
 use crate::extra::RecordExtra;
 use crate::report::{RecordReport, ScanReport};
+use crate::roster::Roster;
 use crate::{Error, UnitCode};
 
 /// Length of a receipt with its signature.
@@ -194,7 +194,7 @@ pub fn scan_code_hash(code: &UnitCode) -> Hash {
 
 /// Judges a scan under an anchor that is known to stand in the ledger.
 pub(crate) fn judge(
-    genesis: &Genesis,
+    roster: &Roster,
     extra: &ScanExtra,
     anchored: RecordReport,
     asked: Option<&UnitCode>,
@@ -206,16 +206,16 @@ pub(crate) fn judge(
     let [signer] = anchored.signatories.as_slice() else {
         return Err(contradiction("the anchor has more than one signer"));
     };
-    let member = genesis
+    let member = roster
         .member(&signer.member)
         .filter(|_| signer.key_use == KeyUse::Records)
         .ok_or_else(|| contradiction("the signer may not anchor scans"))?;
-    let keys: Vec<PublicKey> = member.nodes.iter().map(|n| n.records).collect();
+    let keys = roster.record_keys(member);
     let (receipt, key) = ScanReceipt::verify(&extra.receipt, &keys)?;
     for (what, same) in [
         (
             "the receipt is of another network",
-            receipt.network == genesis.network_id(),
+            receipt.network == roster.network,
         ),
         (
             "the receipt is of another member than the anchor",

@@ -6,7 +6,7 @@
 use tally_contracts::StateProof;
 use tally_contracts::block::BlockInfo;
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
-use tally_contracts::genesis::{Genesis, MemberEntry};
+use tally_contracts::genesis::MemberEntry;
 use tally_contracts::ids::{AgreementId, BatchId, MemberId, RecordId};
 use tally_contracts::records::BudgetCap;
 use tally_contracts::state::{AgreementState, BatchState, Budget, keys};
@@ -15,6 +15,7 @@ use tally_merkle::{Checkpoint, Hash, TlogProof, leaf_hash, verify_inclusion};
 use crate::Error;
 use crate::extra::{read_info, write_info};
 use crate::report::StateReport;
+use crate::roster::Roster;
 
 /// The longest value that a statement rests on: a member's entry or an agreement.
 const MAX_VALUE_BYTES: usize = 16_384;
@@ -236,7 +237,7 @@ impl Statement {
 }
 
 pub(crate) fn judge(
-    genesis: &Genesis,
+    roster: &Roster,
     extra: &StateExtra,
     proof: &TlogProof,
     checkpoint: &Checkpoint,
@@ -267,7 +268,7 @@ pub(crate) fn judge(
         proven(&extra.head.state_root, key, answer)?;
     }
     Ok(StateReport {
-        statement: statement(genesis, &extra.question, &extra.answers)?,
+        statement: statement(roster, &extra.question, &extra.answers)?,
         as_of_height: extra.head.height,
         as_of_ms: extra.head.time_ms,
     })
@@ -295,7 +296,7 @@ fn decoded<T: Canonical>(answer: Option<&StateAnswer>) -> Result<Option<T>, Erro
 }
 
 fn statement(
-    genesis: &Genesis,
+    roster: &Roster,
     question: &Question,
     answers: &[StateAnswer],
 ) -> Result<Statement, Error> {
@@ -327,7 +328,7 @@ fn statement(
                         what: "the owner and the analyst are not two parties of the agreement",
                     });
                 }
-            } else if genesis.member(&owner).is_none() {
+            } else if roster.member(&owner).is_none() {
                 return Err(Error::Contradiction {
                     what: "neither the agreement nor the owner is known",
                 });

@@ -1,9 +1,8 @@
 //! The verifier: from a network ID and two files to what they prove.
 
 use tally_codes::batch::verify_unit_opening;
-use tally_contracts::envelope::Signer;
-use tally_contracts::genesis::{Genesis, MemberEntry, Roles, network_id};
-use tally_contracts::ids::{KeyId, NetworkId, PublicKey};
+use tally_contracts::genesis::{Genesis, Roles, network_id};
+use tally_contracts::ids::{NetworkId, PublicKey};
 use tally_contracts::records::{Body, IssueBatch};
 use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, keys};
 use tally_contracts::{Canonical, Record, StateProof, ValidatorSet, signature};
@@ -12,8 +11,9 @@ use tally_merkle::{
 };
 
 use crate::extra::{BlockInclusion, CodeExtra, Extra, RecordExtra, StateValue};
-use crate::policy::network_policy;
+use crate::policy::policy_of;
 use crate::report::{CodeReport, Cosigner, Proven, RecordReport, Report, Signatory};
+use crate::roster::Roster;
 use crate::state::Statement;
 use crate::{Error, UnitCode};
 
@@ -32,6 +32,21 @@ pub fn verify(
     proof: &[u8],
     code: Option<&UnitCode>,
 ) -> Result<Report, Error> {
+    verify_under(network, policy, proof, code, None)
+}
+
+/// As [`verify`], where members have changed the network since its genesis: validators and keys are those of `roster`, which must
+/// come from a replay of the verifier's own, or from somebody it trusts. `None` takes those of the genesis.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_under(
+    network: &NetworkId,
+    policy: &[u8],
+    proof: &[u8],
+    code: Option<&UnitCode>,
+    roster: Option<&Roster>,
+) -> Result<Report, Error> {
     let text = std::str::from_utf8(proof).map_err(|_| Error::Text { what: "proof" })?;
     let proof: TlogProof = text.parse().map_err(Error::ProofForm)?;
     if proof.to_string() != text {
@@ -48,9 +63,17 @@ pub fn verify(
         });
     }
     let genesis = Genesis::from_bytes(extra.genesis()).map_err(Error::Genesis)?;
-    let expected = network_policy(&genesis)?;
+    let founders = Roster::of_genesis(&genesis);
+    let roster = roster.unwrap_or(&founders);
+    if roster.network != *network {
+        return Err(Error::OtherNetwork {
+            expected: *network,
+            found: roster.network,
+        });
+    }
+    let set = roster.validators();
+    let expected = policy_of(network, &roster.members, &set)?;
     check_policy(policy, &expected)?;
-    let set = ValidatorSet::from_genesis(&genesis);
     let quorum = judge_checkpoint(&proof.checkpoint, &expected, &set)?;
     if quorum.unknown_signatures > 0 {
         return Err(Error::UnknownSignatures {
@@ -66,7 +89,7 @@ pub fn verify(
     }
 
     let checkpoint = &quorum.checkpoint;
-    let committed = |entry| committed(&genesis, entry, &proof, checkpoint);
+    let committed = |entry| committed(roster, entry, &proof, checkpoint);
     let (entry, proven) = match &extra {
         Extra::Record(_) | Extra::Match(_) | Extra::State(_) if code.is_some() => {
             return Err(Error::NotOfCode);
@@ -78,7 +101,7 @@ pub fn verify(
         Extra::Code(extra) => (
             extra.issued.record.clone(),
             Proven::Code(Box::new(judge_code(
-                &genesis,
+                roster,
                 extra,
                 &committed(&extra.issued)?,
                 checkpoint,
@@ -87,19 +110,19 @@ pub fn verify(
         ),
         Extra::Scan(extra) => {
             let anchored = committed(&extra.anchored)?;
-            let judged = crate::scan::judge(&genesis, extra, anchored, code)?;
+            let judged = crate::scan::judge(roster, extra, anchored, code)?;
             (
                 extra.anchored.record.clone(),
                 Proven::Scan(Box::new(judged)),
             )
         }
         Extra::State(extra) => {
-            let judged = crate::state::judge(&genesis, extra, &proof, checkpoint)?;
+            let judged = crate::state::judge(roster, extra, &proof, checkpoint)?;
             (extra.head.to_bytes(), Proven::State(Box::new(judged)))
         }
         Extra::Match(extra) => {
             let closed = committed(&extra.closed)?;
-            let judged = crate::matching::judge(&genesis, extra, closed, checkpoint)?;
+            let judged = crate::matching::judge(roster, extra, closed, checkpoint)?;
             (extra.closed.record.clone(), Proven::Match(Box::new(judged)))
         }
     };
@@ -109,7 +132,7 @@ pub fn verify(
         network_kind: genesis.kind,
         tree_size: quorum.checkpoint.size,
         tree_root: quorum.checkpoint.root,
-        signed_by: log_names(&genesis, &quorum),
+        signed_by: log_names(roster, &quorum),
         cosigners: quorum
             .witnesses
             .into_iter()
@@ -117,7 +140,7 @@ pub fn verify(
             .collect(),
         needed: expected.needed(),
         validators: expected.witnesses().count(),
-        members: genesis
+        members: roster
             .members
             .iter()
             .map(|m| (m.id, m.name.clone()))
@@ -194,21 +217,20 @@ pub fn judge_checkpoint(
 }
 
 /// The members whose nodes signed as the log.
-fn log_names(genesis: &Genesis, quorum: &Verified) -> Vec<String> {
+fn log_names(roster: &Roster, quorum: &Verified) -> Vec<String> {
     quorum
         .logs
         .iter()
         .filter_map(|key| {
             let key = PublicKey(key.key().try_into().ok()?);
-            let (member, _) = genesis.node_by_key(&key)?;
-            Some(member.name.clone())
+            Some(roster.by_checkpoint_key(&key)?.name.clone())
         })
         .collect()
 }
 
 /// A record that stands under the checkpoint, signed by who it says, and the time of its block.
 fn committed(
-    genesis: &Genesis,
+    roster: &Roster,
     entry: &RecordExtra,
     proof: &TlogProof,
     checkpoint: &Checkpoint,
@@ -233,7 +255,7 @@ fn committed(
         });
     }
     let record = Record::from_bytes(&entry.record).map_err(Error::Record)?;
-    if record.unsigned().network != genesis.network_id() {
+    if record.unsigned().network != roster.network {
         return Err(Error::Contradiction {
             what: "the record is of another network",
         });
@@ -242,16 +264,16 @@ fn committed(
     let mut keys = Vec::with_capacity(record.signers().len());
     let mut signatories = Vec::with_capacity(record.signers().len());
     for signer in record.signers() {
-        let (member, key, key_use) = signing_key(genesis, signer).ok_or_else(|| Error::Signer {
+        let (key, key_use) = roster.signing_key(signer).ok_or_else(|| Error::Signer {
             reason: format!(
-                "member {} has no key {} in the genesis",
+                "member {} has no key {} that is known here",
                 signer.member, signer.key
             ),
         })?;
         keys.push(key);
         signatories.push(Signatory {
-            member: member.id,
-            name: member.name.clone(),
+            member: signer.member,
+            name: roster.name(&signer.member).unwrap_or_default().to_owned(),
             key: signer.key,
             key_use,
         });
@@ -273,22 +295,8 @@ fn committed(
     })
 }
 
-/// The key that a signer names. The genesis has all keys there are, until there are records that rotate them.
-fn signing_key<'a>(
-    genesis: &'a Genesis,
-    signer: &Signer,
-) -> Option<(&'a MemberEntry, PublicKey, KeyUse)> {
-    let member = genesis.member(&signer.member)?;
-    let records = member.nodes.iter().map(|n| (n.records, KeyUse::Records));
-    let admins = member.admin_keys.iter().map(|k| (*k, KeyUse::Admin));
-    let (key, key_use) = records
-        .chain(admins)
-        .find(|(key, _)| KeyId::of(key) == signer.key)?;
-    Some((member, key, key_use))
-}
-
 fn judge_code(
-    genesis: &Genesis,
+    roster: &Roster,
     extra: &CodeExtra,
     issued: &RecordReport,
     checkpoint: &Checkpoint,
@@ -301,7 +309,7 @@ fn judge_code(
     let [issuer] = issued.signatories.as_slice() else {
         return Err(contradiction("the batch has more than one issuer"));
     };
-    let member = genesis
+    let member = roster
         .member(&issuer.member)
         .filter(|m| m.roles.has(Roles::BRAND) && issuer.key_use == KeyUse::Records)
         .ok_or_else(|| contradiction("the signer may not issue a batch"))?;

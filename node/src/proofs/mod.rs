@@ -18,8 +18,8 @@ use tally_contracts::records::Gtin;
 use tally_contracts::state::keys;
 use tally_contracts::{Canonical, CodecError};
 use tally_evidence::{
-    BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, Report, StateValue,
-    network_policy, verify,
+    BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, Report, Roster, StateValue,
+    policy_of, verify_under,
 };
 use tally_ledger::{Ledger, RecordPlace, StateEvidence};
 use tally_merkle::{Checkpoint, Note, TlogProof};
@@ -225,8 +225,16 @@ fn kit(ledger: &Ledger, index: u64, extra: &Extra, checkpoint: &Note) -> Result<
         checkpoint: checkpoint.clone(),
     }
     .to_string();
-    let policy = network_policy(ledger.genesis())?.to_string();
-    let judged = verify(&ledger.network(), policy.as_bytes(), proof.as_bytes(), None);
+    let roster = Roster::of_state(ledger.state(), ledger.head().height)
+        .map_err(tally_ledger::Error::from)?;
+    let policy = policy_of(&roster.network, &roster.members, &roster.validators())?.to_string();
+    let judged = verify_under(
+        &ledger.network(),
+        policy.as_bytes(),
+        proof.as_bytes(),
+        None,
+        Some(&roster),
+    );
     let report = match judged {
         Ok(report) => report,
         Err(

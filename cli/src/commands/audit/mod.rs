@@ -12,8 +12,9 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Result;
+use tally_contracts::Canonical as _;
 use tally_contracts::ids::NetworkId;
-use tally_evidence::{Proven, Report, UnitCode, verify};
+use tally_evidence::{MAX_ROSTER_BYTES, Proven, Report, Roster, UnitCode};
 use tally_merkle::policy::MAX_POLICY_BYTES;
 use tally_merkle::tlog_proof::MAX_TLOG_PROOF_BYTES;
 use tally_node::files::{read_bounded, write_atomic};
@@ -37,10 +38,11 @@ fn verify_command(ctx: &Context, args: &AuditArgs) -> Result<()> {
         network,
         policy,
         proof,
+        members,
         code,
         entry_out,
     } = args;
-    let report = verify_files(network, policy, proof, code.as_ref())?;
+    let report = verify_under(network, policy, proof, code.as_ref(), members.as_deref())?;
     if let Some(file) = entry_out {
         write_atomic(file, &report.entry, 0o644)?;
     }
@@ -59,9 +61,21 @@ pub(crate) fn verify_files(
     proof: &Path,
     code: Option<&UnitCode>,
 ) -> Result<Report> {
+    verify_under(network, policy, proof, code, None)
+}
+
+/// As [`verify_files`], with the members of a file in the place of the founders.
+fn verify_under(
+    network: &NetworkId,
+    policy: &Path,
+    proof: &Path,
+    code: Option<&UnitCode>,
+    members: Option<&Path>,
+) -> Result<Report> {
     let policy = read(policy, MAX_POLICY_BYTES, "policy_malformed")?;
     let proof = read(proof, MAX_TLOG_PROOF_BYTES, "malformed")?;
-    verify(network, &policy, &proof, code).map_err(|error| {
+    let roster = members.map(roster).transpose()?;
+    tally_evidence::verify_under(network, &policy, &proof, code, roster.as_ref()).map_err(|error| {
         let mut message = error.to_string();
         match error.report().map(|report| (report, &report.proven)) {
             Some((_, Proven::Code(code))) => {
@@ -87,6 +101,17 @@ pub(crate) fn verify_files(
         }
         let failure = Failure::new(Exit::NotVerified, error.reason(), message);
         failure.next(advice(&error)).into()
+    })
+}
+
+/// Members of a file.
+fn roster(path: &Path) -> Result<Roster> {
+    let bytes = read(path, MAX_ROSTER_BYTES, "members_malformed")?;
+    Roster::from_bytes(&bytes).map_err(|e| {
+        let message = format!("{} is no members file: {e}", path.display());
+        Failure::new(Exit::NotVerified, "members_malformed", message)
+            .next("`tally audit replay --members-out FILE` writes one")
+            .into()
     })
 }
 
@@ -116,7 +141,7 @@ fn advice(error: &tally_evidence::Error) -> &'static str {
             "compare the network ID with what each founder says, apart from who gave you the proof"
         }
         E::PolicyShort | E::PolicyDiffers { .. } | E::PolicyForm(_) => {
-            "`tally proof --policy-out` and `tally export tiles` write the network's policy"
+            "`tally proof --policy-out` and `tally export tiles` write the network's policy; if members have changed the network since its genesis, `tally audit replay --members-out FILE` and `--members FILE`"
         }
         E::OtherCode { .. } | E::NotOfCode | E::OtherScan => "ask for the proof of this very code",
         _ => "do not rely on it; ask for a new proof",

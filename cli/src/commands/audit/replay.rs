@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
-use tally_contracts::Record;
 use tally_contracts::ids::NetworkId;
+use tally_contracts::{Canonical as _, Record};
 use tally_evidence::replay::{Difference, Replay};
 use tally_evidence::{judge_checkpoint, network_policy, policy_of};
 use tally_merkle::Verified;
+use tally_node::files::write_atomic;
 
 use super::source::{Ahead, Signed, Source, Tree};
 use super::words::time_ms;
@@ -149,15 +150,21 @@ fn replay(ctx: &Context, args: &ReplayArgs, timeout: Duration) -> Result<Done, S
             .next("these entries are not those that the network signed; take them from another member")
             .into());
     }
-    let quorum = match early {
-        Ok(quorum) => quorum,
-        // The validators are not the founders any more, or the checkpoint is not good.
-        Err(_) => {
-            let (set, members) = replay.validators()?;
-            let policy = policy_of(&replay.network(), &members, &set)?;
-            quorum_of(&signed, &policy, &set)?
-        }
+    let (set, members) = replay.validators()?;
+    let quorum = if set == tally_contracts::ValidatorSet::from_genesis(replay.genesis()) {
+        early?
+    } else {
+        // Members have changed who validates: what the founders signed for says nothing any more.
+        let policy = policy_of(&replay.network(), &members, &set)?;
+        quorum_of(&signed, &policy, &set)?
     };
+    if let Some(file) = &args.members_out {
+        write_atomic(file, &replay.roster()?.to_bytes(), 0o644)?;
+    }
+    if let Some(file) = &args.policy_out {
+        let policy = policy_of(&replay.network(), &members, &set)?;
+        write_atomic(file, policy.to_string().as_bytes(), 0o644)?;
+    }
     Ok(Done {
         replay,
         signed,
