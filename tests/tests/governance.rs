@@ -111,6 +111,48 @@ fn signer(client: &Client, record: &str) -> Result<String> {
     text(&shown["signers"][0], "key")
 }
 
+/// Has a record proven by one node, and verified with what a replay of another one's tiles gives.
+fn prove(by: &Client, from: &Client, record: &str, network: &str) -> Result<()> {
+    let path = |name: &str| -> Result<String> {
+        let path = by.dir.join(name);
+        path.to_str().map(str::to_owned).context("a path")
+    };
+    let (proof, given) = (path("record.tlog-proof")?, path("given.policy")?);
+    by.ok(&[
+        "ledger",
+        "proof",
+        record,
+        "--out",
+        &proof,
+        "--policy-out",
+        &given,
+    ])?;
+    let verify = ["audit", "verify", "--network", network, "--proof", &proof];
+    let blind = by.run(&[&verify[..], &["--policy", &given]].concat())?;
+    ensure!(blind.refusal()?.1 == "policy_differs", "{blind:?}");
+    let (members, policy) = (path("members")?, path("followed.policy")?);
+    let url = format!("http://{}", from.http);
+    by.ok(&[
+        "audit",
+        "replay",
+        "--from",
+        &url,
+        "--network",
+        network,
+        "--members-out",
+        &members,
+        "--policy-out",
+        &policy,
+    ])?;
+    ensure!(
+        std::fs::read(&policy)? == std::fs::read(&given)?,
+        "the replay gives another policy than the node"
+    );
+    let verified = by.ok(&[&verify[..], &["--policy", &policy, "--members", &members]].concat())?;
+    ensure!(verified["record"] == record, "{verified}");
+    Ok(())
+}
+
 /// A member that was no founder, ready to start.
 fn newcomer(scenario: &Scenario, network: &Network) -> Result<Member> {
     let fifth = Member::init(scenario.dir(), "fifth", "media,brand", 1)?;
@@ -217,7 +259,8 @@ fn members_change_their_network_while_records_flow() {
         println!("rotated a consensus key");
 
         // A records key: the old one signs no more.
-        let old = signer(platform, &platform.add_product(&gtin(900_002))?)?;
+        let early = platform.add_product(&gtin(900_002))?;
+        let old = signer(platform, &early)?;
         let key = new_key(platform, "records")?;
         pass(
             &[platform, brand, media, auditor],
@@ -359,6 +402,10 @@ fn members_change_their_network_while_records_flow() {
                 client.ok(&["ledger", "show", record])?;
             }
         }
+        // What an auditor takes home of a record by a key that was rotated since: the founders' policy is not the network's any more,
+        // the members that a replay of its own gives are.
+        prove(platform, brand, &early, &network.id)?;
+        println!("proven to an auditor who followed the changes from the genesis");
         println!(
             "{} acknowledged records are there; height {height}, state root {root}",
             acknowledged.len()

@@ -191,3 +191,69 @@ impl Canonical for Roster {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tally_contracts::genesis_effects;
+    use tally_contracts::state::{MemoryState, Overlay};
+
+    use super::*;
+    use crate::policy::tests::{genesis, key};
+    use crate::policy::{network_policy, policy_of};
+
+    #[test]
+    fn a_roster_follows_the_state_and_keeps_the_keys_of_before() {
+        let genesis = genesis(&[("a", &[10]), ("b", &[1]), ("c", &[1]), ("d", &[1])]);
+        let mut state = MemoryState::new();
+        state.apply(genesis_effects(&genesis));
+        let founders = Roster::of_genesis(&genesis);
+        assert_eq!(Roster::of_state(&state, 0).unwrap(), founders);
+        let policy = |r: &Roster| policy_of(&r.network, &r.members, &r.validators()).unwrap();
+        assert_eq!(policy(&founders), network_policy(&genesis).unwrap());
+
+        // One member has another records key, another one is gone.
+        let mut changed = genesis.members.clone();
+        let gone = changed.pop().unwrap();
+        let old = changed[0].nodes[0].records;
+        changed[0].nodes[0].records = PublicKey::from(&key(250));
+        let mut overlay = Overlay::new(&state);
+        overlay.put(keys::member(&changed[0].id), &changed[0]);
+        overlay.set(keys::member(&gone.id), None);
+        for (member, purpose, key) in [
+            (changed[0].id, KeyPurpose::Records, old),
+            (gone.id, KeyPurpose::Admin, gone.admin_keys[0]),
+        ] {
+            let retired = RetiredKey {
+                member,
+                purpose,
+                from_height: 5,
+            };
+            overlay.put(keys::retired_key(&key), &retired);
+        }
+        let effects = overlay.into_effects();
+        state.apply(effects);
+        let roster = Roster::of_state(&state, 7).unwrap();
+        assert_eq!((roster.height, &roster.members), (7, &changed));
+        assert_ne!(policy(&roster), policy(&founders));
+        assert_eq!(roster.name(&gone.id), Some(gone.name.as_str()));
+        let signer = |member, key: &PublicKey| Signer::new(member, key, 0);
+        for (key, key_use) in [
+            (old, KeyUse::Records),
+            (changed[0].nodes[0].records, KeyUse::Records),
+            (changed[0].admin_keys[0], KeyUse::Admin),
+        ] {
+            let found = roster.signing_key(&signer(changed[0].id, &key));
+            assert_eq!(found, Some((key, key_use)));
+        }
+        let theirs = signer(gone.id, &gone.admin_keys[0]);
+        assert!(roster.signing_key(&theirs).is_some());
+        assert!(roster.signing_key(&signer(gone.id, &old)).is_none());
+        assert_eq!(roster.record_keys(&changed[0]).len(), 2);
+
+        let bytes = roster.to_bytes();
+        assert_eq!(Roster::from_bytes(&bytes).unwrap(), roster);
+        for cut in 0..bytes.len() {
+            assert!(Roster::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tally_evidence::network_policy;
+use tally_evidence::{Roster, policy_of};
 use tally_merkle::Note;
 
 use super::{Kit, ProofError, place, scan_kit, size_with};
@@ -51,7 +51,10 @@ fn file(name: &str, text: String) -> Response {
 
 /// The network's policy, which every proof needs.
 async fn policy(State(proofs): State<Proofs>) -> Result<Response, Problem> {
-    let policy = network_policy(proofs.chain.ledger().genesis()).map_err(internal)?;
+    let ledger = proofs.chain.ledger();
+    let roster = Roster::of_state(ledger.state(), ledger.head().height).map_err(internal)?;
+    let policy =
+        policy_of(&roster.network, &roster.members, &roster.validators()).map_err(internal)?;
     Ok(file("network.policy", policy.to_string()))
 }
 
