@@ -20,6 +20,8 @@ pub(super) struct Book {
     members: BTreeMap<MemberId, MemberEntry>,
     rules: Rules,
     retired: BTreeMap<PublicKey, RetiredKey>,
+    /// Members that a change was for: the others were checked when they came.
+    touched: BTreeSet<MemberId>,
 }
 
 impl Book {
@@ -30,6 +32,7 @@ impl Book {
             members: members.into_iter().map(|m| (m.id, m)).collect(),
             rules: state::rules(state)?,
             retired: BTreeMap::new(),
+            touched: BTreeSet::new(),
         })
     }
 
@@ -78,6 +81,7 @@ impl Book {
                 if self.members.len() >= MAX_MEMBERS {
                     return Err(full("members", self.members.len(), "at most 64").into());
                 }
+                self.touched.insert(entry.id);
                 self.members.insert(entry.id, entry.clone());
             }
             Change::RemoveMember { member } => {
@@ -214,7 +218,9 @@ impl Book {
         let mut seen = BTreeSet::new();
         let (mut validators, mut power) = (0_usize, 0_u64);
         for member in self.members.values() {
-            member.check_parts()?;
+            if self.touched.contains(&member.id) {
+                member.check_parts()?;
+            }
             for (_, key) in member.keys() {
                 if !seen.insert(key) {
                     return Err(Refusal::KeyTaken { key });
@@ -289,6 +295,7 @@ impl Book {
     }
 
     fn member(&mut self, id: &MemberId) -> Result<&mut MemberEntry, Refusal> {
+        self.touched.insert(*id);
         self.members
             .get_mut(id)
             .ok_or(Refusal::UnknownMember { member: *id })

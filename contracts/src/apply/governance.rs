@@ -12,8 +12,8 @@ use crate::member::MemberEntry;
 use crate::records::{MAX_DELAY_BLOCKS, MAX_VOTING_MS, ProposeChange, Vote};
 use crate::refusal::{ApplyError, Refusal};
 use crate::state::{
-    self, ChangeState, ChangeStatus, Effects, MAX_SCHEDULED, Overlay, Schedule, Scheduled,
-    StateError, StateRead, keys,
+    self, ChangeState, ChangeStatus, Effects, MAX_SCHEDULED, MAX_VOTES, Overlay, Schedule,
+    Scheduled, StateError, StateRead, keys,
 };
 use crate::validators::ValidatorSet;
 
@@ -77,6 +77,14 @@ impl Call<'_> {
             } else {
                 &mut change.against
             };
+            if votes.len() >= MAX_VOTES {
+                return Err(Refusal::Terms {
+                    what: "votes",
+                    found: votes.len() as u64,
+                    expected: "at most 1024 on one proposal",
+                }
+                .into());
+            }
             let place = votes.partition_point(|m| *m < member);
             votes.insert(place, member);
         }

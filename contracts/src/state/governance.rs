@@ -9,7 +9,7 @@ use crate::records::{KeyPurpose, ProposeChange};
 /// The most proposals that wait for their height at one time.
 pub const MAX_SCHEDULED: usize = 64;
 /// The most votes that a proposal keeps: members may leave while it is open.
-const MAX_VOTES: usize = 16 * MAX_MEMBERS;
+pub(crate) const MAX_VOTES: usize = 16 * MAX_MEMBERS;
 
 byte_enum! {
     /// Where a proposal is in its life. Expiry is told by the time, not by this.

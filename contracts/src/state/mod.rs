@@ -6,6 +6,7 @@ mod overlay;
 mod read;
 mod values;
 
+pub(crate) use governance::MAX_VOTES;
 pub use governance::{ChangeState, ChangeStatus, MAX_SCHEDULED, RetiredKey, Schedule, Scheduled};
 pub(crate) use overlay::Remembering;
 pub use overlay::{MemoryState, Overlay};
