@@ -1,6 +1,6 @@
 //! Proofs to take home: what is in one has one form, and of the files of a real proof nothing can be changed.
 //!
-//! An input is the extra of a proof, or entries of a ledger, or a policy, a zero byte and a proof, or a code.
+//! An input is the extra of a proof, or a members file, or entries of a ledger, or a policy, a zero byte and a proof, or a code.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use tally_contracts::{Canonical, Genesis};
 use tally_contracts::genesis::network_id;
 use tally_contracts::ids::NetworkId;
 use tally_evidence::replay::Replay;
-use tally_evidence::{Extra, UnitCode, network_policy, verify};
+use tally_evidence::{Extra, Roster, UnitCode, network_policy, verify};
 use tally_merkle::TlogProof;
 
 use crate::{Seeds, named, same};
@@ -113,6 +113,10 @@ fn replay(bytes: &[u8]) {
 
 /// Bytes for each.
 pub fn run(bytes: &[u8]) {
+    if let Ok(roster) = Roster::from_bytes(bytes) {
+        same("members", bytes, &roster.to_bytes());
+        let _ = roster.validators();
+    }
     extra(bytes);
     replay(bytes);
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -144,6 +148,13 @@ pub fn seeds() -> Seeds {
             b"https://id.t.cn/01/09521234543213/10/L7/21/o123456789abcdefghjk".to_vec(),
         ),
     ]);
+    if let Some(first) = network.proofs.first()
+        && let Ok(extra) = Extra::from_bytes(&first.extra)
+        && let Ok(genesis) = Genesis::from_bytes(extra.genesis())
+    {
+        let roster = Roster::of_genesis(&genesis).to_bytes();
+        seeds.extend(named([("members".to_owned(), roster)]));
+    }
     for golden in &network.proofs {
         let name = golden.name;
         seeds.extend(named([(format!("extra-{name}"), golden.extra.clone())]));
