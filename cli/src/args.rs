@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod codes;
 mod founding;
+mod governance;
 mod keeping;
 mod matching;
 mod proving;
@@ -20,13 +21,15 @@ pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
     UpArgs,
 };
+pub(crate) use governance::{ChangeCommand, KeysCommand, OneNode, ProposeCommand, Proposing};
 pub(crate) use keeping::{BackupArgs, RestoreArgs};
 pub(crate) use matching::{
     AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs,
     default_profile,
 };
 pub(crate) use proving::{
-    AuditArgs, AuditCommand, ExportCommand, LedgerCommand, ProofArgs, ProofFiles,
+    AuditArgs, AuditCommand, DiffArgs, ExportCommand, LedgerCommand, ProofArgs, ProofCommand,
+    ProofFiles, ReplayArgs, StateCommand,
 };
 
 const EXIT_CODES: &str = "\
@@ -138,15 +141,22 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Match(MatchCommand),
 
+    /// Propose changes to the network and vote on them: members, nodes, keys, power, rules
+    #[command(subcommand)]
+    Change(ChangeCommand),
+    /// Make new keys for this node and its administrator
+    #[command(subcommand)]
+    Keys(KeysCommand),
+
     /// Look into the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
-    /// Write the proof that a code was issued, for anyone to verify offline
+    /// Write the proof of a code, a scan, a match or of the state, for anyone to verify offline
     Proof(ProofArgs),
-    /// Verify what somebody hands you, offline and without a node
+    /// Verify what somebody hands you, without a node of your own
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Write the ledger's tiles and checkpoint as files, without a running node
+    /// Write the ledger's tiles as files, or the page that verifies proofs in a browser
     #[command(subcommand)]
     Export(ExportCommand),
     /// Rebuild everything that follows from the blocks: state, tiles, indexes

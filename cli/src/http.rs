@@ -1,10 +1,11 @@
-//! The one HTTP request that the command makes: a small POST to a gateway, without TLS.
+//! The HTTP requests that the command makes, without TLS: a small POST to a gateway, and reading files of a ledger.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -146,6 +147,129 @@ async fn post(
         body,
         retry_after,
     })
+}
+
+/// Reads files below one URL, over a connection that is kept.
+pub(crate) struct Getter {
+    target: Target,
+    timeout: Duration,
+    runtime: tokio::runtime::Runtime,
+    sender: Option<SendRequest<Empty<Bytes>>>,
+}
+
+impl Getter {
+    /// Connects with the first file. Each file must come within `timeout`.
+    pub(crate) fn new(target: Target, timeout: Duration) -> Result<Self> {
+        Ok(Self {
+            target,
+            timeout,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+            sender: None,
+        })
+    }
+
+    /// The file at `path`, without leading slash, of at most `max` bytes. A node that asks to be left alone for a while is.
+    pub(crate) fn get(&mut self, path: &str, max: usize) -> Result<Vec<u8>> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let kept = self.sender.is_some();
+            let left = until.saturating_duration_since(Instant::now());
+            let asked = ask(&self.target, &mut self.sender, path, max);
+            let answer = self
+                .runtime
+                .block_on(async { tokio::time::timeout(left, asked).await });
+            match answer {
+                Ok(Ok(Answer::File(bytes))) => return Ok(bytes),
+                Ok(Ok(Answer::Wait(seconds))) => {
+                    self.sender = None;
+                    let pause = Duration::from_secs(seconds.clamp(1, 30));
+                    if Instant::now() + pause >= until {
+                        let what = format!("{} is busy", self.target.authority);
+                        return Err(Failure::new(Exit::Timeout, "timeout", what).into());
+                    }
+                    std::thread::sleep(pause);
+                }
+                Ok(Err(error)) => {
+                    self.sender = None;
+                    // The other side may have closed a connection that was idle.
+                    if !kept || error.downcast_ref::<Failure>().is_some() {
+                        return Err(error);
+                    }
+                }
+                Err(_) => {
+                    self.sender = None;
+                    let what = format!(
+                        "{} did not answer within {} s",
+                        self.target.authority,
+                        self.timeout.as_secs()
+                    );
+                    return Err(Failure::new(Exit::Timeout, "timeout", what).into());
+                }
+            }
+        }
+    }
+}
+
+enum Answer {
+    File(Vec<u8>),
+    /// Too many requests; try again after so many seconds.
+    Wait(u64),
+}
+
+async fn ask(
+    target: &Target,
+    kept: &mut Option<SendRequest<Empty<Bytes>>>,
+    path: &str,
+    max: usize,
+) -> Result<Answer> {
+    let sender = match kept {
+        Some(sender) if !sender.is_closed() => sender,
+        _ => {
+            let stream = TcpStream::connect(&target.authority).await.map_err(|e| {
+                anyhow!(e).context(
+                    Failure::new(
+                        Exit::NotRunning,
+                        "not_running",
+                        format!("nothing answers at {}", target.authority),
+                    )
+                    .next("is the URL that of a running node?"),
+                )
+            })?;
+            let (sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            kept.insert(sender)
+        }
+    };
+    sender.ready().await?;
+    let request = Request::builder()
+        .method(Method::GET)
+        .uri(format!("{}/{path}", target.base))
+        .header(HOST, &target.host)
+        .header(USER_AGENT, concat!("tally/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::new())
+        .context("the request cannot be written")?;
+    let answer = sender.send_request(request).await?;
+    match answer.status().as_u16() {
+        200 => {}
+        429 | 503 => {
+            let after = answer.headers().get(RETRY_AFTER);
+            let after = after.and_then(|v| v.to_str().ok()?.parse().ok());
+            return Ok(Answer::Wait(after.unwrap_or(1)));
+        }
+        status => {
+            let what = format!("{} answered {status} for /{path}", target.authority);
+            return Err(Failure::new(Exit::Failed, "source", what).into());
+        }
+    }
+    let body = Limited::new(answer.into_body(), max).collect().await;
+    let body = body.map_err(|e| {
+        let what = format!("/{path} is cut, or longer than {max} bytes");
+        anyhow!(e).context(Failure::new(Exit::NotVerified, "too_long", what))
+    })?;
+    Ok(Answer::File(body.to_bytes().to_vec()))
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub const SEALED_FRAME: &[u8] = b"tally/sealed-frame/v1\n";
 pub const NODE_SEED: &[u8] = b"tally/node-seed/v1\n";
 /// Starts an administrator's seed in its encrypted file.
 pub const ADMIN_SEED: &[u8] = b"tally/admin-seed/v1\n";
+/// Starts the seed of a single key in its encrypted file; the key's purpose and LF follow.
+pub const ROTATED_KEY: &[u8] = b"tally/rotated-key/v1\n";
 /// Tag of a unit code (`tally-codes`).
 pub const UNIT_TAG: &[u8] = b"tally/tag/v1\n";
 /// Commitment to a claim code (`tally-codes`).
@@ -110,6 +112,7 @@ pub const ALL: &[&[u8]] = &[
     SEALED_FRAME,
     NODE_SEED,
     ADMIN_SEED,
+    ROTATED_KEY,
     UNIT_TAG,
     CLAIM,
     UNIT,

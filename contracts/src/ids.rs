@@ -107,6 +107,9 @@ id!(
 /// An agreement is named by the record that proposed it.
 pub type AgreementId = RecordId;
 
+/// A proposal of governance is named by the record that made it.
+pub type ChangeId = RecordId;
+
 impl KeyId {
     /// The ID of a public key.
     #[must_use]

@@ -62,8 +62,8 @@ pub mod tree;
 pub mod validators;
 
 pub use apply::{
-    BlockOutcome, Context, Verified, apply, check_and_apply, execute_block, genesis_effects,
-    verify_record, verify_records,
+    BlockOutcome, Context, Verified, apply, check_and_apply, due_changes, execute_block,
+    genesis_effects, members_after, verify_record, verify_records,
 };
 pub use codec::{Canonical, CodecError};
 pub use envelope::{Record, Signer, Unsigned};

@@ -212,11 +212,30 @@ impl MemberEntry {
             .chain(self.nodes.iter().flat_map(NodeEntry::keys))
     }
 
-    /// Checks the entry by itself: name, ID, keys, addresses.
+    /// Checks the entry by itself as it enters a network: name, ID, keys, addresses.
     ///
     /// # Errors
     /// The first fault found.
     pub fn check(&self) -> Result<(), Error> {
+        self.check_parts()?;
+        if let Some(first) = self.admin_keys.first() {
+            let expected = MemberId::derive(&self.name, first);
+            if self.id != expected {
+                return Err(Error::MemberId {
+                    name: self.name.clone(),
+                    expected,
+                    found: self.id,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`] without the ID, which survives the key that it was derived from.
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub fn check_parts(&self) -> Result<(), Error> {
         check_member_name(&self.name)?;
         if !(1..=MAX_ADMIN_KEYS).contains(&self.admin_keys.len()) {
             return Err(field(
@@ -227,16 +246,6 @@ impl MemberEntry {
         }
         if !(1..=MAX_NODES).contains(&self.nodes.len()) {
             return Err(field("nodes", self.nodes.len().to_string(), "1 to 8"));
-        }
-        if let Some(first) = self.admin_keys.first() {
-            let expected = MemberId::derive(&self.name, first);
-            if self.id != expected {
-                return Err(Error::MemberId {
-                    name: self.name.clone(),
-                    expected,
-                    found: self.id,
-                });
-            }
         }
         let mut seen = BTreeSet::new();
         for (_, key) in self.keys() {

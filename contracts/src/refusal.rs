@@ -1,9 +1,11 @@
 //! Why a record is refused: typed, with a stable code, and short enough to travel back to whoever submitted it.
 
 use crate::codec::{Canonical, CodecError, Reader, Writer};
-use crate::ids::{AgreementId, BatchId, KeyId, MemberId, NetworkId, SessionId};
-use crate::records::{BudgetCap, Computation, Gtin, Kind, Profile, Suite};
-use crate::state::{AgreementStatus, BatchStatus, KeyUse, MatchStatus, StateError};
+use crate::ids::{
+    AgreementId, BatchId, ChangeId, KeyId, MemberId, NetworkId, PublicKey, SessionId,
+};
+use crate::records::{BudgetCap, Computation, Gtin, KeyPurpose, Kind, Profile, Suite};
+use crate::state::{AgreementStatus, BatchStatus, ChangeStatus, KeyUse, MatchStatus, StateError};
 
 macro_rules! refusals {
     ($($(#[doc = $doc:literal])+ $code:literal $text:literal $variant:ident $({ $($field:ident: $ty:ty),+ $(,)? })?;)+) => {
@@ -172,6 +174,52 @@ refusals! {
     /// A stream digest of zeros.
     "stream_digest" "a stream digest of zeros is not a digest"
     StreamDigest;
+
+    /// No such proposal.
+    "unknown_change" "change {change} was never proposed"
+    UnknownChange { change: ChangeId };
+    /// Votes on it are no longer taken.
+    "change_status" "change {change} is {found}, votes are taken while it is open"
+    ChangeStatus { change: ChangeId, found: ChangeStatus };
+    /// Its time for votes is over.
+    "change_expired" "votes on change {change} were taken until {expires_ms} ms, block time is {block_time_ms} ms"
+    ChangeExpired { change: ChangeId, expires_ms: u64, block_time_ms: u64 };
+    /// One vote a member.
+    "already_voted" "member {member} has voted"
+    AlreadyVoted { member: MemberId };
+    /// So many have passed that no more can wait.
+    "schedule_full" "{max} changes wait for their height, no more can"
+    ScheduleFull { max: usize };
+    /// Nobody could decide the next block.
+    "no_validator" "the change would leave no validator with any power"
+    NoValidator;
+    /// A member without an administrator can do nothing any more.
+    "last_admin_key" "member {member} would have no administrator's key left; rotate the key, or remove the member"
+    LastAdminKey { member: MemberId };
+    /// A member without a node is removed instead.
+    "last_node" "member {member} would have no node left; remove the member instead"
+    LastNode { member: MemberId };
+    /// Keys are in force once, for one use, ever.
+    "key_taken" "key {key} is in force or was once; make a new one"
+    KeyTaken { key: PublicKey };
+    /// Names are given once, ever.
+    "name_taken" "a member is or was named {name}"
+    NameTaken { name: String };
+    /// The key to be changed, or the node named by it, is not there.
+    "key_not_in_force" "member {member} has no {purpose} key {key} in force"
+    KeyNotInForce { member: MemberId, purpose: KeyPurpose, key: PublicKey };
+    /// An entry that a genesis would not take either.
+    "entry" "entry: {message}"
+    Entry { message: String };
+    /// The card is not signed by an administrator that it names.
+    "card" "the card of {name} is not signed by an administrator that it names"
+    Card { name: String };
+    /// It is so already.
+    "no_change" "the change of {what} changes nothing"
+    NoChange { what: &'static str };
+    /// Rules go forward one version at a time.
+    "rules_version" "rules version {found}, expected {expected}"
+    RulesVersion { expected: u32, found: u32 };
 }
 
 impl Refusal {

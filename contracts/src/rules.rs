@@ -100,7 +100,25 @@ impl Canonical for Rules {
 }
 
 impl Rules {
+    /// As a genesis must have them: by the contracts that this program knows.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if !self.is_known() {
+            return Err(field(
+                "rules version",
+                self.rules_version.to_string(),
+                "the version of this program",
+            ));
+        }
+        self.check_ranges()
+    }
+
+    /// Whether this program knows the contracts of these rules.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.rules_version == RULES_VERSION
+    }
+
+    pub(crate) fn check_ranges(&self) -> Result<(), Error> {
         let in_range = |what, found: u64, range: std::ops::RangeInclusive<u64>, expected| {
             if range.contains(&found) {
                 Ok(())
@@ -108,13 +126,6 @@ impl Rules {
                 Err(field(what, found.to_string(), expected))
             }
         };
-        let version = u64::from(RULES_VERSION);
-        in_range(
-            "rules version",
-            self.rules_version.into(),
-            version..=version,
-            "the version of this program",
-        )?;
         in_range(
             "heartbeat",
             self.heartbeat_ms,

@@ -5,6 +5,7 @@ use crate::codec::{Canonical, CodecError, Reader, Writer};
 use crate::error::Error;
 use crate::genesis::{Genesis, MAX_ADDRESS, MAX_MEMBER_NAME, MAX_POWER};
 use crate::ids::{MemberId, NetworkId, PublicKey};
+use crate::member::MemberEntry;
 use crate::signature::{Signed, verify_batch};
 
 const VERSION: u8 = 1;
@@ -42,9 +43,14 @@ impl ValidatorSet {
     /// The nodes of a genesis that vote.
     #[must_use]
     pub fn from_genesis(genesis: &Genesis) -> Self {
-        let mut validators: Vec<_> = genesis
-            .members
-            .iter()
+        Self::from_members(&genesis.members)
+    }
+
+    /// The nodes of these members that vote.
+    #[must_use]
+    pub fn from_members<'a>(members: impl IntoIterator<Item = &'a MemberEntry>) -> Self {
+        let mut validators: Vec<_> = members
+            .into_iter()
             .flat_map(|m| m.nodes.iter().map(move |n| (m, n)))
             .filter(|(_, n)| n.power > 0)
             .map(|(m, n)| Validator {

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use tally_contracts::block::{Block, BlockInfo, CommitCertificate, Header};
 use tally_contracts::records::{Body, Kind};
 use tally_contracts::state::{
-    AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
-    NetworkInfo, ProductState,
+    AgreementState, AnchorState, AudienceState, BatchState, Budget, ChangeState, KeyState,
+    MatchState, NetworkInfo, ProductState, RetiredKey, Schedule,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, MemberEntry, NetworkKind, Record, RefusalNotice, Rules,
@@ -65,6 +65,9 @@ fn every_decoder(bytes: &[u8]) {
     canonical::<AudienceState>(bytes);
     canonical::<Budget>(bytes);
     canonical::<MatchState>(bytes);
+    canonical::<ChangeState>(bytes);
+    canonical::<Schedule>(bytes);
+    canonical::<RetiredKey>(bytes);
     canonical::<RefusalNotice>(bytes);
     canonical::<StateProof>(bytes);
 }

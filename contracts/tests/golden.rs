@@ -12,10 +12,11 @@ use tally_contracts::block::{
     Block, BlockInfo, CommitCertificate, CommitSignature, Header, VoteType, vote_sign_bytes,
 };
 use tally_contracts::ids::{BlockHash, KeyId, MemberId, RecordId, SessionId, Signature};
-use tally_contracts::records::{Body, BudgetCap, Computation, Noise};
+use tally_contracts::records::{Body, BudgetCap, Computation, KeyPurpose, Noise};
 use tally_contracts::state::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
-    KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo, ProductState, keys,
+    ChangeState, ChangeStatus, KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo,
+    ProductState, RetiredKey, Schedule, Scheduled, keys,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, NetworkKind, Record, Refusal, RefusalNotice, StateProof,
@@ -277,6 +278,35 @@ fn state_values() {
             opened_ms: 9,
             initiator_stream: Hash([5; 32]),
             receipt: bodies::receipt().digest(&SessionId([6; 32])),
+        },
+    );
+    value(
+        "state_change",
+        &ChangeState {
+            terms: bodies::proposal(),
+            proposer: parties[0],
+            approved: parties.clone(),
+            against: vec![MemberId([3; 16])],
+            status: ChangeStatus::Passed,
+            proposed_ms: 10,
+            decided_height: 11,
+            from_height: 22,
+        },
+    );
+    let scheduled = |from_height, change| Scheduled {
+        from_height,
+        change: RecordId([change; 32]),
+    };
+    value(
+        "state_schedule",
+        &Schedule(vec![scheduled(5, 2), scheduled(5, 1), scheduled(9, 3)]),
+    );
+    value(
+        "state_retired_key",
+        &RetiredKey {
+            member: parties[0],
+            purpose: KeyPurpose::Admin,
+            from_height: 12,
         },
     );
     value(

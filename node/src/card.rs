@@ -122,6 +122,18 @@ impl MemberCard {
         &self.entry
     }
 
+    /// The administrator who signed it.
+    #[must_use]
+    pub const fn signer(&self) -> PublicKey {
+        self.signer
+    }
+
+    /// The signature over `tally/member-card/v1` LF || entry.
+    #[must_use]
+    pub const fn signature(&self) -> Signature {
+        self.signature
+    }
+
     fn verify(&self) -> Result<(), CardError> {
         let name = || self.entry.name.clone();
         let in_entry = |source| CardError::Entry {

@@ -71,8 +71,17 @@ pub enum CeremonyError {
         found: NetworkId,
     },
     /// The own member is not in the genesis.
-    #[error("member {name} does not stand in the genesis: hand your card to whoever draws it up")]
+    #[error(
+        "member {name} does not stand in the genesis: hand your card to whoever draws it up; in a network that runs, have a \
+         member propose it (`tally change propose admit`) and join with `--newcomer`"
+    )]
     NotAMember {
+        /// The own name.
+        name: String,
+    },
+    /// A member of this name founded the network.
+    #[error("{name} founded this network: join without `--newcomer`, or choose another name")]
+    Founder {
         /// The own name.
         name: String,
     },
@@ -95,7 +104,7 @@ pub enum CeremonyError {
         path: PathBuf,
     },
     /// The node's keys are not in the ledger.
-    #[error("the node's keys do not stand in the genesis of {name}; was the keys folder replaced?")]
+    #[error("the node's keys are not those of {name} in the ledger; was the keys folder replaced?")]
     ForeignKeys {
         /// The member's name.
         name: String,
@@ -291,6 +300,29 @@ pub fn join(
     check_network(file, expected)?;
     file.verify()?;
     check_own(file.genesis(), &read_card(&dir.card_file())?)?;
+    take_over(dir, file)
+}
+
+/// As [`join`], for a member that was no founder: it follows the ledger as soon as the members have admitted its card.
+///
+/// # Errors
+/// As [`join`], and [`CeremonyError::Founder`] if it stands in the genesis after all.
+pub fn join_later(
+    dir: &DataDir,
+    file: &GenesisFile,
+    expected: NetworkId,
+) -> Result<NetworkId, CeremonyError> {
+    check_network(file, Some(expected))?;
+    file.verify()?;
+    let card = read_card(&dir.card_file())?;
+    let name = &card.entry().name;
+    if file.genesis().member_by_name(name).is_some() {
+        return Err(CeremonyError::Founder { name: name.clone() });
+    }
+    take_over(dir, file)
+}
+
+fn take_over(dir: &DataDir, file: &GenesisFile) -> Result<NetworkId, CeremonyError> {
     match load_genesis(dir) {
         Ok(joined) => check_network(file, Some(joined.network_id()))?,
         Err(CeremonyError::NotJoined { .. }) => write_genesis(&dir.genesis_file(), file)?,
@@ -314,28 +346,6 @@ pub fn load_genesis(dir: &DataDir) -> Result<GenesisFile, CeremonyError> {
         }),
         Err(e) => Err(e),
     }
-}
-
-/// The entries of the node that has these keys.
-///
-/// # Errors
-/// [`CeremonyError::NotAMember`], [`CeremonyError::ForeignKeys`].
-pub fn own_node<'a>(
-    genesis: &'a Genesis,
-    name: &str,
-    keys: &NodePublicKeys,
-) -> Result<(&'a MemberEntry, &'a NodeEntry), CeremonyError> {
-    let member = genesis
-        .member_by_name(name)
-        .ok_or_else(|| CeremonyError::NotAMember {
-            name: name.to_owned(),
-        })?;
-    let node = keys
-        .find(member)
-        .ok_or_else(|| CeremonyError::ForeignKeys {
-            name: name.to_owned(),
-        })?;
-    Ok((member, node))
 }
 
 fn check_network(file: &GenesisFile, expected: Option<NetworkId>) -> Result<(), CeremonyError> {

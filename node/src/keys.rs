@@ -4,6 +4,9 @@
 //! key is used in two protocols. The administrator's key is a seed of its own: it signs governance and agreements, and may
 //! live on another machine. Both are files in the age format (scrypt recipient), readable by the `age` tool as well.
 
+mod rotated;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,12 +18,15 @@ use rand_core::{CryptoRng, RngCore};
 use sha2::Sha256;
 use tally_contracts::domains::{ADMIN_SEED, NODE_SEED};
 use tally_contracts::ids::PublicKey;
+use tally_contracts::records::KeyPurpose;
 use tally_contracts::{MemberEntry, NodeEntry};
 use zeroize::Zeroizing;
 
 use crate::files::{FileError, create_private_dir, read_bounded, write_atomic};
 use crate::passphrase::Passphrase;
 use crate::sealed::StorageKey;
+
+pub use rotated::{RotatedFile, is_same_node, key_of};
 
 const NODE_FILE: &str = "node.age";
 const ADMIN_FILE: &str = "admin.age";
@@ -70,6 +76,18 @@ pub enum KeyError {
         /// The value asked for.
         found: u8,
     },
+    /// The ledger names a key for this node that is not in the folder.
+    #[error(
+        "the ledger names {key} as this node's {purpose} key, and {path} does not hold it; restore the keys folder"
+    )]
+    NotHere {
+        /// What the key is for.
+        purpose: KeyPurpose,
+        /// The key.
+        key: PublicKey,
+        /// The folder.
+        path: PathBuf,
+    },
     /// Encryption failed; a fault in this program.
     #[error("cannot encrypt {path}: {reason}")]
     Encrypt {
@@ -83,6 +101,8 @@ pub enum KeyError {
 /// The node's keys, one for each use. Secret: no text form, wiped when dropped.
 pub struct NodeKeys {
     seed: Zeroizing<[u8; 32]>,
+    /// Seeds of the keys that were rotated, in the place of those that the node's seed gives.
+    rotated: BTreeMap<KeyPurpose, Zeroizing<[u8; 32]>>,
 }
 
 impl NodeKeys {
@@ -90,13 +110,16 @@ impl NodeKeys {
     pub fn generate(rng: &mut (impl RngCore + CryptoRng)) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut());
-        Self { seed }
+        Self::from_seed(seed)
     }
 
     /// The keys of a seed.
     #[must_use]
     pub fn from_seed(seed: Zeroizing<[u8; 32]>) -> Self {
-        Self { seed }
+        Self {
+            seed,
+            rotated: BTreeMap::new(),
+        }
     }
 
     fn derive(&self, key_use: &str) -> Zeroizing<[u8; 32]> {
@@ -109,44 +132,51 @@ impl NodeKeys {
         out
     }
 
-    fn signing(&self, key_use: &str) -> SigningKey {
-        SigningKey::from_bytes(&self.derive(key_use))
+    fn of(&self, purpose: KeyPurpose) -> Zeroizing<[u8; 32]> {
+        match self.rotated.get(&purpose) {
+            Some(seed) => seed.clone(),
+            None => self.derive(purpose.name()),
+        }
+    }
+
+    fn signing(&self, purpose: KeyPurpose) -> SigningKey {
+        SigningKey::from_bytes(&self.of(purpose))
     }
 
     /// Seed of the libp2p identity.
     #[must_use]
     pub fn transport_seed(&self) -> Zeroizing<[u8; 32]> {
-        self.derive("transport")
+        self.of(KeyPurpose::Transport)
     }
 
     /// Seed of the key that signs consensus messages; the engine keeps the key itself.
     #[must_use]
     pub fn consensus_seed(&self) -> Zeroizing<[u8; 32]> {
-        self.derive("consensus")
+        self.of(KeyPurpose::Consensus)
     }
 
     /// Signs consensus messages.
     #[must_use]
     pub fn consensus(&self) -> SigningKey {
-        self.signing("consensus")
+        self.signing(KeyPurpose::Consensus)
     }
 
     /// Signs checkpoints (C2SP type 0x01).
     #[must_use]
     pub fn checkpoint(&self) -> SigningKey {
-        self.signing("checkpoint")
+        self.signing(KeyPurpose::Checkpoint)
     }
 
     /// Cosigns checkpoints (C2SP type 0x04).
     #[must_use]
     pub fn cosignature(&self) -> SigningKey {
-        self.signing("cosignature")
+        self.signing(KeyPurpose::Cosignature)
     }
 
     /// Signs records, scan receipts and answers.
     #[must_use]
     pub fn records(&self) -> SigningKey {
-        self.signing("records")
+        self.signing(KeyPurpose::Records)
     }
 
     /// Encrypts private stores at rest.
@@ -185,6 +215,19 @@ pub struct NodePublicKeys {
 }
 
 impl NodePublicKeys {
+    /// The key of one purpose; `None` for an administrator's, which no node has.
+    #[must_use]
+    pub const fn of(&self, purpose: KeyPurpose) -> Option<PublicKey> {
+        match purpose {
+            KeyPurpose::Transport => Some(self.transport),
+            KeyPurpose::Consensus => Some(self.consensus),
+            KeyPurpose::Checkpoint => Some(self.checkpoint),
+            KeyPurpose::Cosignature => Some(self.cosignature),
+            KeyPurpose::Records => Some(self.records),
+            KeyPurpose::Admin => None,
+        }
+    }
+
     /// Whether an entry of the ledger holds exactly these keys.
     #[must_use]
     pub fn are_of(&self, node: &NodeEntry) -> bool {
@@ -295,7 +338,7 @@ impl KeyStore {
     /// [`KeyError::Missing`], [`KeyError::WrongPassphrase`], [`KeyError::Damaged`], [`KeyError::File`].
     pub fn open_node(&self, passphrase: &Passphrase) -> Result<NodeKeys, KeyError> {
         let seed = unseal(&self.node_file(), passphrase, NODE_SEED)?;
-        Ok(NodeKeys { seed })
+        Ok(NodeKeys::from_seed(seed))
     }
 
     /// Opens the administrator's key.

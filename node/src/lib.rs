@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod issuer;
 pub mod keys;
 pub mod matching;
+mod membership;
 pub mod passphrase;
 pub mod preflight;
 pub mod proofs;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use axum::Router;
 use rand_core::{OsRng, RngCore as _};
-use tally_consensus::{EngineConfig, EngineHandle, Secret, address_with_peer_id};
+use tally_consensus::{EngineConfig, EngineHandle, Secret};
 use tally_contracts::genesis::NetworkKind;
 use tally_contracts::ids::{MemberId, PublicKey};
 use tally_contracts::state;
 use tally_ledger::{CheckpointKeys, Checkpoints, Ledger, Options};
 use tally_swarm::{Host, HostConfig, Limits, TransportSeed};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -31,7 +32,9 @@ use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerStore};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::matching::{DeskIdentity, MatchDesk, MatchError};
+use crate::membership::{self, Again, Follower};
 use crate::passphrase::Passphrase;
+use crate::proofs;
 use crate::room::Room;
 use crate::scans::{
     ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
@@ -148,6 +151,19 @@ pub enum Ended {
     MayVote,
     /// Its engine's log of votes was damaged; run again at once, it follows and does not vote for a while.
     LogSetAside,
+    /// The ledger names other keys of it, which it has: it is to be run again at once, with those.
+    NewKeys,
+    /// Nobody lets it in by its transport key, and a newer one is here: it is to be run again with [`Start::other_transport`]
+    /// the other way round.
+    OtherTransport,
+}
+
+/// How a node is run again after the last time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Start {
+    /// With the newest transport key that was made, whatever the node's own ledger says: a node that was away while its key was
+    /// rotated does not know it yet.
+    pub other_transport: bool,
 }
 
 /// Runs the node of the configuration at `path` until Ctrl-C or SIGTERM. A node whose disk is full stays up and tells why it is
@@ -157,7 +173,7 @@ pub enum Ended {
 /// # Errors
 /// [`RunError`] if it cannot start, or if it halted: a node that halted must not be started again without looking into why.
 pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<Ended, RunError> {
-    run_until(path, passphrase, asked_to_stop()).await
+    run_until(path, passphrase, Start::default(), asked_to_stop()).await
 }
 
 /// As [`run`], until `asked_to_stop` resolves: several nodes can run in one process.
@@ -167,18 +183,16 @@ pub async fn run(path: &Path, passphrase: &Passphrase) -> Result<Ended, RunError
 pub async fn run_until(
     path: &Path,
     passphrase: &Passphrase,
+    start: Start,
     asked_to_stop: impl Future<Output = ()> + Send,
 ) -> Result<Ended, RunError> {
     let config = Config::load(path)?;
     let operator_token = config.operator_token(path)?;
     let dir = config.data_dir(path);
     let store = KeyStore::new(dir.keys());
-    let keys = store.open_node(passphrase)?;
-    let admin_key = store.open_admin(passphrase)?;
+    let base = store.open_node(passphrase)?;
     let genesis_file = ceremony::load_genesis(&dir)?;
     let genesis = genesis_file.genesis().clone();
-    let (member, node) = ceremony::own_node(&genesis, &config.member.name, &keys.public())?;
-    let (member, node) = (member.clone(), node.clone());
 
     let ledger = open_ledger(
         dir.ledger(),
@@ -187,10 +201,31 @@ pub async fn run_until(
     )
     .await?;
     let network = ledger.network();
+    let rules = state::rules(ledger.state()).map_err(tally_ledger::Error::from)?;
+    if !rules.is_known() {
+        let version = rules.rules_version;
+        return Err(tally_ledger::Error::Rules { version }.into());
+    }
+    let mut own = membership::own(
+        &ledger,
+        &config.member.name,
+        &dir.card_file(),
+        &store,
+        base,
+        passphrase,
+    )?;
+    if start.other_transport {
+        let state = ledger.state();
+        own.keys = store.untried_transport(own.keys, passphrase, |key| {
+            !matches!(state::retired_key(state, key), Ok(None))
+        })?;
+    }
+    let (member, keys) = (own.member.clone(), &own.keys);
+    let transport = keys.public().transport;
     let checkpoint_keys = CheckpointKeys {
         member: member.name.clone(),
         checkpoint: keys.checkpoint(),
-        cosignature: (node.power > 0).then(|| keys.cosignature()),
+        cosignature: Some(keys.cosignature()),
     };
     let checkpoints = Checkpoints::open(&dir.ledger(), network, checkpoint_keys)?;
     let limits = PoolLimits::new(
@@ -216,14 +251,14 @@ pub async fn run_until(
     run_cosigning(chain.clone(), host.clone())?;
 
     let records = Submitter::new(chain.clone(), keys.records());
-    let admin = Submitter::new(chain.clone(), admin_key.signing());
+    let admin = Submitter::new(chain.clone(), own.admin.signing());
     let scan_config = ScanLogConfig {
         min_free_bytes: config.limits.disk_reserve_bytes,
         ..ScanLogConfig::new(dir.scans(), LOG_ID)
     };
     let storage = keys.storage();
     let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
-    let issuer = open_issuer(&dir, &keys, member.id, ledger.clone()).await?;
+    let issuer = open_issuer(&dir, keys, member.id, ledger.clone()).await?;
     let book = LedgerBook::new(ledger.clone(), member.id);
     let service = Arc::new(ScanService::new(
         ServiceConfig {
@@ -245,8 +280,8 @@ pub async fn run_until(
     let (audiences, desk) = open_desk(
         &config,
         &dir,
-        &keys,
-        (member.id, node.transport),
+        keys,
+        (member.id, transport),
         &chain,
         &records,
         &host,
@@ -278,15 +313,10 @@ pub async fn run_until(
         dir.consensus(),
     );
     engine_config.moniker = Some(member.name.clone());
-    for peer in members
-        .iter()
-        .flat_map(|m| &m.nodes)
-        .filter(|n| n.transport != node.transport)
-    {
-        engine_config
-            .peers
-            .push(address_with_peer_id(&peer.consensus_addr, &peer.transport)?);
-    }
+    engine_config.peers = membership::engine_peers(&members, &transport)
+        .map_err(RunError::Internal)?
+        .into_iter()
+        .collect();
     let application = ChainApplication::new(chain.clone());
     let mut engine = match tally_consensus::start(engine_config, application).await {
         Ok(engine) => engine,
@@ -300,6 +330,20 @@ pub async fn run_until(
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let (again, mut again_wanted) = watch::channel(None);
+    tasks.spawn(membership::run(
+        Follower {
+            chain: chain.clone(),
+            host: host.clone(),
+            engine: engine.clone(),
+            store,
+            own,
+            members,
+            transport,
+            again,
+        },
+        stop.clone(),
+    ));
     let shared = Arc::new(Node {
         dir,
         chain: chain.clone(),
@@ -401,6 +445,10 @@ pub async fn run_until(
         },
         over = probation_over(probation.as_ref(), &chain) => over.map(|()| Ended::MayVote),
         () = &mut asked_to_stop => Ok(Ended::Asked),
+        why = wanted(&mut again_wanted) => Ok(match why {
+            Again::Keys => Ended::NewKeys,
+            Again::Transport => Ended::OtherTransport,
+        }),
     };
     tracing::info!("stopping");
     stop.cancel();
@@ -411,7 +459,11 @@ pub async fn run_until(
         tasks.wait().await;
     })
     .await;
-    if matches!(ended, Ok(Ended::Asked | Ended::MayVote)) && engine.status().running {
+    let is_well = matches!(
+        ended,
+        Ok(Ended::Asked | Ended::MayVote | Ended::NewKeys | Ended::OtherTransport)
+    );
+    if is_well && engine.status().running {
         engine.stop().await?;
     }
     host.shutdown().await;
@@ -453,6 +505,15 @@ fn is_of_full_disk(error: &tally_consensus::Error, ledger: &Ledger, room: &Room)
     room.lacking().is_some() && (!halted || ledger.read_only().is_some())
 }
 
+/// Resolves when the node is to be started again.
+async fn wanted(again: &mut watch::Receiver<Option<Again>>) -> Again {
+    match again.wait_for(Option::is_some).await.map(|why| *why) {
+        Ok(Some(why)) => why,
+        // Nobody follows the members any more: then nothing is asked for.
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
+
 async fn run_announcing_until(chain: Chain, host: Host, stop: CancellationToken) {
     tokio::select! {
         () = run_announcing(chain, host) => {}
@@ -485,7 +546,8 @@ fn routes(
         Arc::new(Status::new(node.clone())),
         registry,
     );
-    gateway.router(tiles::router(node.chain.clone()))
+    let more = tiles::router(node.chain.clone());
+    gateway.router(more.merge(proofs::router(node.chain.clone(), node.scans.clone())))
 }
 
 /// Opens the ledger off the runtime's threads: it may have many blocks to carry out.

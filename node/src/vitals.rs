@@ -6,6 +6,9 @@ pub use collector::VitalsCollector;
 
 use std::time::SystemTime;
 
+use tally_contracts::NodeEntry;
+use tally_contracts::state::{self, StateRead as _, keys};
+
 use crate::chain::now_ms;
 use crate::room::free_bytes;
 use crate::runtime::Node;
@@ -63,6 +66,21 @@ pub struct Vitals {
     pub read_only: Option<String>,
     /// Whether the node was restored from a backup and does not vote yet.
     pub on_probation: bool,
+    /// What the ledger says of this node.
+    pub standing: Standing,
+}
+
+/// What the ledger says of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a member's, by the keys that it uses.
+    Member,
+    /// Its member is not there, or not yet as far as this node's ledger goes.
+    Unknown,
+    /// Its member was removed.
+    Removed,
+    /// Its member is there, with other keys than this node uses.
+    OtherKeys,
 }
 
 impl Vitals {
@@ -96,6 +114,7 @@ impl Vitals {
             engine_at: (engine.height, engine.round),
             read_only: node.chain.read_only(),
             on_probation: node.on_probation,
+            standing: standing(node),
         }
     }
 
@@ -151,6 +170,20 @@ impl Vitals {
                 "the newest checkpoint was cosigned {age} s ago; blocks come, cosignatures do not: look at the links of the member swarm"
             ));
         }
+        match self.standing {
+            Standing::Member => {}
+            Standing::Unknown => advice.push(
+                "the ledger does not know this member yet: a member proposes it (`tally change propose admit --card FILE`), the others vote, then this node gets the ledger"
+                    .into(),
+            ),
+            Standing::Removed => advice.push(
+                "this member was removed from the network: its records are refused, and no node talks to it".into(),
+            ),
+            Standing::OtherKeys => advice.push(
+                "the ledger names other keys of this node than it uses: restore its keys folder, or have the members replace the node's keys (`tally change propose replace-node`)"
+                    .into(),
+            ),
+        }
         if self.on_probation {
             advice.push("restored from a backup: it follows and does not vote until the others have decided a block of afterwards; then it votes by itself".into());
         }
@@ -186,6 +219,27 @@ impl std::fmt::Display for Missing {
             Some(s) => write!(f, " (gone for {s} s)"),
             None => Ok(()),
         }
+    }
+}
+
+fn standing(node: &Node) -> Standing {
+    let state = node.chain.ledger().state();
+    match state::member(state, &node.chain.member()) {
+        Ok(Some(member)) => {
+            let (transport, records) = (node.host.key(), node.records.public_key());
+            let own = |n: &NodeEntry| n.transport.0 == transport && n.records == records;
+            if member.nodes.iter().any(own) {
+                Standing::Member
+            } else {
+                Standing::OtherKeys
+            }
+        }
+        // Its name stays taken.
+        Ok(None) => match state.get(&keys::member_name(&node.member_name)) {
+            Ok(Some(_)) => Standing::Removed,
+            _ => Standing::Unknown,
+        },
+        Err(_) => Standing::Member,
     }
 }
 
@@ -238,6 +292,7 @@ mod tests {
             engine_at: (11, 0),
             read_only: None,
             on_probation: false,
+            standing: Standing::Member,
         }
     }
 
@@ -304,6 +359,9 @@ mod tests {
             "536 MB of disk are left",
         );
         said(&|v| v.on_probation = true, "does not vote until");
+        said(&|v| v.standing = Standing::Unknown, "change propose admit");
+        said(&|v| v.standing = Standing::Removed, "was removed");
+        said(&|v| v.standing = Standing::OtherKeys, "other keys");
         said(&|v| v.read_only = Some("why".into()), "are taken: why");
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tally_tests::{Client, Network, Plan, Scenario, get, gtin, request, skip, until};
 
 #[path = "browser/webdriver.rs"]
+#[expect(dead_code, reason = "other scenarios use the rest of it")]
 mod webdriver;
 
 use webdriver::{DESKTOP, Driver, PHONE, Screen, Session};

@@ -157,7 +157,7 @@ pub(crate) struct GenesisSignArgs {
 /// Arguments of `join`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tally join genesis\n  tally join from-acme from-boreal from-cobalt --network 3f6c...\n\n\
+    after_help = "Examples:\n  tally join genesis\n  tally join from-acme from-boreal from-cobalt --network 3f6c...\n  tally join genesis --newcomer --network 3f6c...\n\n\
     Every founder's signature and this member's own entry are checked; joining the same network again changes nothing."
 )]
 pub(crate) struct JoinArgs {
@@ -167,6 +167,9 @@ pub(crate) struct JoinArgs {
     /// The network ID that is expected
     #[arg(long, value_name = "ID")]
     pub(crate) network: Option<NetworkId>,
+    /// Join a network that runs: this member was no founder, the members admit its card by `tally change propose admit`
+    #[arg(long, requires = "network")]
+    pub(crate) newcomer: bool,
 }
 
 /// `config ...`

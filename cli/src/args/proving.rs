@@ -47,16 +47,113 @@ pub(crate) enum LedgerCommand {
 /// Arguments of `proof`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tally proof 09521234543213/0Q2B... --out code.tlog-proof --policy-out network.policy\n\n\
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  tally proof 09521234543213/0Q2B... --out code.tlog-proof --policy-out network.policy\n  \
+    tally proof scan 5d1f... --out scan.tlog-proof\n  \
+    tally proof state batch 6e10... --out batch.tlog-proof\n  \
+    tally proof match 77b2... --out match.tlog-proof\n\n\
     The proof holds all that an auditor needs beside the network ID: `tally audit verify` needs no node. It says what the ledger\n\
     said of the batch when it was made, and of nothing later: take a new one after a recall. It opens this one code, and shows\n\
     nothing of its claim code or of other codes."
 )]
 pub(crate) struct ProofArgs {
+    /// Of something else than a code
+    #[command(subcommand)]
+    pub(crate) of: Option<ProofCommand>,
     /// The code, issued by this member: the link of its QR code, or GTIN/SERIAL
-    pub(crate) code: UnitCode,
-    #[command(flatten)]
-    pub(crate) files: ProofFiles,
+    #[arg(required = true)]
+    pub(crate) code: Option<UnitCode>,
+    /// The proof to write, a C2SP tlog-proof
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) out: Option<PathBuf>,
+    /// Write the network's policy too, a C2SP tlog-policy; it is the same for all proofs of a network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy_out: Option<PathBuf>,
+}
+
+/// `proof ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProofCommand {
+    /// Prove one scan that this node took: what it answered, when, and that the ledger holds it
+    ///
+    /// The file has the node's signed receipt: scan ID, time, verdict, count, and the hash of the code. It has no pseudonym, no place,
+    /// no claim code, and not the code itself.
+    #[command(
+        after_help = "Example:\n  tally proof scan 5d1f... --out scan.tlog-proof --policy-out network.policy"
+    )]
+    Scan {
+        /// The scan ID, 32 hex digits; `tally scan` and the page of the check show it
+        scan: String,
+        #[command(flatten)]
+        files: ProofFiles,
+    },
+    /// Prove what the ledger's state says: of a batch, a member, an agreement, or what is left of a budget
+    State {
+        /// What is asked
+        #[command(subcommand)]
+        of: StateCommand,
+    },
+    /// Prove how a match of this node ended, with the receipt that both members signed
+    #[command(after_help = "Example:\n  tally proof match 77b2... --out match.tlog-proof")]
+    Match {
+        /// The match, or the first characters of its ID
+        id: String,
+        #[command(flatten)]
+        files: ProofFiles,
+    },
+}
+
+/// `proof state ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Where a batch is in its life; "this batch is not recalled"
+    #[command(
+        after_help = "Example:\n  tally proof state batch 6e1020494dd70df091b62b5000c0bed5 --out batch.tlog-proof"
+    )]
+    Batch {
+        /// The batch ID, 32 hex digits
+        id: String,
+        #[command(flatten)]
+        files: ProofFiles,
+    },
+    /// Whether a member is admitted
+    #[command(after_help = "Example:\n  tally proof state member acme --out member.tlog-proof")]
+    Member {
+        /// The member's name or ID
+        id: String,
+        #[command(flatten)]
+        files: ProofFiles,
+    },
+    /// Where an agreement is in its life
+    #[command(
+        after_help = "Example:\n  tally proof state agreement 77b2... --out agreement.tlog-proof"
+    )]
+    Agreement {
+        /// The agreement ID, 64 hex digits
+        id: String,
+        #[command(flatten)]
+        files: ProofFiles,
+    },
+    /// What an owner has left for an analyst under an agreement
+    #[command(
+        after_help = "Example:\n  tally proof state budget 77b2... --owner media --analyst acme --out budget.tlog-proof"
+    )]
+    Budget {
+        /// The agreement ID, 64 hex digits: it has the caps
+        agreement: String,
+        /// Whose budget: a member's name or ID
+        #[arg(long, value_name = "MEMBER")]
+        owner: String,
+        /// Who asks of the owner's sets: a member's name or ID
+        #[arg(long, value_name = "MEMBER")]
+        analyst: String,
+        /// The epoch; left out: that of the last block
+        #[arg(long, value_name = "NUMBER")]
+        epoch: Option<u64>,
+        #[command(flatten)]
+        files: ProofFiles,
+    },
 }
 
 /// Where a proof goes.
@@ -73,12 +170,63 @@ pub(crate) struct ProofFiles {
 /// `audit ...`
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// Verify a proof of a code or of a record, offline
+    /// Verify a proof of a code, record, scan, match or of the state, offline
     ///
     /// Needs no node, no configuration and no data directory: only the two files, and the network ID, which must come from a source
     /// that you trust, such as each founder apart. The ID is the hash of the genesis document in the proof; the genesis fixes the
     /// validators, they fix the policy byte for byte, and more than two thirds of them must have cosigned.
     Verify(AuditArgs),
+    /// Carry the contracts out over every entry, from the genesis on, and compare every state root
+    ///
+    /// Reads tiles and checkpoint of a running node, or of a folder that `tally export tiles` wrote. Believes nothing of them: the
+    /// entries must give the checkpoint's root, every record must be one that the contracts accept, every block must follow the one
+    /// before and say the state root that its records give, and a quorum must have cosigned. Holds the shared state in memory.
+    Replay(ReplayArgs),
+    /// Find where two histories part, and who signed both
+    Diff(DiffArgs),
+}
+
+/// Arguments of `audit replay`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally audit replay --network 5b1e... --from http://ledger.example:26680\n  \
+    tally audit replay --network 5b1e... --from ./log --json\n\n\
+    Exit code 0: all of it was carried out and agrees. Exit code 4: it does not; the first difference is told with its entry, and\n\
+    whether the entry stands under the checkpoint that the validators cosigned."
+)]
+pub(crate) struct ReplayArgs {
+    /// Where to read from: a node's URL (http), or a folder with checkpoint and tiles
+    #[arg(long, value_name = "URL|DIR")]
+    pub(crate) from: String,
+    /// The network ID, 64 hex digits, from a source that you trust; left out, the ledger's own is taken and told
+    #[arg(long, value_name = "ID")]
+    pub(crate) network: Option<NetworkId>,
+    /// Write the members and validators of the end, followed from the genesis by the changes that members passed: what
+    /// `tally audit verify --members` takes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) members_out: Option<PathBuf>,
+    /// Write the policy of the validators of the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy_out: Option<PathBuf>,
+}
+
+/// Arguments of `audit diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tally audit diff http://acme.example:26680 ./log-of-last-year\n\n\
+    Exit code 0: one history is the start of the other, and both checkpoints have a quorum. Exit code 4: they part (error parted),\n\
+    or a checkpoint has no quorum, or tiles do not lead to their checkpoint."
+)]
+pub(crate) struct DiffArgs {
+    /// One ledger: a node's URL (http), or a folder with checkpoint and tiles
+    #[arg(value_name = "A")]
+    pub(crate) a: String,
+    /// The other
+    #[arg(value_name = "B")]
+    pub(crate) b: String,
+    /// The network ID, 64 hex digits, from a source that you trust; left out, the ledgers' own is taken and told
+    #[arg(long, value_name = "ID")]
+    pub(crate) network: Option<NetworkId>,
 }
 
 /// Arguments of `audit verify`.
@@ -89,6 +237,7 @@ pub(crate) enum AuditCommand {
     Exit code 0: all of it verified, and a code's batch is released and not recalled as of the time that is printed.\n\
     Exit code 4: it did not; error.code says why:\n  \
       recalled           verified, and the batch is recalled\n  \
+      absent             verified, and the state has no such batch, member or agreement\n  \
       not_released       verified, and the batch is issued but not released for sale\n  \
       other_network      the proof is of a network with another ID\n  \
       other_code         the proof is not of the code named by --code\n  \
@@ -110,6 +259,10 @@ pub(crate) struct AuditArgs {
     /// The proof file
     #[arg(long, value_name = "FILE")]
     pub(crate) proof: PathBuf,
+    /// Members and validators of now, for a network whose members have changed it since its genesis: the file that
+    /// `tally audit replay --members-out` wrote, or `tally export tiles` of somebody you trust
+    #[arg(long, value_name = "FILE")]
+    pub(crate) members: Option<PathBuf>,
     /// The code that the proof must be of: the link of its QR code, or GTIN/SERIAL
     #[arg(long, value_name = "CODE")]
     pub(crate) code: Option<UnitCode>,
@@ -124,11 +277,21 @@ pub(crate) enum ExportCommand {
     /// Write tiles, entry bundles, checkpoint, keys and policy of the ledger
     ///
     /// The layout is that of C2SP tlog-tiles, so any static file server can serve it and any client of that format can read it.
-    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy. Stop the node first; it holds the ledger.
+    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy, members. Stop the node first; it holds the ledger.
     #[command(after_help = "Example:\n  tally export tiles --config acme/tally.toml --out ./log")]
     Tiles {
         /// The folder to write to, new or empty
         #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write the page that verifies proofs in a browser, as one file
+    ///
+    /// It works from disk, needs no server and no network, and refuses what `tally audit verify` refuses. Compare the SHA-256 that is
+    /// printed with that of another member's file before you trust a copy.
+    #[command(after_help = "Example:\n  tally export verifier --out verifier.html")]
+    Verifier {
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
 }

@@ -1,20 +1,46 @@
-//! `tally export tiles`
+//! `tally export`
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
-use tally_evidence::network_policy;
+use sha2::{Digest as _, Sha256};
+use tally_contracts::Canonical as _;
+use tally_evidence::{Roster, policy_of};
 use tally_ledger::{Ledger, Options};
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Note};
 use tally_node::config::DataDir;
 use tally_node::files::{read_bounded, write_atomic};
+use tally_node::proofs::VERIFIER_PAGE;
 
 use super::Context;
 use crate::args::ExportCommand;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
-    let ExportCommand::Tiles { out } = command;
+    match command {
+        ExportCommand::Tiles { out } => tiles(ctx, out),
+        ExportCommand::Verifier { out } => verifier(ctx, out),
+    }
+}
+
+/// Writes the page that verifies proofs in a browser.
+fn verifier(ctx: &Context, out: &Path) -> Result<()> {
+    write_atomic(out, VERIFIER_PAGE.as_bytes(), 0o644)?;
+    let answer = json!({
+        "file": out,
+        "bytes": VERIFIER_PAGE.len(),
+        "sha256": hex::encode(Sha256::digest(VERIFIER_PAGE)),
+    });
+    ctx.show(
+        &answer,
+        Some("open it in a browser; it needs no server and no network"),
+    );
+    Ok(())
+}
+
+fn tiles(ctx: &Context, out: &Path) -> Result<()> {
     let (config, dir) = ctx.config()?;
     ctx.stopped(&dir)?;
     let refused = || Failure::new(Exit::Failed, "export", "nothing was exported");
@@ -34,7 +60,8 @@ pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
     let note = checkpoint(&dir)?;
     let size = note.text().parse::<Checkpoint>()?.size;
 
-    let policy = network_policy(ledger.genesis())?;
+    let roster = Roster::of_state(ledger.state(), ledger.head().height)?;
+    let policy = policy_of(&roster.network, &roster.members, &roster.validators())?;
     let verified =
         policy.verify(&note).map_err(|e| {
             anyhow!(e).context(refused().next(
@@ -62,6 +89,7 @@ pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
 
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let tiles = ledger.export_tiles(size, out)?;
+    write_atomic(&out.join("members"), &roster.to_bytes(), 0o644)?;
     let validators: String = policy.witnesses().map(|(_, k)| format!("{k}\n")).collect();
     for (name, text) in [
         ("log.vkey", format!("{log}\n")),
@@ -114,8 +142,6 @@ pub(super) fn locked(error: anyhow::Error, what: &str) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

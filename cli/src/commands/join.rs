@@ -23,7 +23,11 @@ pub(super) fn run(ctx: &Context, args: &JoinArgs) -> Result<()> {
         let next = "collect their signed copies and name all of them: `tally join FILE FILE ...`";
         return Err(anyhow!(what).context(refused().next(next)));
     }
-    ceremony::join(&dir, &file, args.network).map_err(|e| {
+    let joined = match args.network {
+        Some(network) if args.newcomer => ceremony::join_later(&dir, &file, network),
+        network => ceremony::join(&dir, &file, network),
+    };
+    joined.map_err(|e| {
         let next = "`tally genesis show FILE` shows what it says; ask who drew it up";
         anyhow!(e).context(refused().next(next))
     })?;
@@ -31,8 +35,13 @@ pub(super) fn run(ctx: &Context, args: &JoinArgs) -> Result<()> {
         output::value(&genesis::summary(&file));
         return Ok(());
     }
+    let first = if args.newcomer {
+        "hand member-card.toml to a member, who runs: tally change propose admit --card FILE\n      then: "
+    } else {
+        ""
+    };
     output::text(&format!(
-        "joined {} ({} network, {} members)\n  network ID  {}\nnext: tally up{}\n",
+        "joined {} ({} network, {} members)\n  network ID  {}\nnext: {first}tally up{}\n",
         output::plain(&file.genesis().name),
         file.genesis().kind.name(),
         file.genesis().members.len(),

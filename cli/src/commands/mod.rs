@@ -5,6 +5,7 @@ mod audience;
 pub(crate) mod audit;
 mod backup;
 mod bench;
+mod change;
 mod codes;
 mod completions;
 mod config;
@@ -12,6 +13,7 @@ mod export;
 mod genesis;
 mod init;
 mod join;
+mod keys;
 mod ledger;
 mod matches;
 mod product;
@@ -65,6 +67,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Audience(command) => audience::run(&ctx, &command),
         Command::Agreement(command) => agreement::run(&ctx, &command),
         Command::Match(command) => matches::run(&ctx, &command),
+        Command::Change(command) => change::run(&ctx, &command),
+        Command::Keys(command) => keys::run(&ctx, &command),
         Command::Ledger(command) => ledger::run(&ctx, &command),
         Command::Proof(args) => proof::run(&ctx, &args),
         Command::Audit(command) => audit::run(&ctx, &command),
@@ -96,6 +100,15 @@ struct Context {
 }
 
 impl Context {
+    /// How long each word from a node is waited for.
+    fn timeout(&self) -> Duration {
+        match self.common.timeout {
+            // For ever, nearly.
+            Some(0) => Duration::from_secs(u32::MAX.into()),
+            given => Duration::from_secs(given.unwrap_or(TIMEOUT_S)),
+        }
+    }
+
     /// The configuration file named by `--config`.
     fn config_path(&self) -> &Path {
         &self.common.config

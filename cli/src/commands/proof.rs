@@ -7,14 +7,60 @@ use serde_json::{Value, json};
 use tally_node::files::write_atomic;
 
 use super::{Context, text_at};
-use crate::args::{ProofArgs, ProofFiles};
+use crate::args::{ProofArgs, ProofCommand, ProofFiles, StateCommand};
 
-/// Proves a code of this member.
+/// Proves a code of this member, a scan, a match, or what the state says.
 pub(super) fn run(ctx: &Context, args: &ProofArgs) -> Result<()> {
-    let answer = ctx.ask("proof", &json!({"code": args.code.to_string()}))?;
-    let answer = write(answer, &args.files)?;
+    match &args.of {
+        None => code(ctx, args),
+        Some(ProofCommand::Scan { scan, files }) => {
+            ask(ctx, "scan_proof", &json!({"scan": scan}), files)
+        }
+        Some(ProofCommand::Match { id, files }) => {
+            ask(ctx, "match_proof", &json!({"id": id}), files)
+        }
+        Some(ProofCommand::State { of }) => {
+            let (args, files) = match of {
+                StateCommand::Batch { id, files } => (json!({"of": "batch", "id": id}), files),
+                StateCommand::Member { id, files } => (json!({"of": "member", "id": id}), files),
+                StateCommand::Agreement { id, files } => {
+                    (json!({"of": "agreement", "id": id}), files)
+                }
+                StateCommand::Budget {
+                    agreement,
+                    owner,
+                    analyst,
+                    epoch,
+                    files,
+                } => (
+                    json!({
+                        "of": "budget",
+                        "agreement": agreement,
+                        "owner": owner,
+                        "analyst": analyst,
+                        "epoch": epoch,
+                    }),
+                    files,
+                ),
+            };
+            ask(ctx, "state_proof", &args, files)
+        }
+    }
+}
+
+fn code(ctx: &Context, args: &ProofArgs) -> Result<()> {
+    // The command line has asked for both.
+    let (Some(code), Some(out)) = (&args.code, &args.out) else {
+        anyhow::bail!("expected a code and --out");
+    };
+    let files = ProofFiles {
+        out: out.clone(),
+        policy_out: args.policy_out.clone(),
+    };
+    let answer = ctx.ask("proof", &json!({"code": code.to_string()}))?;
+    let answer = write(answer, &files)?;
     let status = text_at(&answer, "status").to_owned();
-    let next = next(&answer, &args.files);
+    let next = next(&answer, &files);
     let next = match status.as_str() {
         "active" => next,
         status => format!(
@@ -27,8 +73,11 @@ pub(super) fn run(ctx: &Context, args: &ProofArgs) -> Result<()> {
 
 /// Proves a record.
 pub(super) fn record(ctx: &Context, record: &str, files: &ProofFiles) -> Result<()> {
-    let answer = ctx.ask("record_proof", &json!({"record": record}))?;
-    let answer = write(answer, files)?;
+    ask(ctx, "record_proof", &json!({"record": record}), files)
+}
+
+fn ask(ctx: &Context, op: &str, args: &Value, files: &ProofFiles) -> Result<()> {
+    let answer = write(ctx.ask(op, args)?, files)?;
     let next = next(&answer, files);
     ctx.show(&answer, Some(&next));
     Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use tally_node::config::{Config, LogFormat};
-use tally_node::runtime::{Ended, asked_to_stop, run_until};
+use tally_node::runtime::{Ended, Start, asked_to_stop, run_until};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +22,7 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
     let passphrase = ctx.passphrase(args.passphrase_file.as_deref(), &config)?;
     start_log(&config)?;
     let until_stdin_closes = args.until_stdin_closes;
+    let mut start = Start::default();
     loop {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -32,7 +33,7 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
                 () = stdin_closed(), if until_stdin_closes => {}
             }
         };
-        let ended = runtime.block_on(run_until(ctx.config_path(), &passphrase, stop));
+        let ended = runtime.block_on(run_until(ctx.config_path(), &passphrase, start, stop));
         // With the runtime goes everything that the node holds, its files and ports too.
         runtime.shutdown_timeout(SHUTDOWN);
         match ended {
@@ -46,6 +47,11 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
             Ok(Ended::LogSetAside) => {
                 tracing::info!("starting anew, without a vote for a while");
             }
+            Ok(Ended::NewKeys) => {
+                tracing::info!("starting anew with the keys that the ledger names");
+                start.other_transport = false;
+            }
+            Ok(Ended::OtherTransport) => start.other_transport = !start.other_transport,
             Err(e) => {
                 let next = "the log above says more; a node that halted must not be started again before its cause is known";
                 return Err(anyhow!(e)

@@ -1,6 +1,6 @@
 //! Carrying out a whole block.
 
-use super::{Context, Verified, apply, verify_records};
+use super::{Context, Verified, apply, due_changes, verify_records};
 use crate::envelope::Record;
 use crate::refusal::{ApplyError, Refusal};
 use crate::state::{Effects, Overlay, Remembering, StateError, StateRead};
@@ -8,7 +8,8 @@ use crate::state::{Effects, Overlay, Remembering, StateError, StateRead};
 /// What a block's records do to the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockOutcome {
-    /// The writes of the accepted records together, ascending by key.
+    /// The writes of the accepted records together, and of the changes that are in force from the next height on, ascending by
+    /// key.
     pub effects: Effects,
     /// Each record's answer, in order. A block is valid only if none is refused; a proposer leaves refused ones out.
     pub results: Vec<Result<(), Refusal>>,
@@ -25,7 +26,8 @@ impl BlockOutcome {
     }
 }
 
-/// Carries out records in order, each on the state that the accepted ones before it leave. `verified` gives the token of a
+/// Carries out records in order, each on the state that the accepted ones before it leave, and at the end what members have
+/// passed for the next height ([`due_changes`]). `verified` gives the token of a
 /// record whose signatures the node has verified before; the others are verified here, in batches.
 ///
 /// # Errors
@@ -37,18 +39,23 @@ pub fn execute_block(
     ctx: &Context,
 ) -> Result<BlockOutcome, StateError> {
     let state = &Remembering::new(state);
+    // Nothing, unless blocks without records lie before this one and are not replayed: their ends have done it.
+    let begun = due_changes(state, ctx.height)?;
+    let mut first = Overlay::new(state);
+    first.absorb(begun.clone());
     let mut tokens: Vec<Option<Verified>> = records.iter().map(verified).collect();
     let fresh: Vec<usize> = (0..records.len())
         .filter(|i| tokens.get(*i).is_some_and(Option::is_none))
         .collect();
     let unverified: Vec<&Record> = fresh.iter().filter_map(|i| records.get(*i)).collect();
-    for (i, token) in fresh.iter().zip(verify_records(state, &unverified)?) {
+    for (i, token) in fresh.iter().zip(verify_records(&first, &unverified)?) {
         if let Some(slot) = tokens.get_mut(*i) {
             // A wrong signature is found again, in its place in the order of checks, when the record is carried out.
             *slot = token.ok();
         }
     }
     let mut overlay = Overlay::new(state);
+    overlay.absorb(begun);
     let mut results = Vec::with_capacity(records.len());
     for (record, token) in records.iter().zip(&tokens) {
         let done = match token {
@@ -64,6 +71,8 @@ pub fn execute_block(
             Err(ApplyError::State(e)) => return Err(e),
         });
     }
+    let ended = due_changes(&overlay, ctx.height.saturating_add(1))?;
+    overlay.absorb(ended);
     Ok(BlockOutcome {
         effects: overlay.into_effects(),
         results,

@@ -2,14 +2,17 @@
 
 mod agreements;
 mod block;
+mod book;
 mod budget;
 mod genesis;
+mod governance;
 mod matches;
 mod product;
 mod verify;
 
 pub use block::{BlockOutcome, execute_block};
 pub use genesis::{genesis_effects, genesis_root};
+pub use governance::{due_changes, members_after};
 pub use verify::{Verified, verify_record, verify_records};
 
 use crate::envelope::{Record, Signer};
@@ -97,6 +100,8 @@ fn carry_out(
         Body::OpenMatch(b) => call.open_match(b),
         Body::ReleaseMatch(b) => call.release_match(b),
         Body::CloseMatch(b) => call.close_match(b),
+        Body::ProposeChange(b) => call.propose_change(b),
+        Body::Vote(b) => call.vote(b),
     }?;
     Ok(call.state.into_effects())
 }
@@ -159,7 +164,11 @@ fn check_envelope(
 
 const fn key_use(kind: Kind) -> KeyUse {
     match kind {
-        Kind::ProposeAgreement | Kind::AcceptAgreement | Kind::RevokeAgreement => KeyUse::Admin,
+        Kind::ProposeAgreement
+        | Kind::AcceptAgreement
+        | Kind::RevokeAgreement
+        | Kind::ProposeChange
+        | Kind::Vote => KeyUse::Admin,
         Kind::RegisterProduct
         | Kind::IssueBatch
         | Kind::ActivateBatch

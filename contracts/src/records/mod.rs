@@ -3,6 +3,7 @@
 mod agreement;
 mod anchor;
 mod audience;
+mod governance;
 mod matches;
 mod product;
 
@@ -15,6 +16,10 @@ pub use agreement::{
 };
 pub use anchor::{AnchorScans, MAX_CONSISTENCY_HASHES};
 pub use audience::{CommitAudience, size_bucket};
+pub use governance::{
+    Change, KeyPurpose, MAX_CHANGES, MAX_DELAY_BLOCKS, MAX_VOTING_MS, MAX_WHY, Parameters,
+    ProposeChange, Vote,
+};
 pub use matches::{AudienceRef, Close, CloseMatch, MatchReceipt, OpenMatch, ReleaseMatch};
 pub use product::{
     ActivateBatch, ExpiryDate, Gtin, INDEX_BITS, IssueBatch, Lot, MAX_BATCH_COUNT, MAX_DESCRIPTION,
@@ -111,6 +116,8 @@ bodies! {
     40 OpenMatch "open match",
     41 ReleaseMatch "release match",
     42 CloseMatch "close match",
+    50 ProposeChange "propose change",
+    51 Vote "vote",
 }
 
 impl std::fmt::Display for Kind {

@@ -3,7 +3,9 @@
 //! A key is its namespace (ASCII, ending in `/`, none the start of another) and then fixed-length binary parts, so that the
 //! keys of one owner or one agreement are next to each other. `docs/formats.md` has the table.
 
-use crate::ids::{AgreementId, AudienceLabel, BatchId, KeyId, MemberId, SessionId};
+use crate::ids::{
+    AgreementId, AudienceLabel, BatchId, ChangeId, KeyId, MemberId, PublicKey, SessionId,
+};
 use crate::records::Gtin;
 
 macro_rules! namespaces {
@@ -56,6 +58,12 @@ namespaces! {
     BUDGET_LIFETIME = "budget-lifetime/",
     /// Empty value: a list was released, by owner, epoch and analyst.
     DISCLOSED = "disclosed/",
+    /// [`super::ChangeState`] by proposal ID.
+    CHANGE = "change/",
+    /// [`super::Schedule`].
+    SCHEDULE = "net/schedule/",
+    /// [`super::RetiredKey`] by public key.
+    RETIRED_KEY = "key-retired/",
 }
 
 fn key(namespace: &str, parts: &[&[u8]]) -> Vec<u8> {
@@ -198,6 +206,24 @@ pub fn budget_lifetime(owner: &MemberId, analyst: &MemberId) -> Vec<u8> {
 #[must_use]
 pub fn disclosed(owner: &MemberId, epoch: u64, analyst: &MemberId) -> Vec<u8> {
     key(DISCLOSED, &[&owner.0, &epoch.to_be_bytes(), &analyst.0])
+}
+
+/// A proposal of governance.
+#[must_use]
+pub fn change(id: &ChangeId) -> Vec<u8> {
+    key(CHANGE, &[&id.0])
+}
+
+/// The proposals that have passed and are not in force yet.
+#[must_use]
+pub fn schedule() -> Vec<u8> {
+    key(SCHEDULE, &[])
+}
+
+/// That a key was in force once.
+#[must_use]
+pub fn retired_key(public: &PublicKey) -> Vec<u8> {
+    key(RETIRED_KEY, &[&public.0])
 }
 
 /// A key for people: its namespace as text and the rest in hex.

@@ -1,16 +1,20 @@
 //! The shared state: named keys, typed values, and reading it through an overlay of writes.
 
+mod governance;
 pub mod keys;
 mod overlay;
 mod read;
 mod values;
 
+pub(crate) use governance::MAX_VOTES;
+pub use governance::{ChangeState, ChangeStatus, MAX_SCHEDULED, RetiredKey, Schedule, Scheduled};
 pub(crate) use overlay::Remembering;
 pub use overlay::{MemoryState, Overlay};
 pub(crate) use read::read_count32;
 pub use read::{
-    agreement, anchor, audience, batch, batch_by_range, budget, disclosed, key_state, match_state,
-    member, member_by_name, network_info, next_index, product, read, rules, validators,
+    agreement, anchor, audience, batch, batch_by_range, budget, change, disclosed, key_state,
+    match_state, member, member_by_name, members, network_info, next_index, product, read,
+    retired_key, rules, schedule, validators,
 };
 pub use values::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
@@ -22,6 +26,9 @@ use crate::codec::CodecError;
 /// Writes in ascending order of their keys, none twice; `None` removes. State keys and values are bytes.
 pub type Effects = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
+/// A key with its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// Reads the shared state at one height.
 pub trait StateRead {
     /// The value under a key.
@@ -29,11 +36,21 @@ pub trait StateRead {
     /// # Errors
     /// [`StateError::Store`] if the store cannot answer.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Every key that starts with `prefix`, with its value, ascending. For namespaces that are known to be small.
+    ///
+    /// # Errors
+    /// [`StateError::Store`] if the store cannot answer.
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError>;
 }
 
 impl<T: StateRead + ?Sized> StateRead for &T {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         (**self).get(key)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        (**self).scan(prefix)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::{Effects, StateError, StateRead};
+use super::{Effects, Pair, StateError, StateRead};
 use crate::codec::Canonical;
 
 /// A state with writes that are not in it yet.
@@ -52,6 +52,26 @@ impl StateRead for Overlay<'_> {
             None => self.base.get(key),
         }
     }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        let mut found: BTreeMap<_, _> = self.base.scan(prefix)?.into_iter().collect();
+        for (key, value) in from(&self.writes, prefix) {
+            match value {
+                Some(value) => found.insert(key.clone(), value.clone()),
+                None => found.remove(key),
+            };
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// The entries of a map whose keys start with `prefix`.
+fn from<'a, T>(
+    map: &'a BTreeMap<Vec<u8>, T>,
+    prefix: &'a [u8],
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a T)> {
+    map.range(prefix.to_vec()..)
+        .take_while(move |(key, _)| key.starts_with(prefix))
 }
 
 /// A state that is asked once for each value that is there: a block's records ask for the rules, their members and their keys
@@ -83,6 +103,10 @@ impl StateRead for Remembering<'_> {
             values.insert(key.to_vec(), value.clone());
         }
         Ok(value)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        self.base.scan(prefix)
     }
 }
 
@@ -120,5 +144,11 @@ impl MemoryState {
 impl StateRead for MemoryState {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         Ok(self.values.get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        Ok(from(&self.values, prefix)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
     }
 }

@@ -1,5 +1,6 @@
 //! Typed reading of the state.
 
+use super::governance::{ChangeState, RetiredKey, Schedule};
 use super::values::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
     NetworkInfo, ProductState,
@@ -7,7 +8,9 @@ use super::values::{
 use super::{StateError, StateRead, keys};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
 use crate::genesis::{MemberEntry, Rules};
-use crate::ids::{AgreementId, AudienceLabel, BatchId, KeyId, MemberId, SessionId};
+use crate::ids::{
+    AgreementId, AudienceLabel, BatchId, ChangeId, KeyId, MemberId, PublicKey, SessionId,
+};
 use crate::records::Gtin;
 use crate::validators::ValidatorSet;
 
@@ -60,8 +63,37 @@ readers! {
     agreement(id: &AgreementId) -> AgreementState = keys::agreement(id);
     /// A committed audience.
     audience(owner: &MemberId, epoch: u64, label: &AudienceLabel) -> AudienceState = keys::audience(owner, epoch, label);
+    /// A proposal of governance.
+    change(id: &ChangeId) -> ChangeState = keys::change(id);
+    /// A key that was in force once.
+    retired_key(key: &PublicKey) -> RetiredKey = keys::retired_key(key);
     /// A match.
     match_state(session: &SessionId) -> MatchState = keys::match_session(session);
+}
+
+/// Every member, ascending by ID; at most 64.
+///
+/// # Errors
+/// [`StateError`].
+pub fn members(state: &dyn StateRead) -> Result<Vec<MemberEntry>, StateError> {
+    state
+        .scan(keys::MEMBER.as_bytes())?
+        .into_iter()
+        .map(|(key, value)| {
+            MemberEntry::from_bytes(&value).map_err(|source| StateError::Damaged {
+                key: keys::show(&key),
+                source,
+            })
+        })
+        .collect()
+}
+
+/// The proposals that have passed and are not in force yet.
+///
+/// # Errors
+/// [`StateError`].
+pub fn schedule(state: &dyn StateRead) -> Result<Schedule, StateError> {
+    Ok(read(state, &keys::schedule())?.unwrap_or_default())
 }
 
 /// A member by its name.

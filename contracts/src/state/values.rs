@@ -11,9 +11,10 @@ use crate::records::{
 };
 use crate::records::{read_expiry, write_expiry};
 
-const VERSION: u8 = 1;
-const WHAT: &str = "state value version";
+pub(super) const VERSION: u8 = 1;
+pub(super) const WHAT: &str = "state value version";
 
+// Used by the values of governance too.
 macro_rules! byte_enum {
     ($(#[$meta:meta])* $name:ident, $what:literal { $($(#[$vmeta:meta])* $variant:ident = $code:literal $word:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -54,6 +55,8 @@ macro_rules! byte_enum {
         }
     };
 }
+
+pub(super) use byte_enum;
 
 byte_enum! {
     /// What a signing key may sign.

@@ -1,8 +1,11 @@
 //! One body of each kind, for golden files and decoders.
 #![allow(dead_code)]
 
-use tally_contracts::ids::{AudienceLabel, BatchId, MemberId, RecordId, SessionId};
+use tally_contracts::ids::{
+    AudienceLabel, BatchId, MemberId, PublicKey, RecordId, SessionId, Signature,
+};
 use tally_contracts::records::*;
+use tally_contracts::{MemberEntry, NodeEntry, Roles};
 use tally_merkle::Hash;
 
 pub(crate) fn audience(label: u8, epoch: u64) -> AudienceRef {
@@ -56,6 +59,93 @@ pub(crate) fn receipt() -> MatchReceipt {
         result: Hash([41; 32]),
         initiator_stream: Hash([42; 32]),
         responder_stream: Hash([43; 32]),
+    }
+}
+
+/// A node of made-up keys.
+pub(crate) fn node(first: u8) -> NodeEntry {
+    let key = |i: u8| PublicKey([first + i; 32]);
+    NodeEntry {
+        transport: key(0),
+        consensus: key(1),
+        checkpoint: key(2),
+        cosignature: key(3),
+        records: key(4),
+        power: 5,
+        consensus_addr: "/dns4/fifth.example/tcp/26600".into(),
+        swarm_addr: "/dns4/fifth.example/tcp/26601".into(),
+        http_url: "https://fifth.example".into(),
+    }
+}
+
+/// One of each change.
+pub(crate) fn changes() -> Vec<Change> {
+    let member = MemberId([50; 16]);
+    let key = |i| PublicKey([i; 32]);
+    vec![
+        Change::AdmitMember {
+            entry: MemberEntry {
+                id: member,
+                name: "fifth".into(),
+                roles: Roles::MEDIA.with(Roles::BRAND),
+                admin_keys: vec![key(51), key(52)],
+                nodes: vec![node(60)],
+            },
+            signer: key(51),
+            signature: Signature([53; 64]),
+        },
+        Change::RemoveMember { member },
+        Change::SetPower {
+            member,
+            node: key(60),
+            power: 7,
+        },
+        Change::AddNode {
+            member,
+            node: node(70),
+        },
+        Change::RemoveNode {
+            member,
+            node: key(70),
+        },
+        Change::RotateKey {
+            member,
+            purpose: KeyPurpose::Consensus,
+            old: key(61),
+            new: key(80),
+        },
+        Change::SetAddresses {
+            member,
+            node: key(60),
+            consensus_addr: "/ip4/192.0.2.1/tcp/1".into(),
+            swarm_addr: "/ip4/192.0.2.1/tcp/2".into(),
+            http_url: String::new(),
+        },
+        Change::AddAdminKey {
+            member,
+            key: key(81),
+        },
+        Change::RemoveAdminKey {
+            member,
+            key: key(52),
+        },
+        Change::SetRulesVersion { version: 2 },
+        Change::SetParameters(Parameters {
+            heartbeat_ms: 5_000,
+            max_block_bytes: 1 << 20,
+            max_block_records: 4_096,
+            max_skew_ms: 20_000,
+        }),
+    ]
+}
+
+/// A proposal of all of them.
+pub(crate) fn proposal() -> ProposeChange {
+    ProposeChange {
+        changes: changes(),
+        delay_blocks: 10,
+        expires_ms: 1_800_000_000_000,
+        why: "one of each".into(),
     }
 }
 
@@ -154,6 +244,15 @@ pub(crate) fn all() -> Vec<(&'static str, Body)> {
             CloseMatch {
                 session,
                 close: Close::Failed,
+            }
+            .into(),
+        ),
+        ("propose_change", proposal().into()),
+        (
+            "vote",
+            Vote {
+                change: RecordId([14; 32]),
+                approve: true,
             }
             .into(),
         ),

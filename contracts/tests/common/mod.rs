@@ -8,7 +8,7 @@ use tally_contracts::records::Body;
 use tally_contracts::state::{self, MemoryState};
 use tally_contracts::{
     ApplyError, Context, Genesis, GenesisFile, MemberEntry, NetworkKind, NodeEntry, Record,
-    Refusal, Roles, Rules, Signer, Unsigned, check_and_apply, genesis_effects,
+    Refusal, Roles, Rules, Signer, Unsigned, check_and_apply, due_changes, genesis_effects,
 };
 
 pub(crate) const START_MS: u64 = 1_790_000_000_000;
@@ -99,8 +99,8 @@ impl Net {
         let signer = Signer::new(self.member(name), &public(name, key_use), 0);
         state::key_state(&self.state, &signer.member, &signer.key)
             .unwrap()
-            .unwrap()
-            .next_nonce
+            // A key that members have rotated away signs what is refused.
+            .map_or(0, |key| key.next_nonce)
     }
 
     pub(crate) fn unsigned(&self, body: &Body, signers: &[(&str, &str)]) -> Unsigned {
@@ -136,6 +136,14 @@ impl Net {
             }
             Err(ApplyError::State(e)) => panic!("{e}"),
         }
+    }
+
+    /// What the end of the block does: changes that have passed come into force. The next block is a second later.
+    pub(crate) fn end_block(&mut self) {
+        self.ctx.height += 1;
+        self.ctx.block_time_ms += 1_000;
+        let due = due_changes(&self.state, self.ctx.height).unwrap();
+        self.state.apply(due);
     }
 
     /// A record by the members' record keys.

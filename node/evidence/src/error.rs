@@ -3,7 +3,7 @@
 use tally_contracts::CodecError;
 use tally_contracts::ids::NetworkId;
 
-use crate::{CodeReport, Report};
+use crate::{Proven, Report, Statement};
 
 /// Why a proof is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,9 +118,12 @@ pub enum Error {
         /// The code that it is of.
         found: crate::UnitCode,
     },
-    /// A code was asked for, and the proof is of a record.
-    #[error("the proof is of a record, not of a code")]
+    /// A code was asked for, and the proof is of a record, a match or the state.
+    #[error("the proof is not of a code")]
     NotOfCode,
+    /// The scan is of another code than the one asked for; of which one the proof does not say.
+    #[error("the scan is not of the code that was asked for")]
+    OtherScan,
     /// A value is not what the state holds at the checkpoint.
     #[error("the {what} is not what the state holds at the checkpoint: {source}")]
     State {
@@ -136,11 +139,14 @@ pub enum Error {
         what: &'static str,
     },
     /// All is proven, and what is proven is that the batch was recalled.
-    #[error("the batch of the code was recalled: {}", code_of(.0).map_or("", |c| &c.recall_reason))]
+    #[error("the batch was recalled: {}", recall_reason(.0))]
     Recalled(Box<Report>),
     /// All is proven, and what is proven is that the batch was issued and not released for sale.
-    #[error("the code was issued, but its batch is not released")]
+    #[error("the batch was issued, but it is not released")]
     NotReleased(Box<Report>),
+    /// All is proven, and what is proven is that the ledger has no such thing.
+    #[error("the ledger has no such {}", asked_for(.0))]
+    Absent(Box<Report>),
 }
 
 impl Error {
@@ -166,27 +172,47 @@ impl Error {
             Self::Record(_) => "record",
             Self::Signer { .. } => "signer",
             Self::NotInBatch { .. } => "not_in_batch",
-            Self::OtherCode { .. } | Self::NotOfCode => "other_code",
+            Self::OtherCode { .. } | Self::NotOfCode | Self::OtherScan => "other_code",
             Self::State { .. } => "state",
             Self::Contradiction { .. } => "contradiction",
             Self::Recalled(_) => "recalled",
             Self::NotReleased(_) => "not_released",
+            Self::Absent(_) => "absent",
         }
     }
 
-    /// What is proven all the same: that the batch is recalled, or not released.
+    /// What is proven all the same: that the batch is recalled or not released, or that there is no such thing.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         match self {
-            Self::Recalled(report) | Self::NotReleased(report) => Some(report),
+            Self::Recalled(report) | Self::NotReleased(report) | Self::Absent(report) => {
+                Some(report)
+            }
             _ => None,
         }
     }
 }
 
-fn code_of(report: &Report) -> Option<&CodeReport> {
+fn recall_reason(report: &Report) -> &str {
     match &report.proven {
-        crate::Proven::Code(code) => Some(code),
-        crate::Proven::Record(_) => None,
+        Proven::Code(code) => &code.recall_reason,
+        Proven::State(state) => match &state.statement {
+            Statement::Batch {
+                state: Some(batch), ..
+            } => &batch.recall_reason,
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
+fn asked_for(report: &Report) -> &'static str {
+    match &report.proven {
+        Proven::State(state) => match &state.statement {
+            Statement::Batch { .. } => "batch",
+            Statement::Member { .. } => "member",
+            Statement::Budget(_) | Statement::Agreement { .. } => "agreement",
+        },
+        _ => "thing",
     }
 }

@@ -1,9 +1,9 @@
 //! The `extra` of our `.tlog-proof` files: what the proof is of, and all that its checkpoint does not say by itself.
 //!
-//! Version u8 (1), kind u8 (1 code, 2 record), signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
+//! Version u8 (1), kind u8 (1 code, 2 record, 3 scan, 4 statement on the state, 5 match). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
 //! u64, BlockInfo [107], path list<=64 of [32]). A code's has further: opening bytes<=1,117, BlockInfo of the last entry [107] and
 //! its path, the batch and the product (value bytes<=1,024 and state proof each). The proof's own index and hashes are the
-//! record's.
+//! record's. The other kinds are in [`crate::scan`], [`crate::state`] and [`crate::matching`].
 
 use tally_codes::batch::UnitOpening;
 use tally_contracts::StateProof;
@@ -11,9 +11,18 @@ use tally_contracts::block::{BlockInfo, MAX_ENTRY_BYTES};
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_merkle::{Hash, MAX_PROOF_HASHES};
 
+use crate::matching::MatchExtra;
+use crate::scan::ScanExtra;
+use crate::state::StateExtra;
+
 const VERSION: u8 = 1;
 const CODE: u8 = 1;
 const RECORD: u8 = 2;
+const SCAN: u8 = 3;
+const STATE: u8 = 4;
+const MATCH: u8 = 5;
+/// The longest genesis document, which is an entry of the ledger.
+pub(crate) const MAX_GENESIS_BYTES: usize = MAX_ENTRY_BYTES;
 /// Length of a BlockInfo entry.
 const BLOCK_INFO_BYTES: usize = 107;
 /// The longest opening: a path of 32 hashes.
@@ -28,6 +37,46 @@ pub enum Extra {
     Code(Box<CodeExtra>),
     /// The proof is of one record. Kind 2.
     Record(RecordExtra),
+    /// The proof is of one scan. Kind 3.
+    Scan(Box<ScanExtra>),
+    /// The proof is of a statement on the state. Kind 4.
+    State(Box<StateExtra>),
+    /// The proof is of how a match ended. Kind 5.
+    Match(Box<MatchExtra>),
+}
+
+impl Extra {
+    /// The record that the proof's own index and hashes are of; `None` if they are of a block's BlockInfo.
+    #[must_use]
+    pub fn record(&self) -> Option<&RecordExtra> {
+        match self {
+            Self::Code(code) => Some(&code.issued),
+            Self::Record(record) => Some(record),
+            Self::Scan(scan) => Some(&scan.anchored),
+            Self::Match(matched) => Some(&matched.closed),
+            Self::State(_) => None,
+        }
+    }
+
+    /// The genesis document that travels in the proof.
+    #[must_use]
+    pub fn genesis(&self) -> &[u8] {
+        match (self, self.record()) {
+            (Self::State(state), _) => &state.genesis,
+            (_, Some(record)) => &record.genesis,
+            (_, None) => &[],
+        }
+    }
+
+    /// How many signature lines the checkpoint had when the proof was made.
+    #[must_use]
+    pub fn signatures(&self) -> u16 {
+        match (self, self.record()) {
+            (Self::State(state), _) => state.signatures,
+            (_, Some(record)) => record.signatures,
+            (_, None) => 0,
+        }
+    }
 }
 
 /// The record, and the block that says when it was committed.
@@ -88,11 +137,11 @@ pub struct StateValue {
     pub proof: StateProof,
 }
 
-fn write_info(w: &mut Writer, info: &BlockInfo) {
+pub(crate) fn write_info(w: &mut Writer, info: &BlockInfo) {
     w.raw(&info.to_bytes());
 }
 
-fn read_info(r: &mut Reader<'_>) -> Result<BlockInfo, CodecError> {
+pub(crate) fn read_info(r: &mut Reader<'_>) -> Result<BlockInfo, CodecError> {
     BlockInfo::from_bytes(r.raw("block info", BLOCK_INFO_BYTES)?)
 }
 
@@ -201,6 +250,9 @@ impl Canonical for Extra {
         match self {
             Self::Code(code) => code.write(w.u8(CODE)),
             Self::Record(record) => record.write(w.u8(RECORD)),
+            Self::Scan(scan) => scan.write(w.u8(SCAN)),
+            Self::State(state) => state.write(w.u8(STATE)),
+            Self::Match(matched) => matched.write(w.u8(MATCH)),
         }
     }
 
@@ -209,6 +261,9 @@ impl Canonical for Extra {
         match r.u8("extra kind")? {
             CODE => Ok(Self::Code(Box::new(CodeExtra::read(r)?))),
             RECORD => Ok(Self::Record(RecordExtra::read(r)?)),
+            SCAN => Ok(Self::Scan(Box::new(ScanExtra::read(r)?))),
+            STATE => Ok(Self::State(Box::new(StateExtra::read(r)?))),
+            MATCH => Ok(Self::Match(Box::new(MatchExtra::read(r)?))),
             found => Err(CodecError::Invalid {
                 what: "extra kind",
                 found: found.into(),

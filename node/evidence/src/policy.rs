@@ -1,7 +1,8 @@
 //! The one policy of a network.
 
 use tally_contracts::genesis::{cosigner_name, origin};
-use tally_contracts::{Genesis, ValidatorSet};
+use tally_contracts::ids::NetworkId;
+use tally_contracts::{Genesis, MemberEntry, ValidatorSet};
 use tally_merkle::{Policy, Vkey};
 
 use crate::Error;
@@ -11,23 +12,34 @@ const RESERVED: [&str; 2] = ["none", "validators"];
 
 /// The policy that follows from a genesis, and the only one that [`crate::verify`] takes: every node may sign as the log, in the
 /// order of the document, and more than two thirds of the validators, in the order of their consensus keys, must have cosigned.
-/// Until there are records of governance, it holds for a network's whole life.
+/// It holds until members change their network; then [`policy_of`] gives that of the members of then.
 ///
 /// # Errors
 /// [`Error::PolicyForm`] never in practice: a genesis that was checked has at least one validator, and keys that differ.
 pub fn network_policy(genesis: &Genesis) -> Result<Policy, Error> {
-    let network = genesis.network_id();
-    let name = origin(&network);
-    let logs = genesis
-        .members
+    let set = ValidatorSet::from_genesis(genesis);
+    policy_of(&genesis.network_id(), &genesis.members, &set)
+}
+
+/// The policy of members and validators as they are at some time.
+///
+/// # Errors
+/// [`Error::PolicyForm`] if there are none.
+pub fn policy_of(
+    network: &NetworkId,
+    members: &[MemberEntry],
+    set: &ValidatorSet,
+) -> Result<Policy, Error> {
+    let name = origin(network);
+    let logs = members
         .iter()
         .flat_map(|m| &m.nodes)
         .map(|n| Vkey::ed25519(&name, n.checkpoint.0))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::PolicyForm)?;
     let mut witnesses: Vec<(String, Vkey)> = Vec::new();
-    for v in ValidatorSet::from_genesis(genesis).validators() {
-        let key = Vkey::cosignature(&cosigner_name(&network, &v.member_name), v.cosignature.0)
+    for v in set.validators() {
+        let key = Vkey::cosignature(&cosigner_name(network, &v.member_name), v.cosignature.0)
             .map_err(Error::PolicyForm)?;
         let before = witnesses
             .iter()
@@ -48,7 +60,7 @@ pub fn network_policy(genesis: &Genesis) -> Result<Policy, Error> {
 pub(crate) mod tests {
     use ed25519_dalek::SigningKey;
     use tally_contracts::ids::PublicKey;
-    use tally_contracts::{MemberEntry, NetworkKind, NodeEntry, Roles, Rules};
+    use tally_contracts::{NetworkKind, NodeEntry, Roles, Rules};
 
     use super::*;
 

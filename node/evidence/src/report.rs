@@ -2,12 +2,14 @@
 
 use tally_codes::gs1::Gtin;
 use tally_contracts::NetworkKind;
-use tally_contracts::ids::{BatchId, KeyId, MemberId, NetworkId, RecordId};
-use tally_contracts::records::{Body, ExpiryDate, Lot};
-use tally_contracts::state::{BatchStatus, KeyUse};
+use tally_contracts::ids::{BatchId, KeyId, MemberId, NetworkId, RecordId, SessionId};
+use tally_contracts::records::{Body, Close, ExpiryDate, Lot};
+use tally_contracts::state::{AgreementState, BatchStatus, KeyUse, MatchState};
 use tally_merkle::Hash;
 
 use crate::UnitCode;
+use crate::scan::ScanReceipt;
+use crate::state::Statement;
 
 /// What a proof proves, and on whose word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +32,22 @@ pub struct Report {
     pub needed: usize,
     /// Validators of the network.
     pub validators: usize,
-    /// The record's entry, as it was signed: what the proof's own index and hashes are of, for tools that know C2SP tlog-proof
-    /// and not our extra.
+    /// The members of the genesis with their names.
+    pub members: Vec<(MemberId, String)>,
+    /// The entry that the proof's own index and hashes are of: the record as it was signed, or for a statement on the state the
+    /// last BlockInfo. For tools that know C2SP tlog-proof and not our extra.
     pub entry: Vec<u8>,
     /// What is proven.
     pub proven: Proven,
+}
+
+impl Report {
+    /// The name of a member of the genesis.
+    #[must_use]
+    pub fn name(&self, id: &MemberId) -> Option<String> {
+        let found = self.members.iter().find(|(member, _)| member == id);
+        found.map(|(_, name)| name.clone())
+    }
 }
 
 /// A validator that cosigned the checkpoint.
@@ -53,6 +66,12 @@ pub enum Proven {
     Code(Box<CodeReport>),
     /// One record.
     Record(Box<RecordReport>),
+    /// One scan.
+    Scan(Box<ScanReport>),
+    /// A statement on the state.
+    State(Box<StateReport>),
+    /// How a match ended.
+    Match(Box<MatchReport>),
 }
 
 /// What is proven of a code.
@@ -132,4 +151,55 @@ pub struct Signatory {
     pub key: KeyId,
     /// What the key may sign.
     pub key_use: KeyUse,
+}
+
+/// What is proven of a scan: what the node that took it said and signed at the time, and since when it cannot be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanReport {
+    /// What was said and signed. Its time is that of the node's clock.
+    pub receipt: ScanReceipt,
+    /// The code, if it was named and is the one that was scanned; a proof has only its hash.
+    pub code: Option<UnitCode>,
+    /// The member that took the scan, by its name in the genesis.
+    pub member_name: String,
+    /// The records key that signed the receipt.
+    pub key: KeyId,
+    /// Leaves in the log that was anchored.
+    pub anchored_size: u64,
+    /// The record that anchored it. The scan existed before its block.
+    pub anchored: RecordReport,
+}
+
+/// What is proven of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateReport {
+    /// What the state says.
+    pub statement: Statement,
+    /// Height of the last block under the checkpoint: nothing is known of later ones.
+    pub as_of_height: u64,
+    /// Time of that block, POSIX milliseconds.
+    pub as_of_ms: u64,
+}
+
+/// What is proven of a match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatchReport {
+    /// The match.
+    pub session: SessionId,
+    /// The side that asked, by its name in the genesis.
+    pub initiator_name: String,
+    /// The other side.
+    pub responder_name: String,
+    /// How it ended, with the receipt that both signed if it is done.
+    pub close: Close,
+    /// The match in the state.
+    pub matched: MatchState,
+    /// The agreement in the state.
+    pub agreement: AgreementState,
+    /// The record that closed it.
+    pub closed: RecordReport,
+    /// Height of the last block under the checkpoint.
+    pub as_of_height: u64,
+    /// Time of that block, POSIX milliseconds.
+    pub as_of_ms: u64,
 }

@@ -1,20 +1,23 @@
 //! The verifier: from a network ID and two files to what they prove.
 
 use tally_codes::batch::verify_unit_opening;
-use tally_contracts::envelope::Signer;
-use tally_contracts::genesis::{Genesis, MemberEntry, Roles, network_id};
-use tally_contracts::ids::{KeyId, NetworkId, PublicKey};
+use tally_contracts::genesis::{Genesis, Roles, network_id};
+use tally_contracts::ids::{NetworkId, PublicKey};
 use tally_contracts::records::{Body, IssueBatch};
 use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, keys};
 use tally_contracts::{Canonical, Record, StateProof, ValidatorSet, signature};
-use tally_merkle::{Checkpoint, Hash, Policy, TlogProof, Verified, leaf_hash, verify_inclusion};
+use tally_merkle::{
+    Checkpoint, Hash, Note, Policy, TlogProof, Verified, leaf_hash, verify_inclusion,
+};
 
 use crate::extra::{BlockInclusion, CodeExtra, Extra, RecordExtra, StateValue};
-use crate::policy::network_policy;
+use crate::policy::policy_of;
 use crate::report::{CodeReport, Cosigner, Proven, RecordReport, Report, Signatory};
+use crate::roster::Roster;
+use crate::state::Statement;
 use crate::{Error, UnitCode};
 
-/// Judges a proof of ours, of a code or of a record, with nothing but the network's ID, which must come from elsewhere. `policy`
+/// Judges a proof of ours, of whatever kind, with nothing but the network's ID, which must come from elsewhere. `policy`
 /// and `proof` are the bytes of the two files; `code`, if given, is the code that the proof must be of.
 ///
 /// Every byte counts: a policy must be the one of [`network_policy`], a proof must be in its one form, and signatures by keys
@@ -29,6 +32,21 @@ pub fn verify(
     proof: &[u8],
     code: Option<&UnitCode>,
 ) -> Result<Report, Error> {
+    verify_under(network, policy, proof, code, None)
+}
+
+/// As [`verify`], where members have changed the network since its genesis: validators and keys are those of `roster`, which must
+/// come from a replay of the verifier's own, or from somebody it trusts. `None` takes those of the genesis.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_under(
+    network: &NetworkId,
+    policy: &[u8],
+    proof: &[u8],
+    code: Option<&UnitCode>,
+    roster: Option<&Roster>,
+) -> Result<Report, Error> {
     let text = std::str::from_utf8(proof).map_err(|_| Error::Text { what: "proof" })?;
     let proof: TlogProof = text.parse().map_err(Error::ProofForm)?;
     if proof.to_string() != text {
@@ -36,41 +54,77 @@ pub fn verify(
     }
     let extra = proof.extra.as_deref().ok_or(Error::NoExtra)?;
     let extra = Extra::from_bytes(extra).map_err(Error::Extra)?;
-    let entry = match &extra {
-        Extra::Code(code) => &code.issued,
-        Extra::Record(record) => record,
-    };
 
-    let found = network_id(&entry.genesis);
+    let found = network_id(extra.genesis());
     if found != *network {
         return Err(Error::OtherNetwork {
             expected: *network,
             found,
         });
     }
-    let genesis = Genesis::from_bytes(&entry.genesis).map_err(Error::Genesis)?;
-    let expected = network_policy(&genesis)?;
+    let genesis = Genesis::from_bytes(extra.genesis()).map_err(Error::Genesis)?;
+    let founders = Roster::of_genesis(&genesis);
+    let roster = roster.unwrap_or(&founders);
+    if roster.network != *network {
+        return Err(Error::OtherNetwork {
+            expected: *network,
+            found: roster.network,
+        });
+    }
+    let set = roster.validators();
+    let expected = policy_of(network, &roster.members, &set)?;
     check_policy(policy, &expected)?;
-    let quorum = judge_checkpoint(&proof, &expected, &genesis)?;
+    let quorum = judge_checkpoint(&proof.checkpoint, &expected, &set)?;
+    if quorum.unknown_signatures > 0 {
+        return Err(Error::UnknownSignatures {
+            found: quorum.unknown_signatures,
+        });
+    }
 
-    if proof.checkpoint.signatures.len() != usize::from(entry.signatures) {
+    if proof.checkpoint.signatures.len() != usize::from(extra.signatures()) {
         return Err(Error::SignatureCount {
-            expected: entry.signatures,
+            expected: extra.signatures(),
             found: proof.checkpoint.signatures.len(),
         });
     }
 
-    let committed = committed(&genesis, entry, &proof, &quorum.checkpoint)?;
-    let proven = match &extra {
-        Extra::Record(_) if code.is_some() => return Err(Error::NotOfCode),
-        Extra::Record(_) => Proven::Record(Box::new(committed)),
-        Extra::Code(extra) => Proven::Code(Box::new(judge_code(
-            &genesis,
-            extra,
-            &committed,
-            &quorum.checkpoint,
-            code,
-        )?)),
+    let checkpoint = &quorum.checkpoint;
+    let committed = |entry| committed(roster, entry, &proof, checkpoint);
+    let (entry, proven) = match &extra {
+        Extra::Record(_) | Extra::Match(_) | Extra::State(_) if code.is_some() => {
+            return Err(Error::NotOfCode);
+        }
+        Extra::Record(extra) => (
+            extra.record.clone(),
+            Proven::Record(Box::new(committed(extra)?)),
+        ),
+        Extra::Code(extra) => (
+            extra.issued.record.clone(),
+            Proven::Code(Box::new(judge_code(
+                roster,
+                extra,
+                &committed(&extra.issued)?,
+                checkpoint,
+                code,
+            )?)),
+        ),
+        Extra::Scan(extra) => {
+            let anchored = committed(&extra.anchored)?;
+            let judged = crate::scan::judge(roster, extra, anchored, code)?;
+            (
+                extra.anchored.record.clone(),
+                Proven::Scan(Box::new(judged)),
+            )
+        }
+        Extra::State(extra) => {
+            let judged = crate::state::judge(roster, extra, &proof, checkpoint)?;
+            (extra.head.to_bytes(), Proven::State(Box::new(judged)))
+        }
+        Extra::Match(extra) => {
+            let closed = committed(&extra.closed)?;
+            let judged = crate::matching::judge(roster, extra, closed, checkpoint)?;
+            (extra.closed.record.clone(), Proven::Match(Box::new(judged)))
+        }
     };
     let report = Report {
         network: *network,
@@ -78,7 +132,7 @@ pub fn verify(
         network_kind: genesis.kind,
         tree_size: quorum.checkpoint.size,
         tree_root: quorum.checkpoint.root,
-        signed_by: log_names(&genesis, &quorum),
+        signed_by: log_names(roster, &quorum),
         cosigners: quorum
             .witnesses
             .into_iter()
@@ -86,16 +140,27 @@ pub fn verify(
             .collect(),
         needed: expected.needed(),
         validators: expected.witnesses().count(),
-        entry: entry.record.clone(),
+        members: roster
+            .members
+            .iter()
+            .map(|m| (m.id, m.name.clone()))
+            .collect(),
+        entry,
         proven,
     };
-    let Proven::Code(shown) = &report.proven else {
-        return Ok(report);
+    let status = match &report.proven {
+        Proven::Code(shown) => Some(shown.status),
+        Proven::State(shown) => match &shown.statement {
+            statement if !statement.is_there() => return Err(Error::Absent(Box::new(report))),
+            Statement::Batch { state, .. } => state.as_ref().map(|b| b.status),
+            _ => None,
+        },
+        _ => None,
     };
-    match shown.status {
-        BatchStatus::Active => Ok(report),
-        BatchStatus::Recalled => Err(Error::Recalled(Box::new(report))),
-        BatchStatus::Issued => Err(Error::NotReleased(Box::new(report))),
+    match status {
+        None | Some(BatchStatus::Active) => Ok(report),
+        Some(BatchStatus::Recalled) => Err(Error::Recalled(Box::new(report))),
+        Some(BatchStatus::Issued) => Err(Error::NotReleased(Box::new(report))),
     }
 }
 
@@ -117,28 +182,24 @@ fn check_policy(policy: &[u8], expected: &Policy) -> Result<(), Error> {
     Err(Error::PolicyDiffers { line: same + 1 })
 }
 
-/// The checkpoint must have a quorum by number, as the policy says, and by power, as the blocks have.
-fn judge_checkpoint(
-    proof: &TlogProof,
+/// The checkpoint must have a quorum by number, as the policy says, and by power, as the blocks have. `policy` is that of the
+/// validators in `set`. Signatures by other keys are counted, not refused.
+///
+/// # Errors
+/// [`Error::Quorum`], [`Error::Power`], [`Error::Checkpoint`].
+pub fn judge_checkpoint(
+    checkpoint: &Note,
     policy: &Policy,
-    genesis: &Genesis,
+    set: &ValidatorSet,
 ) -> Result<Verified, Error> {
-    let verified = policy
-        .verify(&proof.checkpoint)
-        .map_err(|error| match error {
-            tally_merkle::Error::Quorum { found, .. } => Error::Quorum {
-                found,
-                needed: policy.needed(),
-                validators: policy.witnesses().count(),
-            },
-            other => Error::Checkpoint(other),
-        })?;
-    if verified.unknown_signatures > 0 {
-        return Err(Error::UnknownSignatures {
-            found: verified.unknown_signatures,
-        });
-    }
-    let set = ValidatorSet::from_genesis(genesis);
+    let verified = policy.verify(checkpoint).map_err(|error| match error {
+        tally_merkle::Error::Quorum { found, .. } => Error::Quorum {
+            found,
+            needed: policy.needed(),
+            validators: policy.witnesses().count(),
+        },
+        other => Error::Checkpoint(other),
+    })?;
     // The policy names the validators in the order of the set.
     let power = policy
         .witnesses()
@@ -156,21 +217,20 @@ fn judge_checkpoint(
 }
 
 /// The members whose nodes signed as the log.
-fn log_names(genesis: &Genesis, quorum: &Verified) -> Vec<String> {
+fn log_names(roster: &Roster, quorum: &Verified) -> Vec<String> {
     quorum
         .logs
         .iter()
         .filter_map(|key| {
             let key = PublicKey(key.key().try_into().ok()?);
-            let (member, _) = genesis.node_by_key(&key)?;
-            Some(member.name.clone())
+            Some(roster.by_checkpoint_key(&key)?.name.clone())
         })
         .collect()
 }
 
 /// A record that stands under the checkpoint, signed by who it says, and the time of its block.
 fn committed(
-    genesis: &Genesis,
+    roster: &Roster,
     entry: &RecordExtra,
     proof: &TlogProof,
     checkpoint: &Checkpoint,
@@ -195,7 +255,7 @@ fn committed(
         });
     }
     let record = Record::from_bytes(&entry.record).map_err(Error::Record)?;
-    if record.unsigned().network != genesis.network_id() {
+    if record.unsigned().network != roster.network {
         return Err(Error::Contradiction {
             what: "the record is of another network",
         });
@@ -204,16 +264,16 @@ fn committed(
     let mut keys = Vec::with_capacity(record.signers().len());
     let mut signatories = Vec::with_capacity(record.signers().len());
     for signer in record.signers() {
-        let (member, key, key_use) = signing_key(genesis, signer).ok_or_else(|| Error::Signer {
+        let (key, key_use) = roster.signing_key(signer).ok_or_else(|| Error::Signer {
             reason: format!(
-                "member {} has no key {} in the genesis",
+                "member {} has no key {} that is known here",
                 signer.member, signer.key
             ),
         })?;
         keys.push(key);
         signatories.push(Signatory {
-            member: member.id,
-            name: member.name.clone(),
+            member: signer.member,
+            name: roster.name(&signer.member).unwrap_or_default().to_owned(),
             key: signer.key,
             key_use,
         });
@@ -235,22 +295,8 @@ fn committed(
     })
 }
 
-/// The key that a signer names. The genesis has all keys there are, until there are records that rotate them.
-fn signing_key<'a>(
-    genesis: &'a Genesis,
-    signer: &Signer,
-) -> Option<(&'a MemberEntry, PublicKey, KeyUse)> {
-    let member = genesis.member(&signer.member)?;
-    let records = member.nodes.iter().map(|n| (n.records, KeyUse::Records));
-    let admins = member.admin_keys.iter().map(|k| (*k, KeyUse::Admin));
-    let (key, key_use) = records
-        .chain(admins)
-        .find(|(key, _)| KeyId::of(key) == signer.key)?;
-    Some((member, key, key_use))
-}
-
 fn judge_code(
-    genesis: &Genesis,
+    roster: &Roster,
     extra: &CodeExtra,
     issued: &RecordReport,
     checkpoint: &Checkpoint,
@@ -263,7 +309,7 @@ fn judge_code(
     let [issuer] = issued.signatories.as_slice() else {
         return Err(contradiction("the batch has more than one issuer"));
     };
-    let member = genesis
+    let member = roster
         .member(&issuer.member)
         .filter(|m| m.roles.has(Roles::BRAND) && issuer.key_use == KeyUse::Records)
         .ok_or_else(|| contradiction("the signer may not issue a batch"))?;
@@ -343,7 +389,7 @@ fn judge_code(
     })
 }
 
-fn in_state<T: Canonical>(
+pub(crate) fn in_state<T: Canonical>(
     what: &'static str,
     root: &Hash,
     key: &[u8],
@@ -361,7 +407,7 @@ fn in_state<T: Canonical>(
 #[cfg(test)]
 mod tests {
     use tally_contracts::genesis::{cosigner_name, origin};
-    use tally_merkle::{Note, note};
+    use tally_merkle::note;
 
     use super::*;
     use crate::policy::tests::{genesis, key};
@@ -386,13 +432,7 @@ mod tests {
                 let signature = note::cosign(&text, &name, &key(*n), 5).unwrap();
                 checkpoint.signatures.push(signature);
             }
-            let proof = TlogProof {
-                extra: None,
-                index: 0,
-                hashes: vec![],
-                checkpoint,
-            };
-            judge_checkpoint(&proof, &policy, &genesis)
+            judge_checkpoint(&checkpoint, &policy, &ValidatorSet::from_genesis(&genesis))
         };
         let (a, b, c, d) = (("a", 4), ("b", 14), ("c", 24), ("d", 34));
         assert!(judge(&[a, b, c]).is_ok());

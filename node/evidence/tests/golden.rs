@@ -8,12 +8,13 @@ use tally_codes::Serial;
 use tally_codes::batch::UnitOpening;
 use tally_contracts::block::BlockInfo;
 use tally_contracts::codec::Canonical as _;
-use tally_contracts::ids::{BlockHash, MemberId, NetworkId};
+use tally_contracts::ids::{BatchId, BlockHash, MemberId, NetworkId, RecordId};
 use tally_contracts::state::BatchStatus;
 use tally_contracts::tree::Terminal;
 use tally_contracts::{Genesis, StateProof};
 use tally_evidence::{
-    BlockInclusion, CodeExtra, Extra, HeadInclusion, Proven, RecordExtra, StateValue, UnitCode,
+    BlockInclusion, CodeExtra, Extra, HeadInclusion, MatchExtra, Proven, Question, RecordExtra,
+    SIGNED_RECEIPT_BYTES, ScanExtra, StateAnswer, StateExtra, StateValue, Statement, UnitCode,
     network_policy, verify,
 };
 use tally_merkle::{Hash, TlogProof};
@@ -118,6 +119,90 @@ fn extras() {
     check("extra_record", &Extra::Record(record()));
 }
 
+fn scan() -> ScanExtra {
+    ScanExtra {
+        anchored: record(),
+        receipt: (0..SIGNED_RECEIPT_BYTES)
+            .map(|i| u8::try_from(i).unwrap())
+            .collect(),
+        path: vec![Hash([12; 32])],
+    }
+}
+
+fn state(question: Question, answers: usize) -> StateExtra {
+    let answer = |i: usize| StateAnswer {
+        value: (i > 0).then(|| b"value".to_vec()),
+        proof: StateProof {
+            siblings: vec![Hash([13; 32])],
+            terminal: Terminal::Empty,
+        },
+    };
+    StateExtra {
+        signatures: 5,
+        genesis: b"genesis".to_vec(),
+        head: info(7),
+        question,
+        answers: (0..answers).map(answer).collect(),
+    }
+}
+
+#[test]
+fn extras_of_the_other_kinds() {
+    check("extra_scan", &Extra::Scan(Box::new(scan())));
+    for (name, question, answers) in [
+        ("batch", Question::Batch(BatchId([1; 16])), 1),
+        ("member", Question::Member(MemberId([2; 16])), 1),
+        ("agreement", Question::Agreement(RecordId([3; 32])), 1),
+        (
+            "budget",
+            Question::Budget {
+                agreement: RecordId([3; 32]),
+                owner: MemberId([4; 16]),
+                analyst: MemberId([5; 16]),
+                epoch: 6,
+            },
+            3,
+        ),
+    ] {
+        assert_eq!(question.keys().len(), answers);
+        let extra = Extra::State(Box::new(state(question, answers)));
+        check(&format!("extra_state_{name}"), &extra);
+    }
+    let value = |bytes: &[u8]| StateValue {
+        value: bytes.to_vec(),
+        proof: code().batch.proof,
+    };
+    let matched = MatchExtra {
+        closed: record(),
+        head: code().head,
+        matched: value(b"match"),
+        agreement: value(b"agreement"),
+    };
+    check("extra_match", &Extra::Match(Box::new(matched)));
+}
+
+#[test]
+fn the_other_proofs_of_the_first_version_still_verify() {
+    let (network, policy, ..) = golden();
+    for name in ["record", "scan", "batch", "member", "budget", "match"] {
+        let proof = file(&format!("{name}.tlog-proof"));
+        let report = verify(&network, policy.as_bytes(), proof.as_bytes(), None).unwrap();
+        let fits = match (&report.proven, name) {
+            (Proven::Record(r), "record") => r.body.kind().name() == "register product",
+            (Proven::Scan(s), "scan") => s.receipt.verdict.name() == "genuine_repeat",
+            (Proven::Match(m), "match") => m.initiator_name == "member-0",
+            (Proven::State(s), _) => match &s.statement {
+                Statement::Batch { .. } => name == "batch",
+                Statement::Member { .. } => name == "member",
+                Statement::Budget(b) => name == "budget" && b.left_in_all.micro_rho == 1_500_000,
+                Statement::Agreement { .. } => false,
+            },
+            _ => false,
+        };
+        assert!(fits, "{name}");
+    }
+}
+
 #[test]
 fn lengths_are_bounded_before_memory_is_taken() {
     let bytes = Extra::Record(record()).to_bytes();
@@ -129,7 +214,7 @@ fn lengths_are_bounded_before_memory_is_taken() {
     let mut long = bytes.clone();
     long[count..count + 4].copy_from_slice(&65_u32.to_be_bytes());
     assert!(Extra::from_bytes(&long).is_err());
-    for (at, value) in [(0, 2), (1, 3), (1, 0)] {
+    for (at, value) in [(0, 2), (1, 6), (1, 0)] {
         let mut other = bytes.clone();
         other[at] = value;
         assert!(Extra::from_bytes(&other).is_err(), "byte {at} is {value}");

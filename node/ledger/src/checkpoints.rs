@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use tally_contracts::ValidatorSet;
-use tally_contracts::ids::NetworkId;
+use tally_contracts::ids::{NetworkId, PublicKey};
 use tally_merkle::{Checkpoint, Note, NoteSignature, Vkey, note};
 
 use crate::error::{Error, IoContext};
@@ -33,7 +33,7 @@ pub struct CheckpointKeys {
     pub member: String,
     /// The 0x01 key.
     pub checkpoint: SigningKey,
-    /// The 0x04 key; `None` on a node that does not vote.
+    /// The 0x04 key; `None` for a node that never cosigns. It signs only while it is a validator's.
     pub cosignature: Option<SigningKey>,
 }
 
@@ -117,6 +117,15 @@ impl Checkpoints {
         let Some(key) = &self.keys.cosignature else {
             return Ok(None);
         };
+        let public = PublicKey::from(key);
+        let validators = ledger.validators()?;
+        if validators
+            .validators()
+            .iter()
+            .all(|v| v.cosignature != public)
+        {
+            return Ok(None);
+        }
         let name = cosigner_name(&self.network, &self.keys.member);
         Ok(Some((
             head.tree_size,
@@ -174,7 +183,15 @@ impl Checkpoints {
         if !validators.is_quorum(power) || !newer {
             return Ok(false);
         }
-        let note = note.clone();
+        let mut note = note.clone();
+        // Keys that left since they cosigned say nothing any more, and no policy knows them.
+        let log = origin(&self.network);
+        note.signatures.retain(|s| {
+            s.name == log
+                || vkeys
+                    .iter()
+                    .any(|(k, _)| k.name() == s.name && k.id() == s.key_id)
+        });
         write_whole(&self.path, note.to_string().as_bytes())?;
         self.heads = self.heads.split_off(&size);
         self.best = Some((size, note));

@@ -27,6 +27,14 @@ pub enum Error {
         /// The first failure.
         reason: String,
     },
+    /// The members have gone on to contracts that this program does not know.
+    #[error(
+        "the network's rules are version {version}, which this program does not know; install one that does and start it again"
+    )]
+    Rules {
+        /// The version in force.
+        version: u32,
+    },
     /// Another process has the folder open.
     #[error("{path} is locked by another process; stop that node first")]
     Locked {

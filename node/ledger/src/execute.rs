@@ -91,6 +91,9 @@ impl Ledger {
         inner.check_writable()?;
         let head = inner.head;
         let rules = state::rules(&self.store.state)?;
+        known(&rules).map_err(|_| Error::Rules {
+            version: rules.rules_version,
+        })?;
         let fitting = fitting(records, &rules);
         let left_over = records.len() - fitting.len();
         let time_ms = time_ms.max(head.time_ms.saturating_add(1));
@@ -257,6 +260,7 @@ impl Ledger {
 
     /// What a header must be to follow the head.
     fn check_links(&self, header: &Header, head: &Head, rules: &Rules) -> Result<(), String> {
+        known(rules)?;
         same("network", header.network, self.network())?;
         same("height", header.height, head.height + 1)?;
         same("previous block", header.previous, head.hash)?;
@@ -268,6 +272,18 @@ impl Ledger {
             ));
         }
         Ok(())
+    }
+}
+
+/// Refuses to go on under contracts that this program does not know.
+fn known(rules: &Rules) -> Result<(), String> {
+    if rules.is_known() {
+        Ok(())
+    } else {
+        Err(Error::Rules {
+            version: rules.rules_version,
+        }
+        .to_string())
     }
 }
 

@@ -120,6 +120,12 @@ impl StateRead for StateStore {
                 message: e.to_string(),
             })
     }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        StateStore::scan(self, prefix).map_err(|e| StateError::Store {
+            message: e.to_string(),
+        })
+    }
 }
 
 /// The ledger's side of the store.

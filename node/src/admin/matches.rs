@@ -203,7 +203,7 @@ const fn stage(stage: Stage) -> &'static str {
 }
 
 /// The match of an ID, of the first characters of one, or of a session.
-fn find(node: &Node, text: &str) -> Result<MatchView, AdminError> {
+pub(super) fn find(node: &Node, text: &str) -> Result<MatchView, AdminError> {
     let text = text.to_lowercase();
     let mut found = node.matches.list().into_iter().filter(|view| {
         let id = view.id.to_string();

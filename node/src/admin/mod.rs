@@ -4,6 +4,7 @@
 mod agreements;
 mod audiences;
 mod codes;
+mod governance;
 mod matches;
 mod ops;
 mod proofs;

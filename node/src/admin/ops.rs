@@ -7,13 +7,15 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tally_contracts::block::{BlockInfo, ENTRY_BLOCK_INFO, ENTRY_RECORD};
-use tally_contracts::ids::{BatchId, RecordId};
+use tally_contracts::ids::{BatchId, MemberId, RecordId};
 use tally_contracts::records::{ActivateBatch, Body, Gtin, RecallBatch, RegisterProduct};
-use tally_contracts::state::{BatchState, keys};
+use tally_contracts::state::{self, BatchState, keys};
 use tally_contracts::{Canonical, Record};
 use tally_ledger::RecordPlace;
 
-use super::{AdminError, Progress, agreements, audiences, codes, matches, proofs, records};
+use super::{
+    AdminError, Progress, agreements, audiences, codes, governance, matches, proofs, records,
+};
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::status::status;
@@ -108,6 +110,9 @@ pub(super) async fn carry_out(
         "record_show" => record_show(node, &args(given)?),
         "proof" => proofs::code(node, args(given)?).await,
         "record_proof" => proofs::record(node, args(given)?).await,
+        "scan_proof" => proofs::scan(node, args(given)?).await,
+        "state_proof" => proofs::state(node, &args(given)?).await,
+        "match_proof" => proofs::matched(node, &args(given)?).await,
         "audience_import" => audiences::import(node, args(given)?, progress).await,
         "audiences" => audiences::list(node),
         "agreement_propose" => agreements::propose(node, args(given)?).await,
@@ -115,6 +120,10 @@ pub(super) async fn carry_out(
         "agreement_revoke" => agreements::revoke(node, args(given)?).await,
         "agreements" => agreements::list(node),
         "agreement_show" => agreements::show(node, &args(given)?),
+        "change_propose" => governance::propose(node, args(given)?).await,
+        "change_vote" => governance::vote(node, args(given)?).await,
+        "changes" => governance::list(node),
+        "change_show" => governance::show(node, &args(given)?),
         "match_request" => matches::request(node, args(given)?, progress).await,
         "matches" => Ok(matches::list(node)),
         "match_show" => matches::show(node, args(given)?).await,
@@ -279,13 +288,19 @@ fn record_show(node: &Node, a: &RecordArgs) -> Result<Value, AdminError> {
                 .map(|s| json!({"member": s.member.to_string(), "key": s.key.to_string(), "nonce": s.nonce}))
                 .collect();
             let body = record.body().map_err(internal)?;
+            let name = |id: &MemberId| {
+                let member = state::member(ledger.state(), id).ok().flatten();
+                member.map(|m| m.name)
+            };
+            let (says, fields) = crate::proofs::json::body(&body, &name);
             json!({
                 "type": "record",
                 "record": record.id().to_string(),
                 "kind": body.kind().name(),
+                "says": says,
                 "valid_until_ms": record.unsigned().valid_until_ms,
                 "signers": signers,
-                "body": format!("{body:?}"),
+                "body": fields,
             })
         }
         ENTRY_BLOCK_INFO => {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tally_contracts::ids::RecordId;
+use tally_contracts::ids::{MemberId, RecordId};
 use tally_contracts::records::Gtin;
-use tally_evidence::{Proven, UnitCode};
+use tally_contracts::state;
+use tally_evidence::{Proven, Question, UnitCode};
+use tally_ledger::Ledger;
 use tally_merkle::Note;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,8 +18,12 @@ use tokio::time::{Duration, Instant, timeout};
 use super::AdminError;
 use super::ops::{DEADLINE, internal, usage};
 use crate::issuer::IssuerError;
-use crate::proofs::{CodeEvidence, Kit, ProofError, place, record_kit, size_with};
+use crate::proofs::{
+    AtHead, CodeEvidence, Kit, MatchTaken, ProofError, StateTaken, place, record_kit, scan_proof,
+    size_with,
+};
 use crate::runtime::Node;
+use crate::scans::ScanId;
 
 /// How often the newest checkpoint is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -38,6 +44,41 @@ pub(super) struct RecordArgs {
     record: String,
 }
 
+/// Arguments of `scan_proof`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScanArgs {
+    scan: String,
+}
+
+/// Arguments of `match_proof`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MatchArgs {
+    id: String,
+}
+
+/// Arguments of `state_proof`: what is asked, and of what.
+#[derive(Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum StateArgs {
+    Batch {
+        id: String,
+    },
+    Member {
+        id: String,
+    },
+    Agreement {
+        id: String,
+    },
+    Budget {
+        agreement: String,
+        owner: String,
+        analyst: String,
+        epoch: Option<u64>,
+    },
+}
+
 impl From<ProofError> for AdminError {
     fn from(error: ProofError) -> Self {
         let message = error.to_string();
@@ -46,6 +87,11 @@ impl From<ProofError> for AdminError {
                 "not_found",
                 message,
                 "is the ID whole? `tally status` says whether this node is in step",
+            ),
+            ProofError::EmptyLedger => Self::new(
+                "not_yet",
+                message,
+                "commit a record first: without one there is nothing to prove",
             ),
             _ => internal(message),
         }
@@ -69,15 +115,29 @@ pub(super) async fn code(node: &Arc<Node>, a: CodeArgs) -> Result<Value, AdminEr
             other => other.into(),
         })?;
     let batch = unit.batch;
-    // The state is known at the head alone, and it must be that of the checkpoint. So the states of the last heads are kept until
-    // one of them is what the newest checkpoint is of.
+    let kit = sealed(node, |ledger| {
+        CodeEvidence::take(ledger, unit.clone(), &gtin)
+    })
+    .await?;
+    let mut answer = answer(&kit);
+    answer["batch"] = json!(batch.to_string());
+    answer["code"] = json!(code.to_string());
+    Ok(answer)
+}
+
+/// What is proven of the state, under the newest checkpoint that can have it. The state is known at the head alone, and it must be
+/// that of the checkpoint. So the states of the last heads are kept until one of them is what the newest checkpoint is of.
+async fn sealed<T: AtHead>(
+    node: &Arc<Node>,
+    take: impl Fn(&Ledger) -> Result<T, ProofError>,
+) -> Result<Kit, AdminError> {
     let mut heads = node.chain.heads();
-    let mut taken: BTreeMap<u64, CodeEvidence> = BTreeMap::new();
+    let mut taken: BTreeMap<u64, T> = BTreeMap::new();
     let until = Instant::now() + DEADLINE;
     loop {
         let size = heads.borrow_and_update().tree_size;
         if !taken.contains_key(&size) {
-            let evidence = CodeEvidence::take(node.chain.ledger(), unit.clone(), &gtin)?;
+            let evidence = take(node.chain.ledger())?;
             taken.insert(evidence.tree_size(), evidence);
             while taken.len() > KEPT {
                 taken.pop_first();
@@ -90,12 +150,7 @@ pub(super) async fn code(node: &Arc<Node>, a: CodeArgs) -> Result<Value, AdminEr
             match evidence.seal(node.chain.ledger(), &note) {
                 // By power it is a quorum, by number not yet: cosignatures still come in.
                 Err(ProofError::Verify(tally_evidence::Error::Quorum { .. })) => {}
-                sealed => {
-                    let mut answer = answer(&sealed?);
-                    answer["batch"] = json!(batch.to_string());
-                    answer["code"] = json!(code.to_string());
-                    return Ok(answer);
-                }
+                kit => return Ok(kit?),
             }
         }
         if Instant::now() >= until {
@@ -105,6 +160,95 @@ pub(super) async fn code(node: &Arc<Node>, a: CodeArgs) -> Result<Value, AdminEr
             return Err(internal("the node is stopping"));
         }
     }
+}
+
+/// The proof of a scan that this node took.
+pub(super) async fn scan(node: &Arc<Node>, a: ScanArgs) -> Result<Value, AdminError> {
+    let id: ScanId = a.scan.parse().map_err(usage)?;
+    let kit = scan_proof(&node.chain, &node.scans, id, DEADLINE)
+        .await
+        .map_err(|problem| {
+            let code = match problem.kind {
+                "not-found" => "not_found",
+                "not-anchored" => "not_yet",
+                _ => "internal",
+            };
+            AdminError::new(
+                code,
+                problem.detail,
+                "a scan is proven by the node that took it, some seconds later, once its log is anchored",
+            )
+        })?
+        .ok_or_else(late)?;
+    let mut answer = answer(&kit);
+    answer["scan"] = json!(id.to_string());
+    Ok(answer)
+}
+
+/// The proof of what the state says.
+pub(super) async fn state(node: &Arc<Node>, a: &StateArgs) -> Result<Value, AdminError> {
+    let question = question(node, a)?;
+    let kit = sealed(node, |ledger| StateTaken::take(ledger, question)).await?;
+    Ok(answer(&kit))
+}
+
+/// The proof of how a match of this node ended.
+pub(super) async fn matched(node: &Arc<Node>, a: &MatchArgs) -> Result<Value, AdminError> {
+    let view = super::matches::find(node, &a.id)?;
+    let (Some(session), Some(record)) = (view.session, view.close_record) else {
+        return Err(AdminError::new(
+            "not_yet",
+            "the match has no record that closes it",
+            "`tally match show ID` says how far it is",
+        ));
+    };
+    let place = place(node.chain.ledger(), &record)?;
+    let kit = sealed(node, |ledger| MatchTaken::take(ledger, &session, place)).await?;
+    let mut answer = answer(&kit);
+    answer["match"] = json!(view.id.to_string());
+    Ok(answer)
+}
+
+/// The question that the arguments ask.
+fn question(node: &Node, a: &StateArgs) -> Result<Question, AdminError> {
+    let genesis = node.chain.ledger().genesis();
+    let member = |text: &str| -> Result<MemberId, AdminError> {
+        if let Some(member) = genesis.member_by_name(text) {
+            return Ok(member.id);
+        }
+        let found = state::member_by_name(node.chain.ledger().state(), text).map_err(internal)?;
+        match found {
+            Some(member) => Ok(member.id),
+            None => text.parse().map_err(|_| {
+                usage(format!(
+                    "{text:?} is neither a member's name nor the ID of one"
+                ))
+            }),
+        }
+    };
+    Ok(match a {
+        StateArgs::Batch { id } => Question::Batch(id.parse().map_err(usage)?),
+        StateArgs::Member { id } => Question::Member(member(id)?),
+        StateArgs::Agreement { id } => Question::Agreement(id.parse().map_err(usage)?),
+        StateArgs::Budget {
+            agreement,
+            owner,
+            analyst,
+            epoch,
+        } => Question::Budget {
+            agreement: agreement.parse().map_err(usage)?,
+            owner: member(owner)?,
+            analyst: member(analyst)?,
+            epoch: match epoch {
+                Some(epoch) => *epoch,
+                None => {
+                    let rules = state::rules(node.chain.ledger().state()).map_err(internal)?;
+                    let time_ms = node.chain.ledger().head().time_ms;
+                    time_ms.checked_div(rules.epoch_ms).unwrap_or_default()
+                }
+            },
+        },
+    })
 }
 
 /// The proof of a record.
@@ -166,6 +310,25 @@ fn answer(kit: &Kit) -> Value {
             answer["record"] = json!(record.record.to_string());
             answer["height"] = json!(record.height);
             answer["time"] = json!(utc(record.time_ms));
+        }
+        Proven::Scan(scan) => {
+            answer["index"] = json!(scan.anchored.index);
+            answer["record"] = json!(scan.anchored.record.to_string());
+            answer["verdict"] = json!(scan.receipt.verdict.name());
+            answer["anchored"] = json!(utc(scan.anchored.time_ms));
+        }
+        Proven::State(state) => {
+            answer["there"] = json!(state.statement.is_there());
+            answer["as_of_height"] = json!(state.as_of_height);
+            answer["as_of"] = json!(utc(state.as_of_ms));
+        }
+        Proven::Match(matched) => {
+            answer["index"] = json!(matched.closed.index);
+            answer["record"] = json!(matched.closed.record.to_string());
+            answer["session"] = json!(matched.session.to_string());
+            answer["status"] = json!(matched.matched.status.name());
+            answer["as_of_height"] = json!(matched.as_of_height);
+            answer["as_of"] = json!(utc(matched.as_of_ms));
         }
     }
     answer

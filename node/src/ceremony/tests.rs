@@ -92,14 +92,49 @@ fn three_founders_found_a_network_apart() {
         let keys = KeyStore::new(f.made.dir.keys());
         let public = keys.open_node(&pass("correct horse")).unwrap().public();
         let name = &f.made.card.entry().name;
-        let (member, node) = own_node(whole.genesis(), name, &public).unwrap();
-        assert_eq!((&member.name, node.transport), (name, public.transport));
+        let member = whole.genesis().member_by_name(name).unwrap();
+        assert_eq!(public.find(member).unwrap().transport, public.transport);
         let stranger = NodeKeys::generate(&mut OsRng).public();
-        assert!(matches!(
-            own_node(whole.genesis(), name, &stranger),
-            Err(CeremonyError::ForeignKeys { .. })
-        ));
+        assert!(stranger.find(member).is_none());
     }
+}
+
+#[test]
+fn a_newcomer_takes_over_the_genesis_of_others() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (a, late) = (found(&tmp, "acme", 7000), found(&tmp, "late", 7100));
+    let cards = [a.made.card.clone()];
+    let mut file = draw_up(
+        "net",
+        NetworkKind::Test,
+        5,
+        Rules::default(),
+        &cards,
+        &mut OsRng,
+    )
+    .unwrap();
+    let network = file.network_id();
+    let dir = &late.made.dir;
+    // Not signed by all; not a founder; another network; a founder that says it is none.
+    assert!(matches!(
+        join_later(dir, &file, network),
+        Err(CeremonyError::Genesis(Error::Unsigned { .. }))
+    ));
+    sign(&mut file, &a.made.card, &a.admin, None).unwrap();
+    assert!(matches!(
+        join(dir, &file, None),
+        Err(CeremonyError::NotAMember { .. })
+    ));
+    assert!(matches!(
+        join_later(dir, &file, NetworkId([0; 32])),
+        Err(CeremonyError::Network { .. })
+    ));
+    assert!(matches!(
+        join_later(&a.made.dir, &file, network),
+        Err(CeremonyError::Founder { .. })
+    ));
+    assert_eq!(join_later(dir, &file, network).unwrap(), network);
+    assert_eq!(load_genesis(dir).unwrap(), file);
 }
 
 #[test]

@@ -52,7 +52,17 @@ impl Application for ChainApplication {
         self.chain.ledger().head().height + 1
     }
 
-    async fn validators(&mut self, _height: u64) -> Vec<Validator> {
+    async fn validators(&mut self, height: u64) -> Vec<Validator> {
+        // The state after a block holds the validators of the very next height, and of no other.
+        let next = self.chain.ledger().head().height + 1;
+        if height != next {
+            tracing::error!(
+                height,
+                next,
+                "the validators of another height were asked for"
+            );
+            return Vec::new();
+        }
         match self.chain.ledger().validators() {
             Ok(set) => set
                 .validators()
@@ -173,6 +183,11 @@ impl Application for ChainApplication {
                 "committed"
             );
             chain.0.head.send_replace(ledger.head());
+            let rules = state::rules(ledger.state()).map_err(|e| Fatal(e.to_string()))?;
+            if !rules.is_known() {
+                let version = rules.rules_version;
+                return Err(Fatal(tally_ledger::Error::Rules { version }.to_string()).into());
+            }
             Ok::<_, CommitError>(())
         })
         .await

@@ -519,13 +519,20 @@ impl Chain {
         let inner = &*self.0;
         let state = inner.ledger.state();
         let head = inner.ledger.head();
-        let stale = lock(&inner.pool).drop_stale(head.time_ms, |m, k| next_nonce(state, m, k));
+        let stale = lock(&inner.pool).drop_stale(head.time_ms, |m, k| {
+            match state::key_state(state, m, k) {
+                Ok(Some(key)) => key.next_nonce,
+                // The key is no longer one: nothing it has signed can be committed.
+                Ok(None) => u64::MAX,
+                Err(_) => 0,
+            }
+        });
         for (id, passed) in stale {
             if matches!(inner.ledger.find(&id), Ok(Some(_))) {
                 continue;
             }
             let message = if passed {
-                "another record used its nonce first"
+                "another record used its nonce first, or its key is no longer in force"
             } else {
                 "its time ran out before it was committed"
             };

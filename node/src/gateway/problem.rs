@@ -48,7 +48,7 @@ impl Problem {
         }
     }
 
-    pub(super) const fn retry_after(mut self, seconds: u64) -> Self {
+    pub(crate) const fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
@@ -62,7 +62,7 @@ impl Problem {
         )
     }
 
-    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 

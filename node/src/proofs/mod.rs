@@ -4,6 +4,11 @@
 //! In scope: putting the parts together. Out of scope: their bytes and their verifier (`tally-evidence`), files, waiting for
 //! checkpoints (the admin operations).
 
+mod http;
+pub mod json;
+mod take;
+#[cfg(test)]
+mod take_tests;
 #[cfg(test)]
 mod tests;
 
@@ -13,13 +18,21 @@ use tally_contracts::records::Gtin;
 use tally_contracts::state::keys;
 use tally_contracts::{Canonical, CodecError};
 use tally_evidence::{
-    BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, Report, StateValue,
-    network_policy, verify,
+    BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, Report, Roster, StateValue,
+    policy_of, verify_under,
 };
 use tally_ledger::{Ledger, RecordPlace, StateEvidence};
 use tally_merkle::{Checkpoint, Note, TlogProof};
 
+pub use http::router;
+pub(crate) use http::scan_proof;
+pub use take::{AtHead, MatchTaken, StateTaken, scan_kit};
+
 use crate::issuer::UnitProof;
+
+/// The page that verifies proofs in a browser, from disk and without a server: a second implementation of the verifier, in
+/// JavaScript, that refuses what [`tally_evidence::verify`] refuses.
+pub const VERIFIER_PAGE: &str = include_str!("../../assets/verifier.html");
 
 /// Why a proof cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +64,9 @@ pub enum ProofError {
     /// The proof does not verify. With [`tally_evidence::Error::Quorum`] more cosignatures may yet come.
     #[error("the proof that was made does not verify: {0}")]
     Verify(#[from] tally_evidence::Error),
+    /// There is no block, so there is no state to prove.
+    #[error("the ledger has no block yet")]
+    EmptyLedger,
     /// A state that cannot arise; a defect of this program.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -135,7 +151,8 @@ impl CodeEvidence {
             batch,
             product: value(&self.product)?,
         };
-        kit(ledger, place, &Extra::Code(Box::new(extra)), checkpoint)
+        let extra = Extra::Code(Box::new(extra));
+        kit(ledger, place.index, &extra, checkpoint)
     }
 }
 
@@ -168,7 +185,13 @@ pub fn record_kit(
     checkpoint: &Note,
 ) -> Result<Kit, ProofError> {
     let extra = Extra::Record(record_extra(ledger, place, checkpoint)?);
-    kit(ledger, place, &extra, checkpoint)
+    kit(ledger, place.index, &extra, checkpoint)
+}
+
+/// How many signature lines a checkpoint has.
+fn signatures(checkpoint: &Note) -> Result<u16, ProofError> {
+    u16::try_from(checkpoint.signatures.len())
+        .map_err(|_| ProofError::Internal("a checkpoint with too many signatures"))
 }
 
 fn record_extra(
@@ -181,8 +204,7 @@ fn record_extra(
         .checked_sub(1)
         .ok_or(ProofError::Internal("a block that leaves an empty tree"))?;
     Ok(RecordExtra {
-        signatures: u16::try_from(checkpoint.signatures.len())
-            .map_err(|_| ProofError::Internal("a checkpoint with too many signatures"))?,
+        signatures: signatures(checkpoint)?,
         genesis: ledger.genesis_bytes().to_vec(),
         record: ledger.entry(place.index)?,
         block: BlockInclusion {
@@ -193,26 +215,32 @@ fn record_extra(
     })
 }
 
-fn kit(
-    ledger: &Ledger,
-    place: RecordPlace,
-    extra: &Extra,
-    checkpoint: &Note,
-) -> Result<Kit, ProofError> {
+/// The files, with the inclusion proof of the entry at `index`, verified.
+fn kit(ledger: &Ledger, index: u64, extra: &Extra, checkpoint: &Note) -> Result<Kit, ProofError> {
     let size = checkpoint.text().parse::<Checkpoint>()?.size;
     let proof = TlogProof {
         extra: Some(extra.to_bytes()),
-        index: place.index,
-        hashes: ledger.inclusion_proof(place.index, size)?,
+        index,
+        hashes: ledger.inclusion_proof(index, size)?,
         checkpoint: checkpoint.clone(),
     }
     .to_string();
-    let policy = network_policy(ledger.genesis())?.to_string();
-    let judged = verify(&ledger.network(), policy.as_bytes(), proof.as_bytes(), None);
+    let roster = Roster::of_state(ledger.state(), ledger.head().height)
+        .map_err(tally_ledger::Error::from)?;
+    let policy = policy_of(&roster.network, &roster.members, &roster.validators())?.to_string();
+    let judged = verify_under(
+        &ledger.network(),
+        policy.as_bytes(),
+        proof.as_bytes(),
+        None,
+        Some(&roster),
+    );
     let report = match judged {
         Ok(report) => report,
         Err(
-            tally_evidence::Error::Recalled(report) | tally_evidence::Error::NotReleased(report),
+            tally_evidence::Error::Recalled(report)
+            | tally_evidence::Error::NotReleased(report)
+            | tally_evidence::Error::Absent(report),
         ) => *report,
         Err(e) => return Err(e.into()),
     };

@@ -1,5 +1,6 @@
 //! Proofs made by the real ledger, issuer's store and checkpoints of four validators, and what must not pass for one.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,22 +21,22 @@ use super::*;
 use crate::issuer::{IssuerStore, NewBatch};
 use crate::sealed::StorageKey;
 
-const GTIN: &str = "09521234543213";
+pub(super) const GTIN: &str = "09521234543213";
 
 /// A ledger of four validators, of whom member 0 is the brand.
-struct World {
+pub(super) struct World {
     _dir: TempDir,
-    network: SampleNetwork,
-    ledger: Arc<Ledger>,
+    pub(super) network: SampleNetwork,
+    pub(super) ledger: Arc<Ledger>,
     issuer: IssuerStore,
-    nonce: u64,
-    time_ms: u64,
+    nonces: HashMap<(usize, &'static str), u64>,
+    pub(super) time_ms: u64,
 }
 
 /// A batch and its codes.
-struct Batch {
-    id: BatchId,
-    codes: Vec<UnitCode>,
+pub(super) struct Batch {
+    pub(super) id: BatchId,
+    pub(super) codes: Vec<UnitCode>,
 }
 
 impl World {
@@ -58,7 +59,7 @@ impl World {
             network,
             ledger,
             issuer,
-            nonce: 0,
+            nonces: HashMap::new(),
             time_ms: START_MS,
         };
         world.commit(vec![
@@ -72,20 +73,36 @@ impl World {
         world
     }
 
-    fn id(&self) -> NetworkId {
+    pub(super) fn id(&self) -> NetworkId {
         self.ledger.network()
     }
 
     /// A block with these records of the brand; gives their IDs.
-    fn commit(&mut self, bodies: Vec<Body>) -> Vec<RecordId> {
+    pub(super) fn commit(&mut self, bodies: Vec<Body>) -> Vec<RecordId> {
+        self.commit_as(bodies.into_iter().map(|b| (b, vec![(0, "records")])))
+    }
+
+    /// A block with these records, each signed by these keys of members; gives their IDs.
+    pub(super) fn commit_as(
+        &mut self,
+        bodies: impl IntoIterator<Item = (Body, Vec<(usize, &'static str)>)>,
+    ) -> Vec<RecordId> {
         self.time_ms += 1000;
-        let key = self.network.key(0, "records");
         let mut records = Vec::new();
-        for body in bodies {
-            let signer = Signer::new(self.network.member(0), &PublicKey::from(&key), self.nonce);
-            self.nonce += 1;
-            let unsigned = Unsigned::new(self.id(), self.time_ms + 60_000, vec![signer], &body);
-            records.push(unsigned.sign(&[&key]).unwrap());
+        for (body, by) in bodies {
+            let keys: Vec<_> = by.iter().map(|(i, u)| self.network.key(*i, u)).collect();
+            let mut signers = Vec::new();
+            for ((i, key_use), key) in by.iter().zip(&keys) {
+                let nonce = self.nonces.entry((*i, key_use)).or_default();
+                signers.push(Signer::new(
+                    self.network.member(*i),
+                    &PublicKey::from(key),
+                    *nonce,
+                ));
+                *nonce += 1;
+            }
+            let unsigned = Unsigned::new(self.id(), self.time_ms + 60_000, signers, &body);
+            records.push(unsigned.sign(&keys.iter().collect::<Vec<_>>()).unwrap());
         }
         let proposer = self.network.member(1);
         let prepared = self
@@ -101,7 +118,7 @@ impl World {
     }
 
     /// Makes and issues a batch.
-    fn issue(&mut self, lot: &str, first_index: u64, count: u64) -> Batch {
+    pub(super) fn issue(&mut self, lot: &str, first_index: u64, count: u64) -> Batch {
         let new = NewBatch {
             gtin: GTIN.parse().unwrap(),
             lot: lot.parse().unwrap(),
@@ -125,7 +142,7 @@ impl World {
     }
 
     /// The checkpoint of the head, signed by member 0 as the log and cosigned by these members.
-    fn checkpoint(&self, cosigners: &[usize]) -> Note {
+    pub(super) fn checkpoint(&self, cosigners: &[usize]) -> Note {
         let keys = |i: usize| CheckpointKeys {
             member: format!("member-{i}"),
             checkpoint: self.network.key(i, "checkpoint"),
@@ -173,17 +190,17 @@ impl World {
         CodeEvidence::take(&self.ledger, unit, &gtin).unwrap()
     }
 
-    fn kit(&self, code: &UnitCode) -> Kit {
+    pub(super) fn kit(&self, code: &UnitCode) -> Kit {
         self.evidence(code)
             .seal(&self.ledger, &self.checkpoint(&[0, 1, 2, 3]))
             .unwrap()
     }
 
-    fn policy(&self) -> String {
+    pub(super) fn policy(&self) -> String {
         network_policy(self.ledger.genesis()).unwrap().to_string()
     }
 
-    fn verify(&self, proof: &str, code: Option<&UnitCode>) -> Result<Report, Error> {
+    pub(super) fn verify(&self, proof: &str, code: Option<&UnitCode>) -> Result<Report, Error> {
         verify(&self.id(), self.policy().as_bytes(), proof.as_bytes(), code)
     }
 
@@ -207,12 +224,12 @@ fn parts(kit: &Kit) -> Extra {
 fn code_parts(kit: &Kit) -> CodeExtra {
     match parts(kit) {
         Extra::Code(code) => *code,
-        Extra::Record(_) => unreachable!(),
+        _ => unreachable!(),
     }
 }
 
 /// A world with a batch on sale in a block of several records, a second one, and blocks before and after.
-fn world() -> (World, Batch, Batch) {
+pub(super) fn world() -> (World, Batch, Batch) {
     let mut w = World::new();
     let sold = w.issue("SPRING", 0, 600);
     let other = w.issue("SUMMER", 600, 300);

@@ -481,7 +481,7 @@ impl ScanLog {
     }
 
     /// Keeps an anchor that the ledger has.
-    pub(super) fn record_anchor(
+    pub(crate) fn record_anchor(
         &self,
         size: u64,
         root: Hash,

@@ -34,6 +34,13 @@ pub(crate) struct Book {
     own: MemberId,
 }
 
+impl Book {
+    /// As the brand sees it.
+    pub(crate) const fn brand() -> Self {
+        Self { own: BRAND }
+    }
+}
+
 impl CodeBook for Book {
     fn product(&self, gtin: &Gtin) -> Option<Product> {
         (gtin.as_str() == GTIN).then(|| Product {

@@ -8,7 +8,7 @@ use tally_contracts::Unsigned;
 use tally_contracts::envelope::Signer;
 use tally_contracts::ids::{MemberId, NetworkId, PublicKey, RecordId, Signature};
 use tally_contracts::records::Body;
-use tally_contracts::state::{self, StateError, StateRead};
+use tally_contracts::state::{self, Pair, StateError, StateRead};
 use tally_ledger::Ledger;
 use tally_swarm::{Host, PeerKey, PeerStream};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +74,10 @@ impl ChainPort {
 impl StateRead for ChainPort {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.chain.ledger().state().get(key)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        StateRead::scan(self.chain.ledger().state(), prefix)
     }
 }
 

@@ -122,7 +122,13 @@ impl TestNetwork {
             let stopped = async {
                 let _ = stopped.await;
             };
-            run_until(&config, &passphrase, stopped).await
+            run_until(
+                &config,
+                &passphrase,
+                tally_node::runtime::Start::default(),
+                stopped,
+            )
+            .await
         });
         node.running = Some((stop, task));
     }

@@ -8,7 +8,7 @@
 use tally_contracts::ids::{RecordId, SessionId};
 use tally_contracts::records::*;
 use tally_contracts::state::{MemoryState, keys};
-use tally_contracts::{Context, NetworkKind, Record, StateTree, execute_block};
+use tally_contracts::{Context, NetworkKind, Record, StateTree, due_changes, execute_block};
 use tally_merkle::{Hash, leaf_hash, node_hash};
 
 use crate::bytes::{Bytes, put_piece};
@@ -42,8 +42,10 @@ fn network(byte: u8) -> Net {
     })
 }
 
-/// The records of one block: as one, they do what they did alone.
-fn as_block(before: &MemoryState, after: &MemoryState, records: &[Record], ctx: &Context) {
+/// The records of one block: as one, they do what they did alone, and then comes into force what members have passed.
+fn as_block(before: &MemoryState, after: &mut MemoryState, records: &[Record], ctx: &Context) {
+    after.apply(due_changes(after, ctx.height + 1).expect("a readable state"));
+    let after = &*after;
     let outcome = execute_block(before, records, &|_| None, ctx).expect("a readable state");
     assert!(outcome.first_refusal().is_none());
     let mut tree = StateTree::from_leaves(before.iter()).expect("a small tree");
@@ -72,7 +74,7 @@ pub fn run(bytes: &[u8]) {
         }
         let step = input.u8();
         if step == TIME {
-            as_block(&before, &net.state, &records, &net.ctx);
+            as_block(&before, &mut net.state, &records, &net.ctx);
             records.clear();
             before = net.state.clone();
             let Some(now) = net.ctx.block_time_ms.checked_add(input.u64()) else {
@@ -95,7 +97,7 @@ pub fn run(bytes: &[u8]) {
             records.push(record);
         }
     }
-    as_block(&before, &net.state, &records, &net.ctx);
+    as_block(&before, &mut net.state, &records, &net.ctx);
     for (key, _) in net.state.iter() {
         let _ = keys::show(key);
     }
@@ -128,6 +130,8 @@ impl Script {
     fn wait(&mut self, ms: u64) {
         self.net.ctx.block_time_ms += ms;
         self.net.ctx.height += 1;
+        let due = due_changes(&self.net.state, self.net.ctx.height).expect("a readable state");
+        self.net.state.apply(due);
         self.bytes.push(TIME);
         self.bytes.extend(ms.to_be_bytes());
     }
@@ -259,6 +263,49 @@ fn matches(computation: Computation, done: bool) -> Vec<u8> {
     script.bytes
 }
 
+/// Proposals that pass, at once or later, are turned down, and are taken back.
+fn governance() -> Vec<u8> {
+    let mut script = Script::new(0);
+    let members = NAMES.map(|(name, ..)| script.net.member(name));
+    let node = |name| crate::net::public(name, "transport");
+    let end = script.net.ctx.block_time_ms + EPOCH_MS;
+    let proposal = |delay_blocks, changes: &[Change]| ProposeChange {
+        changes: changes.to_vec(),
+        delay_blocks,
+        expires_ms: end,
+        why: String::new(),
+    };
+    let power = Change::SetPower {
+        member: members[1],
+        node: node("platform"),
+        power: 3,
+    };
+    let rotate = Change::RotateKey {
+        member: members[2],
+        purpose: KeyPurpose::Records,
+        old: crate::net::public("media", "records"),
+        new: crate::net::public("media", "records 2"),
+    };
+    let remove = Change::RemoveMember { member: members[3] };
+    for (delay, change, approve) in [(0, power, true), (2, rotate, true), (0, remove, false)] {
+        let change = script.by(BRAND | ADMIN, proposal(delay, &[change]));
+        script.by(MEDIA | ADMIN, Vote { change, approve });
+        script.by(2 | ADMIN, Vote { change, approve });
+        script.wait(1000);
+    }
+    let parameters = Change::SetParameters(Parameters {
+        heartbeat_ms: 5_000,
+        max_block_bytes: 1 << 20,
+        max_block_records: 100,
+        max_skew_ms: 20_000,
+    });
+    let change = script.by(BRAND | ADMIN, proposal(0, &[parameters]));
+    let approve = false;
+    script.by(BRAND | ADMIN, Vote { change, approve });
+    script.wait(1000);
+    script.bytes
+}
+
 /// The lives of a batch, of a scan log, and of matches, all accepted.
 pub fn seeds() -> Seeds {
     crate::named([
@@ -266,6 +313,7 @@ pub fn seeds() -> Seeds {
         ("anchors", anchors()),
         ("match-done", matches(Computation::Cardinality, true)),
         ("match-failed", matches(Computation::Cardinality, false)),
+        ("governance", governance()),
         ("match-list", matches(Computation::List, true)),
     ])
 }

@@ -5,8 +5,8 @@ use tally_contracts::ids::{KeyId, MemberId, PublicKey, RecordId, Signature};
 use tally_contracts::records::{Body, ExpiryDate, Gtin, Kind, Lot, Profile};
 use tally_contracts::signature::check_public_key;
 use tally_contracts::state::{
-    AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
-    NetworkInfo, ProductState, keys,
+    AgreementState, AnchorState, AudienceState, BatchState, Budget, ChangeState, KeyState,
+    MatchState, NetworkInfo, ProductState, RetiredKey, Schedule, keys,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, MemberEntry, NetworkKind, Record, RefusalNotice, Rules,
@@ -94,6 +94,9 @@ pub fn run(bytes: &[u8]) {
     canonical::<AudienceState>("audience", bytes);
     canonical::<Budget>("budget", bytes);
     canonical::<MatchState>("match", bytes);
+    canonical::<ChangeState>("change", bytes);
+    canonical::<Schedule>("schedule", bytes);
+    canonical::<RetiredKey>("retired key", bytes);
     canonical::<RefusalNotice>("refusal", bytes);
     let _ = keys::show(bytes);
     if let Ok(key) = <[u8; 32]>::try_from(bytes) {

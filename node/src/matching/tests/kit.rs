@@ -18,7 +18,9 @@ use tally_contracts::records::{
     AcceptAgreement, Body, BudgetCap, Computation, Kind, Noise, ProposeAgreement, Suite,
 };
 use tally_contracts::refusal::ApplyError;
-use tally_contracts::state::{self, Budget, MatchState, MemoryState, StateError, StateRead, keys};
+use tally_contracts::state::{
+    self, Budget, MatchState, MemoryState, Pair, StateError, StateRead, keys,
+};
 use tally_contracts::{
     Genesis, MemberEntry, NetworkKind, NodeEntry, Record, Roles, Rules, Unsigned,
 };
@@ -146,6 +148,10 @@ impl Port {
 impl StateRead for Port {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.core().state.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Pair>, StateError> {
+        self.core().state.scan(prefix)
     }
 }
 
