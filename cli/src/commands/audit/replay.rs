@@ -323,7 +323,7 @@ fn differs(
         Some(true) => "keep checkpoint and entries: they prove that the network left its rules",
         _ => "take the ledger from another member and replay it again",
     };
-    let message = format!("the ledger is not what its contracts give, from {difference} on");
+    let message = format!("the ledger is not what its contracts give: {difference}");
     if ctx.common.json {
         output::value(&json!({
             "replayed": false,
