@@ -193,8 +193,9 @@ async fn lie(
     let genesis = file.genesis().clone();
     let keys = open_keys(voter)?;
     let transport = open_keys(body)?;
-    let (member, _) = ceremony::own_node(&genesis, &voter.name, &keys.public())?;
-    let (_, own_node) = ceremony::own_node(&genesis, &body.name, &transport.public())?;
+    let entry = |name: &str| genesis.member_by_name(name).context("not a member");
+    let member = entry(&voter.name)?;
+    let own_node = entry(&body.name)?.nodes.first().context("no node")?;
     let ledger = Arc::new(Ledger::open(
         &folder.join("ledger"),
         file.document(),
