@@ -244,7 +244,13 @@ fn faults_for_a_long_time() {
         Scenario::run("faults-long", |scenario| {
             let minutes = number_from_env("TALLY_FAULT_MINUTES").unwrap_or(30);
             let end = Instant::now() + Duration::from_secs(60 * minutes);
+            // Longer than the pauses that a connection makes before it sends again what was lost.
+            let long = Duration::from_secs(45);
+            let mut first = vec![(Fault::CutOne, long), (Fault::CutInHalves, long)];
             under_load(scenario, |rng| {
+                if let Some(fault) = first.pop() {
+                    return Some(fault);
+                }
                 let fault = *FAULTS.choose(rng)?;
                 // Most are short; a few outlast every time-out there is.
                 let longest = if rng.gen_ratio(1, 10) { 60_000 } else { 8_000 };

@@ -10,7 +10,7 @@ mod proposing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use malachitebft_app_channel::app::consensus::VoteExtensionError;
+use malachitebft_app_channel::app::consensus::{Input, VoteExtensionError};
 use malachitebft_app_channel::app::engine::host::{HeightParams, Next, SyncedValueOutcome};
 use malachitebft_app_channel::app::engine::util::events::Event;
 use malachitebft_app_channel::app::engine::util::streaming::StreamContent;
@@ -309,6 +309,7 @@ impl<A: Application> Driver<A> {
                     self.release("a peer votes").await?;
                 }
             }
+            Event::WalReplayEntry(Input::Vote(vote)) => self.keys.remember(&vote.message),
             Event::WalCorrupted(error) => {
                 return Err(Error::DamagedLog {
                     height: self.next,

@@ -112,6 +112,16 @@ impl Keys {
         Signature(self.key.sign(message).to_bytes())
     }
 
+    /// Notes a vote that was signed before a restart, if it is this node's.
+    pub(crate) fn remember(&self, vote: &Vote) {
+        if vote.address == self.address() {
+            self.votes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .settle(vote);
+        }
+    }
+
     /// The proof that the swarm identity `peer_id` belongs to this validator.
     pub(crate) fn validator_proof(&self, peer_id: Vec<u8>) -> ValidatorProof<TallyContext> {
         let public_key = self.public().0.to_vec();

@@ -63,10 +63,10 @@ impl<A: Application> Driver<A> {
             return Err(self.halted(Fatal(format!("height {height} was decided out of turn"))));
         }
         let Some(body) = self.store.body(height, &certificate.block).await? else {
-            return Err(self.halted(Fatal(format!(
-                "decided block {} is not on disk",
-                certificate.block
-            ))));
+            // A disk that lost it: the engine decided from its log of votes. The others have it.
+            let reason = format!("decided block {block} is not on disk");
+            self.on_refused(height, block, reason).await?;
+            return Ok(false);
         };
         match self.app.commit_block(body, certificate).await {
             Ok(()) => self.wanted = None,
