@@ -79,8 +79,8 @@ pub enum CeremonyError {
         /// The own name.
         name: String,
     },
-    /// A member of this name founded the network.
-    #[error("{name} founded this network: join without `--newcomer`, or choose another name")]
+    /// The node of this card founded the network.
+    #[error("the node of this card founded the network for {name}: join without `--newcomer`")]
     Founder {
         /// The own name.
         name: String,
@@ -303,10 +303,11 @@ pub fn join(
     take_over(dir, file)
 }
 
-/// As [`join`], for a member that was no founder: it follows the ledger as soon as the members have admitted its card.
+/// As [`join`], for a node that was not there at the founding: it follows the ledger as soon as the members have let its card in, as
+/// a new member, as one more node of a member, or in the place of a lost node.
 ///
 /// # Errors
-/// As [`join`], and [`CeremonyError::Founder`] if it stands in the genesis after all.
+/// As [`join`], and [`CeremonyError::Founder`] if the very card stands in the genesis.
 pub fn join_later(
     dir: &DataDir,
     file: &GenesisFile,
@@ -316,7 +317,7 @@ pub fn join_later(
     file.verify()?;
     let card = read_card(&dir.card_file())?;
     let name = &card.entry().name;
-    if file.genesis().member_by_name(name).is_some() {
+    if file.genesis().member_by_name(name) == Some(card.entry()) {
         return Err(CeremonyError::Founder { name: name.clone() });
     }
     take_over(dir, file)

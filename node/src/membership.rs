@@ -35,7 +35,8 @@ pub(crate) struct Own {
     pub(crate) admin: AdminKey,
 }
 
-/// The own member and node: as the state has them, or as the own card says for one that is not admitted yet, or was removed.
+/// The own member and node: as the state has them; or as the own card says, for one that the members have not let in yet as far as
+/// this ledger goes (a newcomer, one more node, one in the place of a lost one), and for one that was removed.
 ///
 /// # Errors
 /// [`RunError::Key`] if a key that the ledger names is not here; [`RunError::Ceremony`] if the keys are another node's.
@@ -47,27 +48,35 @@ pub(crate) fn own(
     base: NodeKeys,
     passphrase: &Passphrase,
 ) -> Result<Own, RunError> {
-    let state = ledger.state();
-    let found = state::member_by_name(state, name)
-        .map_err(|e| RunError::Internal(e.to_string()))?
-        .map_or_else(
-            || ceremony::read_card(card).map(|card| card.entry().clone()),
-            Ok,
-        )?;
+    let known = state::member_by_name(ledger.state(), name)
+        .map_err(|e| RunError::Internal(e.to_string()))?;
+    let mut keys = base;
+    if let Some(member) = &known {
+        let (chosen, node) = store.choose(keys, passphrase, member)?;
+        if let Some(node) = node {
+            return Ok(Own {
+                node: node.clone(),
+                keys: chosen,
+                admin: store.choose_admin(passphrase, &member.admin_keys)?,
+                member: member.clone(),
+            });
+        }
+        keys = chosen;
+    }
     let foreign = || CeremonyError::ForeignKeys {
         name: name.to_owned(),
     };
-    if found.name != name {
-        return Err(foreign().into());
-    }
-    let (keys, node) = store.choose(base, passphrase, &found)?;
-    let node = node.ok_or_else(foreign)?.clone();
-    let admin = store.choose_admin(passphrase, &found.admin_keys)?;
+    let card = ceremony::read_card(card)?.entry().clone();
+    let (keys, node) = store.choose(keys, passphrase, &card)?;
+    let node = node.filter(|_| card.name == name).ok_or_else(foreign)?;
+    tracing::warn!(
+        "the ledger does not know this node as far as it is here; it follows until the members let it in"
+    );
     Ok(Own {
-        member: found,
-        node,
+        node: node.clone(),
         keys,
-        admin,
+        admin: store.choose_admin(passphrase, &card.admin_keys)?,
+        member: known.unwrap_or_else(|| card.clone()),
     })
 }
 

@@ -161,8 +161,17 @@ fn newcomer(scenario: &Scenario, network: &Network) -> Result<Member> {
     let refused = fifth.run(&["join", genesis, "--network", &network.id])?;
     let (_, _, message) = refused.refusal()?;
     ensure!(message.contains("did not join"), "{message}");
-    fifth.ok(&["join", genesis, "--network", &network.id, "--newcomer"])?;
+    follow(&fifth, network)?;
     Ok(fifth)
+}
+
+/// Has a node that did not found the network join it.
+fn follow(member: &Member, network: &Network) -> Result<()> {
+    let genesis = network[0].dir.join("ledger/genesis");
+    let genesis = genesis.to_str().context("a path")?;
+    member
+        .ok(&["join", genesis, "--network", &network.id, "--newcomer"])
+        .map(drop)
 }
 
 #[test]
@@ -385,6 +394,23 @@ fn members_change_their_network_while_records_flow() {
             Ok(())
         })?;
         println!("a rotated transport key was found");
+
+        // A machine is gone with all its keys; a new one takes its place.
+        network[2].stop()?;
+        let elsewhere = scenario.dir().join("elsewhere");
+        std::fs::create_dir(&elsewhere)?;
+        let media_again = Member::init(&elsewhere, "media", "media,brand", 1)?;
+        let card = media_again.card();
+        let card = card.to_str().context("a path")?;
+        let replace = ["replace-node", "--member", "media", "--card", card];
+        pass(&[brand, platform, auditor], &replace)?;
+        follow(&media_again, &network)?;
+        network[2] = media_again;
+        network[2].start()?;
+        network[2].wait_up(STEP)?;
+        whole(brand, 6)?;
+        whole(&network[2].client(), 6)?;
+        println!("a lost node was replaced");
 
         stop.store(true, Ordering::Relaxed);
         let mut acknowledged = Vec::new();

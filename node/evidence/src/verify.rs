@@ -20,7 +20,7 @@ use crate::{Error, UnitCode};
 /// Judges a proof of ours, of whatever kind, with nothing but the network's ID, which must come from elsewhere. `policy`
 /// and `proof` are the bytes of the two files; `code`, if given, is the code that the proof must be of.
 ///
-/// Every byte counts: a policy must be the one of [`network_policy`], a proof must be in its one form, and signatures by keys
+/// Every byte counts: a policy must be the one of [`crate::network_policy`], a proof must be in its one form, and signatures by keys
 /// that the network does not have are refused. A code's batch must be released and not recalled as of the last block under the
 /// checkpoint; of anything later no proof can speak. At most a few hundred signatures and hashes; no IO, no clock.
 ///
@@ -411,6 +411,7 @@ mod tests {
     use tally_merkle::note;
 
     use super::*;
+    use crate::policy::network_policy;
     use crate::policy::tests::{genesis, key};
 
     #[test]

@@ -56,6 +56,7 @@ impl Scanned {
         let log = ScanLog::open(&ScanLogConfig::new(dir.path(), 0), &key).unwrap();
         let service = Arc::new(ScanService::new(
             ServiceConfig {
+                cell_length: 5,
                 network: w.id(),
                 member: w.network.member(0),
                 forward_deadline: Duration::from_secs(1),
