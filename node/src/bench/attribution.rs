@@ -14,7 +14,7 @@ use tally_measure::attribution::{
     brand_rows_per_conversion, import_conversions, import_touches, media_keys,
 };
 use tally_psi::sum::{
-    LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms,
+    LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms, ValueNoise,
     ValuedSetBuilder, bucket, plan_value_noise,
 };
 use tally_psi::{
@@ -242,7 +242,7 @@ pub fn run(options: &Options) -> Result<Figures, Error> {
     };
     let within: u64 = match &params.terms.noise {
         SumNoise::NoneInTestNetwork => 0,
-        SumNoise::Laplace { values, .. } => values.iter().map(|v| v.within_95()).sum(),
+        SumNoise::Laplace { values, .. } => values.iter().map(ValueNoise::within_95).sum(),
     };
     let unit = i64::from(params.terms.unit);
     let mut correct = values.len() == reference.len();
