@@ -6,6 +6,8 @@ pub mod cities;
 mod dice;
 mod model;
 pub mod params;
+pub mod run;
+mod watch;
 
 pub use dice::Dice;
 pub use model::{Campaign, SimClaim, SimPlace, SimScan, SimStage, World};
