@@ -322,7 +322,7 @@ impl Stored<'_> {
 impl History {
     /// As stored: version, whether a claim code was right, thirteen counts, number of visits and each (first and last time, cell's
     /// characters and bits, accuracy), number of pseudonyms and each with what it was counted for. At most
-    /// [`MAX_HISTORY_BYTES`]; 53 for one scan.
+    /// [`MAX_HISTORY_BYTES`]; 52 for one scan.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = vec![VERSION, u8::from(self.claimed)];

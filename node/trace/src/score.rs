@@ -203,7 +203,8 @@ const fn pattern(c: &Counts) -> u32 {
     };
     // With two places known, a visit that tells no place is most likely a third.
     if c.places == 2 && c.visits >= 3 && c.unplaced > 0 {
-        base + 2_100
+        // No more than three places weigh, so that the third, when it is told, does not lower the score.
+        if base > 8_300 { 10_400 } else { base + 2_100 }
     } else {
         base
     }
@@ -224,13 +225,14 @@ impl Counts {
             outside,
             two_steps(self.device_jumps, 5_000, 9_500),
             two_steps(self.claim_again, 500, 4_000),
-            two_steps(self.claim_wrong, 4_000, 5_500),
             two_steps(self.early, 1_600, 5_000),
             two_steps(self.after_sale, 3_500, 6_000),
             // Holders of a recalled unit scan it to see what to do: this one was judged, the simulation has no recalls.
             two_steps(self.recalled, 0, 700),
             two_steps(self.void, 6_000, 8_500),
-            two_steps(self.guessing, 2_500, 4_000),
+            // Both are made without a second pack, by one person: together they stay below every sensible threshold.
+            (two_steps(self.claim_wrong, 4_000, 5_500) + two_steps(self.guessing, 2_500, 4_000))
+                .min(6_000),
         ];
         let mut reasons = Vec::new();
         let mut add = |kind, count: u8, speaks: bool| {
@@ -277,8 +279,8 @@ mod tests {
     #[test]
     fn no_weight_falls_when_a_count_grows() {
         // Every pair of the counts that depend on each other, and each of the others alone.
-        for bits in 0..5_u32.pow(4) {
-            let digit = |i: u32| u8::try_from(bits / 5_u32.pow(i) % 5).unwrap();
+        for bits in 0..8_u32.pow(4) {
+            let digit = |i: u32| u8::try_from(bits / 8_u32.pow(i) % 8).unwrap();
             let mut c = Counts {
                 visits: digit(0),
                 places: digit(1),
@@ -310,7 +312,7 @@ mod tests {
             visits: 1,
             places: 1,
             claim_wrong: 9,
-            guessing: 0,
+            guessing: 9,
             ..Counts::default()
         };
         assert!(!made.assess().is_suspect(DEFAULT_THRESHOLD_MNAT));
