@@ -37,7 +37,7 @@ use crate::passphrase::Passphrase;
 use crate::proofs;
 use crate::room::Room;
 use crate::scans::{
-    ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
+    Copies, ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
     run_anchoring, run_retries,
 };
 use crate::status::Status;
@@ -254,6 +254,9 @@ pub async fn run_until(
     let admin = Submitter::new(chain.clone(), own.admin.signing());
     let scan_config = ScanLogConfig {
         min_free_bytes: config.limits.disk_reserve_bytes,
+        history: Arc::new(Copies {
+            threshold_mnat: config.scans.suspect_score,
+        }),
         ..ScanLogConfig::new(dir.scans(), LOG_ID)
     };
     let storage = keys.storage();

@@ -90,7 +90,7 @@ pub(crate) struct VerifyArgs {
 #[command(
     after_help = "Examples:\n  tally scan http://127.0.0.1:26680/01/09521234543213/21/ABC...\n  \
     tally scan 09521234543213/ABC... --country CN --region Sichuan --receipt scan.receipt\n\n\
-    Verdicts: genuine_first, genuine_repeat, not_released, recalled, unknown, cannot_verify_now. A verdict is an answer, so the\n\
+    Verdicts: genuine_first, genuine_repeat, not_released, recalled, suspect, unknown, cannot_verify_now. A verdict is an answer, so the\n\
     exit code is 0 for each of them."
 )]
 pub(crate) struct ScanArgs {

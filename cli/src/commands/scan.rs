@@ -116,6 +116,10 @@ fn words(answer: &Value, args: &ScanArgs) -> String {
             format!("{} ({})", of("description"), of("member")),
         ));
     }
+    let reasons = answer.get("reasons").and_then(Value::as_array);
+    for reason in reasons.into_iter().flatten() {
+        lines.push(("reason", output::plain(text_at(reason, "words"))));
+    }
     lines.push(("code", format!("{}/{}", at("gtin"), at("serial"))));
     if let Some(count) = answer.get("count").and_then(Value::as_u64) {
         lines.push((

@@ -152,6 +152,11 @@ const SECTIONS: &[SectionDoc] = &[
                  kilometres, 0 keeps no cell.",
             ),
             key(
+                "suspect_score",
+                "From this score on a code is suspect, in thousandths of a natural logarithm: how much better copies explain its \
+                 scans than one pack does. Higher: fewer wrong calls, later notice.",
+            ),
+            key(
                 "retention_days",
                 "Scans older than this many days are deleted; their leaves and the counts of their codes stay. 0: never.",
             ),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigError, parent, read_bounded};
@@ -23,6 +24,8 @@ pub struct ScansSection {
     pub anchor_interval_ms: u64,
     /// Characters of a place's cell that are kept.
     pub cell_length: u8,
+    /// Score from which a code is suspect, milli-nats.
+    pub suspect_score: u32,
     /// Days after which scans are deleted; 0 for never.
     pub retention_days: u64,
     /// Which of the member's scan logs this node keeps.
@@ -41,6 +44,7 @@ impl Default for ScansSection {
             anchor_every: 1_000,
             anchor_interval_ms: 2_000,
             cell_length: 5,
+            suspect_score: DEFAULT_THRESHOLD_MNAT,
             retention_days: 0,
             log_id: 0,
             index: EMBEDDED.into(),
@@ -80,6 +84,13 @@ impl ScansSection {
                 "scans.cell_length",
                 self.cell_length.to_string(),
                 "0 to 6",
+            ));
+        }
+        if !(1_000..=1_000_000).contains(&self.suspect_score) {
+            return Err(bad(
+                "scans.suspect_score",
+                self.suspect_score.to_string(),
+                "1000 to 1000000",
             ));
         }
         if self.retention_days > 36_500 {

@@ -23,8 +23,8 @@ use super::source::Source;
 use super::view::Said;
 use super::{Problem, parse_link_url};
 use crate::scans::{
-    AnchorRecord, Cell, Channel, First, MAX_CLAIM, Place, Product, ScanError, ScanId, ScanOutcome,
-    ScanRequest, ScannedCode,
+    AnchorRecord, Cell, Channel, First, MAX_CLAIM, Place, Product, Reasons, ScanError, ScanId,
+    ScanOutcome, ScanRequest, ScannedCode,
 };
 
 /// Longest idempotency key, in bytes.
@@ -65,9 +65,18 @@ struct ScanView {
     first_scanned_at: Option<String>,
     first_place: Option<String>,
     claim: &'static str,
+    reasons: Vec<ReasonView>,
     receipt: String,
     anchor: AnchorView,
     later: Option<LaterView>,
+}
+
+/// Why a code is suspect.
+#[derive(Serialize)]
+struct ReasonView {
+    code: &'static str,
+    count: u8,
+    words: String,
 }
 
 #[derive(Serialize)]
@@ -89,6 +98,7 @@ struct LaterView {
     verdict: &'static str,
     message: String,
     count: u64,
+    reasons: Vec<ReasonView>,
     answered_at: String,
     first_scanned_at: Option<String>,
 }
@@ -130,6 +140,18 @@ impl From<Option<AnchorRecord>> for AnchorView {
     }
 }
 
+fn reasons(reasons: &Reasons) -> Vec<ReasonView> {
+    reasons
+        .as_slice()
+        .iter()
+        .map(|r| ReasonView {
+            code: r.kind.code(),
+            count: r.count,
+            words: r.to_string(),
+        })
+        .collect()
+}
+
 fn first_at(first: Option<&First>) -> Option<String> {
     first.map(|f| rfc3339(f.time_ms))
 }
@@ -137,7 +159,7 @@ fn first_at(first: Option<&First>) -> Option<String> {
 fn view(outcome: ScanOutcome) -> ScanView {
     let record = outcome.scan.record;
     let owner = outcome.product.as_ref().map(owner_name).map(str::to_owned);
-    let message = |verdict, count, first: Option<&First>| {
+    let message = |verdict, count, first: Option<&First>, reasons: &Reasons| {
         let said = Said {
             verdict,
             count,
@@ -145,6 +167,7 @@ fn view(outcome: ScanOutcome) -> ScanView {
             owner: owner.as_deref(),
             look: false,
             claim: record.claim,
+            reasons: reasons.as_slice(),
             own: None,
         };
         let words = said.words(Lang::En);
@@ -152,15 +175,21 @@ fn view(outcome: ScanOutcome) -> ScanView {
     };
     let later = outcome.scan.later.map(|l| LaterView {
         verdict: l.verdict.name(),
-        message: message(l.verdict, l.count, l.first.as_ref()),
+        message: message(l.verdict, l.count, l.first.as_ref(), &l.reasons),
         count: l.count,
+        reasons: reasons(&l.reasons),
         answered_at: rfc3339(l.time_ms),
         first_scanned_at: first_at(l.first.as_ref()),
     });
     ScanView {
         scan_id: record.id.to_string(),
         verdict: record.verdict.name(),
-        message: message(record.verdict, record.count, record.first.as_ref()),
+        message: message(
+            record.verdict,
+            record.count,
+            record.first.as_ref(),
+            &record.reasons,
+        ),
         gtin: record.code.gtin().to_string(),
         serial: record.code.serial().to_owned(),
         product: outcome.product.map(Into::into),
@@ -169,6 +198,7 @@ fn view(outcome: ScanOutcome) -> ScanView {
         first_scanned_at: first_at(record.first.as_ref()),
         first_place: record.first.and_then(|f| f.place).map(|p| p.to_string()),
         claim: record.claim.name(),
+        reasons: reasons(&record.reasons),
         receipt: STANDARD.encode(outcome.receipt.to_bytes()),
         anchor: outcome.anchor.into(),
         later,

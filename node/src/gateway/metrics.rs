@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tally_trace::probing::Alarm;
 
 use crate::scans::{Channel, ScanLog, Verdict};
 
@@ -17,6 +18,11 @@ use crate::scans::{Channel, ScanLog, Verdict};
 struct ScanLabels {
     verdict: &'static str,
     channel: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlarmLabels {
+    from: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,6 +35,7 @@ struct RequestLabels {
 pub struct Metrics {
     registry: Mutex<Registry>,
     scans: Family<ScanLabels, Counter>,
+    alarms: Family<AlarmLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     seconds: Histogram,
     refused: Counter,
@@ -46,6 +53,7 @@ impl Metrics {
     #[must_use]
     pub fn new(mut registry: Registry) -> Self {
         let scans = Family::default();
+        let alarms = Family::default();
         let requests = Family::default();
         let seconds = Histogram::new(exponential_buckets(0.000_5, 2.0, 15));
         let refused = Counter::default();
@@ -58,6 +66,11 @@ impl Metrics {
             "tally_scans",
             "Scans taken, by verdict and channel",
             scans.clone(),
+        );
+        registry.register(
+            "tally_probing_alarms",
+            "Times that one source, or all together, tried too many wrong codes in a day",
+            alarms.clone(),
         );
         registry.register(
             "tally_http_requests",
@@ -112,6 +125,7 @@ impl Metrics {
             ),
             registry: Mutex::new(registry),
             scans,
+            alarms,
             requests,
             seconds,
             refused,
@@ -124,6 +138,14 @@ impl Metrics {
             channel: channel.name(),
         };
         self.scans.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn count_alarm(&self, alarm: &Alarm) {
+        let from = match alarm {
+            Alarm::Source { .. } => "source",
+            Alarm::All { .. } => "all",
+        };
+        self.alarms.get_or_create(&AlarmLabels { from }).inc();
     }
 
     pub(super) fn count_request(&self, route: &str, status: u16, seconds: f64) {

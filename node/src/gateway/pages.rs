@@ -176,6 +176,7 @@ async fn code_page(
         owner: known.product.as_ref().map(owner_name),
         look: true,
         claim: ClaimCheck::Absent,
+        reasons: known.reasons.as_slice(),
         own: None,
     };
     let status = if mistyped.is_some() {
@@ -327,7 +328,7 @@ pub(super) async fn result(
     let own = own.map(|o| o.scan.record).filter(|o| {
         o.code == record.code
             && o.source == record.source
-            && o.verdict.is_genuine()
+            && o.verdict.is_counted()
             && o.count + 1 == record.count
     });
     let visit = Visit::new(&uri, &headers);
@@ -340,10 +341,15 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
     let t = lang.phrases();
     let owner = outcome.product.as_ref().map(owner_name);
     let later = outcome.scan.later.as_ref();
-    let (verdict, count, first) = later
-        .map_or((record.verdict, record.count, record.first.as_ref()), |l| {
-            (l.verdict, l.count, l.first.as_ref())
-        });
+    let (verdict, count, first, reasons) = match later {
+        None => (
+            record.verdict,
+            record.count,
+            record.first.as_ref(),
+            &record.reasons,
+        ),
+        Some(l) => (l.verdict, l.count, l.first.as_ref(), &l.reasons),
+    };
     let said = Said {
         verdict,
         count,
@@ -351,12 +357,13 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
         owner,
         look: false,
         claim: record.claim,
+        reasons: reasons.as_slice(),
         own,
     };
     let base = gateway.config.base_path();
     let link = code_path(base, &record.code);
     let can_claim =
-        verdict.is_genuine() && record.claim != ClaimCheck::Right && gateway.read_only().is_none();
+        verdict.is_counted() && record.claim != ClaimCheck::Right && gateway.read_only().is_none();
     gateway.render(
         StatusCode::OK,
         visit,

@@ -1,8 +1,36 @@
 //! The fixed words of the pages, a set for each language, and what a problem is in words.
 
+use tally_trace::score::{Reason, ReasonKind};
+
 use super::Problem;
 use super::lang::Lang;
 use super::view::{Tone, Words};
+
+/// A reason for `suspect`, as a part of a sentence.
+pub(super) fn reason(lang: Lang, reason: &Reason) -> String {
+    let n = reason.count;
+    match (lang, reason.kind) {
+        (Lang::En, _) => reason.to_string(),
+        (Lang::Zh, ReasonKind::Visits) => format!("此码在{n}个不同时段被查验"),
+        (Lang::Zh, ReasonKind::Places) => format!("在{n}个相距很远的地点被查验"),
+        (Lang::Zh, ReasonKind::Speed) => {
+            format!("两次查验的地点相距过远，在相应时间内无法到达（{n}次）")
+        }
+        (Lang::Zh, ReasonKind::NetworkSpeed) => {
+            format!("两次查验所用网络的地点相距过远，在相应时间内无法到达（{n}次）")
+        }
+        (Lang::Zh, ReasonKind::ClaimAgain) => format!("其验证码在其他时间被再次输入（{n}次）"),
+        (Lang::Zh, ReasonKind::ClaimWrong) => {
+            format!("曾有人输入属于其他包装的验证码（{n}次）")
+        }
+        (Lang::Zh, ReasonKind::Early) => format!("上市之前已被查验（{n}次）"),
+        (Lang::Zh, ReasonKind::Outside) => format!("在{n}个非发货地区被查验"),
+        (Lang::Zh, ReasonKind::AfterSale) => format!("售出之后仍作为库存被扫描（{n}次）"),
+        (Lang::Zh, ReasonKind::Recalled) => format!("召回之后仍被查验（{n}次）"),
+        (Lang::Zh, ReasonKind::Void) => format!("其标签已作废（被扫描{n}次）"),
+        (Lang::Zh, ReasonKind::Guessing) => format!("查验来源还尝试过从未签发的码（{n}次）"),
+    }
+}
 
 /// Labels and hints of the templates.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -9,6 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
+use tally_trace::probing::{Alarm, Probing, ProbingLimits};
 use tokio::sync::Semaphore;
 
 use super::backoff::{Backoff, SourceKey, Waiting};
@@ -28,6 +29,7 @@ pub struct Gateway {
     pub(super) backoff: Arc<Backoff<SourceKey>>,
     pub(super) claim_backoff: Arc<Backoff<(SourceKey, CodeHash)>>,
     pub(super) permits: Semaphore,
+    probing: Mutex<Probing>,
 }
 
 impl Gateway {
@@ -43,6 +45,7 @@ impl Gateway {
             backoff: Arc::new(Backoff::new(config.backoff)),
             claim_backoff: Arc::new(Backoff::new(config.claim_backoff)),
             permits: Semaphore::new(config.max_requests.max(1)),
+            probing: Mutex::new(Probing::new(ProbingLimits::default())),
             metrics: Metrics::new(registry),
             config,
             service,
@@ -126,10 +129,37 @@ impl Gateway {
     ) {
         if verdict == Verdict::Unknown {
             self.backoff.failed(source.key());
+            self.count_failure(source);
         }
         if claim == ClaimCheck::Wrong {
             self.backoff.failed(source.key());
+            self.count_failure(source);
             self.claim_backoff.failed((source.key(), *code));
+        }
+    }
+
+    /// Counts a try that failed, and raises the alarm if a source, or all of them, try too many.
+    fn count_failure(&self, source: Source) {
+        let log = self.service.log();
+        let name = log.pseudonym(&[b"probing", source.0.to_string().as_bytes()]);
+        let alarms = self
+            .probing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .failed(&name, self.service.now_ms());
+        for alarm in alarms {
+            self.metrics.count_alarm(&alarm);
+            match alarm {
+                Alarm::Source { failures } => {
+                    tracing::warn!(failures, "one source tries codes that are not right");
+                }
+                Alarm::All { failures } => {
+                    tracing::warn!(
+                        failures,
+                        "codes that are not right are tried from everywhere"
+                    );
+                }
+            }
         }
     }
 

@@ -1,7 +1,10 @@
 //! What a verdict is in plain words, in two languages. Never accuses: says what is known.
 
+use tally_trace::score::Reason;
+
 use super::lang::Lang;
 use super::moments::{place, when};
+use super::phrases::reason;
 use crate::scans::{ClaimCheck, First, Verdict};
 
 /// The tone of a page: which shape, sign and colour it has. Shapes differ in outline, so that they are told apart without colour.
@@ -56,6 +59,8 @@ pub(super) struct Said<'a> {
     /// Nobody has scanned now: what a scan would say is only announced.
     pub(super) look: bool,
     pub(super) claim: ClaimCheck,
+    /// Why it is suspect; none with another verdict.
+    pub(super) reasons: &'a [Reason],
     /// The same visitor's scan just before this one, which a claim code was added to.
     pub(super) own: Option<Verdict>,
 }
@@ -70,6 +75,15 @@ impl Said<'_> {
 
     fn is_first(&self) -> bool {
         self.verdict == Verdict::GenuineFirst || self.own == Some(Verdict::GenuineFirst)
+    }
+
+    /// The reasons in one sentence, without its stop.
+    fn reasons(&self, lang: Lang) -> String {
+        let words: Vec<String> = self.reasons.iter().map(|r| reason(lang, r)).collect();
+        words.join(match lang {
+            Lang::En => "; ",
+            Lang::Zh => "；",
+        })
     }
 
     /// The words in a language.
@@ -142,6 +156,20 @@ impl Said<'_> {
                 Tone::Note,
                 "Genuine code, checked before",
                 format!("{owner} issued this code. It was checked {times} before{since}. {family}"),
+            ),
+            (Verdict::Suspect, claim) => (
+                Tone::Ask,
+                "Issued by the brand, with an unusual history",
+                format!(
+                    "{owner} issued this code. But: {}. So the code alone cannot tell whether this pack is the one that it was made \
+                     for. {}If in doubt, keep the pack and the receipt and ask the seller or {owner}.",
+                    self.reasons(Lang::En),
+                    match claim {
+                        ClaimCheck::Right => "The code under the scratch layer is the one that was made for it. ",
+                        ClaimCheck::Wrong => "The code you typed is not the one made for it. ",
+                        ClaimCheck::Absent => "",
+                    }
+                ),
             ),
             (Verdict::NotReleased, _) => (
                 Tone::Stop,
@@ -227,6 +255,19 @@ impl Said<'_> {
                 "正品码，曾被查验",
                 format!("此码由{owner}签发，此前已被查验{n}次{since}。{family}"),
             ),
+            (Verdict::Suspect, claim) => (
+                Tone::Ask,
+                "由品牌方签发，但查验记录不同寻常",
+                format!(
+                    "此码由{owner}签发。但{}。因此仅凭此码无法判断它是否就是为本包装制作的。{}如有疑问，请保留包装和购物凭证，并咨询销售商或{owner}。",
+                    self.reasons(Lang::Zh),
+                    match claim {
+                        ClaimCheck::Right => "涂层下的验证码与此码相符。",
+                        ClaimCheck::Wrong => "您输入的验证码与此码不符。",
+                        ClaimCheck::Absent => "",
+                    }
+                ),
+            ),
             (Verdict::NotReleased, _) => (
                 Tone::Stop,
                 "尚未上市销售",
@@ -268,8 +309,23 @@ fn times(n: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tally_trace::score::ReasonKind;
+
     use super::*;
     use crate::scans::Place;
+
+    const SEVERAL: [Reason; 12] = {
+        let mut all = [Reason {
+            kind: ReasonKind::Visits,
+            count: 3,
+        }; 12];
+        let mut i = 0;
+        while i < 12 {
+            all[i].kind = ReasonKind::ALL[i];
+            i += 1;
+        }
+        all
+    };
 
     fn first() -> First {
         First {
@@ -286,6 +342,7 @@ mod tests {
             owner: Some("Highland"),
             look: false,
             claim: ClaimCheck::Absent,
+            reasons: &SEVERAL,
             own: None,
         }
     }

@@ -7,9 +7,11 @@ use tally_contracts::signature::verify;
 use zeroize::Zeroizing;
 
 use super::record::{read_option, write_option};
-use super::{ClaimCheck, CodeHash, First, Place, ScanError, ScanId, ScannedCode, Signer, Verdict};
+use super::{
+    ClaimCheck, CodeHash, First, Place, Reasons, ScanError, ScanId, ScannedCode, Signer, Verdict,
+};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Longest claim code as typed, in bytes.
 pub(crate) const MAX_CLAIM: usize = 32;
 
@@ -57,6 +59,8 @@ pub struct ScanAnswer {
     pub first: Option<First>,
     /// What became of the claim code.
     pub claim: ClaimCheck,
+    /// Why it is suspect; none with another verdict.
+    pub reasons: Reasons,
     /// POSIX milliseconds of the issuer's clock.
     pub time_ms: u64,
 }
@@ -108,6 +112,7 @@ impl Canonical for ScanAnswer {
         w.u64(self.count);
         write_option(w, self.first.as_ref());
         self.claim.write(w);
+        self.reasons.write(w);
         w.u64(self.time_ms);
     }
 
@@ -124,6 +129,7 @@ impl Canonical for ScanAnswer {
             count: r.u64("count")?,
             first: read_option(r, "first")?,
             claim: ClaimCheck::read(r)?,
+            reasons: Reasons::read(r)?,
             time_ms: r.u64("time")?,
         })
     }
@@ -180,7 +186,7 @@ impl SignedAnswer {
             ("look", a.look == request.look),
             (
                 "verdict",
-                a.look || a.first.is_some() || !a.verdict.is_genuine(),
+                a.look || a.first.is_some() || !a.verdict.is_counted(),
             ),
         ] {
             if !same {

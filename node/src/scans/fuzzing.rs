@@ -6,8 +6,8 @@ use tally_contracts::ids::{BatchId, MemberId};
 use super::record::LogEntry;
 use super::writer::Line;
 use super::{
-    Channel, ClaimCheck, First, LaterVerdict, Place, ScanError, ScanId, ScanRecord, ScannedCode,
-    UnitRef, Verdict,
+    Channel, ClaimCheck, First, LaterVerdict, Place, Reasons, ScanError, ScanId, ScanRecord,
+    ScannedCode, UnitRef, Verdict,
 };
 
 /// A line of the log, read and written again with its entry; `None` if either is refused.
@@ -47,6 +47,7 @@ fn entries() -> Result<[LogEntry; 2], ScanError> {
             channel: Channel::Page,
             issuer: Some(MemberId([4; 16])),
             claim: ClaimCheck::Right,
+            reasons: Reasons::none(),
         }),
         LogEntry::Later(LaterVerdict {
             scan: id,
@@ -55,6 +56,7 @@ fn entries() -> Result<[LogEntry; 2], ScanError> {
             count: 1,
             first,
             unit,
+            reasons: Reasons::none(),
         }),
     ])
 }

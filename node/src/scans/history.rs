@@ -1,6 +1,6 @@
 //! Where a detector of copies keeps what it wants to know of a code's earlier scans.
 
-use super::{Channel, ClaimCheck, Place, Verdict};
+use super::{Channel, ClaimCheck, Place, Reasons, Verdict};
 
 /// The longest history of a code, in bytes.
 pub const MAX_HISTORY: usize = 512;
@@ -31,6 +31,11 @@ pub struct Observation<'a> {
 pub trait History: Send + Sync {
     /// The history after `scan`; at most [`MAX_HISTORY`] bytes, longer ones are not kept.
     fn after(&self, history: &[u8], scan: &Observation<'_>) -> Vec<u8>;
+
+    /// Why the code is suspect by its history, or `None` if it is not.
+    fn suspicion(&self, _history: &[u8]) -> Option<Reasons> {
+        None
+    }
 }
 
 /// Keeps nothing.

@@ -19,7 +19,7 @@ use super::state::{Limits, Pending, Shared};
 use super::table::Table;
 use super::writer::{self, Appended, Draft, Job, LaterDraft, MAX_LINE};
 use super::{
-    CodeHash, History, LaterVerdict, NoHistory, ScanError, ScanId, ScanRecord, Seen, Verdict,
+    CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen, Verdict,
 };
 use crate::sealed::{LogOptions, RowSealer, SealedError, SealedLog, SealedReader, StorageKey};
 
@@ -63,7 +63,7 @@ impl ScanLogConfig {
             max_rows: 200_000,
             min_free_bytes: 64 << 20,
             files: LogOptions::default(),
-            history: Arc::new(NoHistory),
+            history: Arc::new(Copies::default()),
         }
     }
 }
@@ -347,6 +347,11 @@ impl ScanLog {
     pub async fn seen(&self, code: &CodeHash) -> Result<Seen, ScanError> {
         let seen = self.shared.index.seen(code).await;
         self.shared.noted(seen.map_err(ScanError::from))
+    }
+
+    /// Why a code is suspect by what is known of it, or `None`.
+    pub(super) fn suspicion(&self, seen: &Seen) -> Option<Reasons> {
+        self.shared.history().suspicion(&seen.history)
     }
 
     /// The root of the first `size` leaves; `None` if the log is smaller.

@@ -6,9 +6,9 @@ use tally_contracts::ids::{MemberId, NetworkId, PublicKey, Signature};
 use tally_contracts::signature::verify;
 use tally_merkle::Hash;
 
-use super::{CodeHash, ScanError, ScanId, Signer, Verdict};
+use super::{CodeHash, Reasons, ScanError, ScanId, Signer, Verdict};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A promise that can be checked: the leaf at `log_index` of this member's scan log is `leaf`, under every anchor of that log of
 /// size `log_size` or more.
@@ -36,6 +36,8 @@ pub struct Receipt {
     pub log_size: u64,
     /// The scan's leaf hash.
     pub leaf: Hash,
+    /// Why it is suspect; none with another verdict.
+    pub reasons: Reasons,
 }
 
 /// A receipt and its signature by the node's records key.
@@ -60,6 +62,7 @@ impl Canonical for Receipt {
             .u64(self.log_index)
             .u64(self.log_size)
             .raw(self.leaf.as_bytes());
+        self.reasons.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -76,6 +79,7 @@ impl Canonical for Receipt {
             log_index: r.u64("log index")?,
             log_size: r.u64("log size")?,
             leaf: Hash(r.array("leaf")?),
+            reasons: Reasons::read(r)?,
         })
     }
 }

@@ -8,9 +8,9 @@ use tally_contracts::domains::SCAN;
 use tally_contracts::ids::{BatchId, MemberId};
 use tally_merkle::{Hash, leaf_hash};
 
-use super::{CodeHash, Place, ScanId, ScannedCode};
+use super::{CodeHash, Place, Reasons, ScanId, ScannedCode};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 macro_rules! byte_enum {
     ($(#[$meta:meta])* $name:ident $what:literal { $($(#[$vmeta:meta])* $code:literal $variant:ident $text:literal),+ $(,)? }) => {
@@ -47,7 +47,7 @@ macro_rules! byte_enum {
 }
 
 byte_enum! {
-    /// What a scan says of the code. Numbers 7 to 9 are kept for revoked, expired and suspect.
+    /// What a scan says of the code. Numbers 7 and 8 are kept for revoked and expired.
     Verdict "verdict" {
         /// Issued, released, and never scanned before.
         1 GenuineFirst "genuine_first",
@@ -61,6 +61,8 @@ byte_enum! {
         5 Unknown "unknown",
         /// The issuer could not be asked; it will be asked again.
         6 CannotVerifyNow "cannot_verify_now",
+        /// Issued and released, but its scans are better explained by several packs with this code; see the reasons.
+        9 Suspect "suspect",
     }
 }
 
@@ -93,6 +95,12 @@ impl Verdict {
     #[must_use]
     pub const fn is_genuine(self) -> bool {
         matches!(self, Self::GenuineFirst | Self::GenuineRepeat)
+    }
+
+    /// Whether a scan with it counts for its code: genuine, or suspect.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        self.is_genuine() || matches!(self, Self::Suspect)
     }
 }
 
@@ -141,6 +149,8 @@ pub struct ScanRecord {
     pub issuer: Option<MemberId>,
     /// What became of the claim code.
     pub claim: ClaimCheck,
+    /// Why it is suspect; none with another verdict.
+    pub reasons: Reasons,
 }
 
 /// What the issuer said later of a scan that could not be verified at once. A leaf of its own.
@@ -158,6 +168,8 @@ pub struct LaterVerdict {
     pub first: Option<First>,
     /// The unit, if this member issued it.
     pub unit: Option<UnitRef>,
+    /// Why it is suspect; none with another verdict.
+    pub reasons: Reasons,
 }
 
 /// An entry of the log, without its salt.
@@ -173,7 +185,7 @@ impl LogEntry {
         match self {
             Self::Scan(scan) => scan.is_counted() && scan.count == 1,
             Self::Later(later) => {
-                later.unit.is_some() && later.verdict.is_genuine() && later.count == 1
+                later.unit.is_some() && later.verdict.is_counted() && later.count == 1
             }
         }
     }
@@ -192,10 +204,10 @@ impl ScanRecord {
         self.code.hash()
     }
 
-    /// Whether this scan counts for its code in this log: a genuine one of a unit that this member issued.
+    /// Whether this scan counts for its code in this log: a genuine or suspect one of a unit that this member issued.
     #[must_use]
     pub const fn is_counted(&self) -> bool {
-        self.unit.is_some() && self.verdict.is_genuine()
+        self.unit.is_some() && self.verdict.is_counted()
     }
 }
 
@@ -281,6 +293,7 @@ impl Canonical for ScanRecord {
         self.channel.write(w);
         write_option(w, self.issuer.map(Issuer).as_ref());
         self.claim.write(w);
+        self.reasons.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -297,6 +310,7 @@ impl Canonical for ScanRecord {
             channel: Channel::read(r)?,
             issuer: read_option::<Issuer>(r, "issuer")?.map(|i| i.0),
             claim: ClaimCheck::read(r)?,
+            reasons: Reasons::read(r)?,
         })
     }
 }
@@ -309,6 +323,7 @@ impl Canonical for LaterVerdict {
         w.u64(self.count);
         write_option(w, self.first.as_ref());
         write_option(w, self.unit.as_ref());
+        self.reasons.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -319,6 +334,7 @@ impl Canonical for LaterVerdict {
             count: r.u64("count")?,
             first: read_option(r, "first")?,
             unit: read_option(r, "unit")?,
+            reasons: Reasons::read(r)?,
         })
     }
 }

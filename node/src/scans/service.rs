@@ -14,8 +14,8 @@ use super::state::Pending;
 use super::writer::{Appended, Draft, Finding, LaterDraft};
 use super::{
     AnchorRecord, Channel, ClaimCheck, Clock, CodeBook, First, ForwardRequest, Forwarder, Issuer,
-    MAX_FORWARD_BYTES, Place, Product, Receipt, RecordKeys, ScanAnswer, ScanError, ScanId, ScanLog,
-    ScannedCode, SignedAnswer, SignedReceipt, Signer, StoredScan, UnitFinding, Verdict,
+    MAX_FORWARD_BYTES, Place, Product, Reasons, Receipt, RecordKeys, ScanAnswer, ScanError, ScanId,
+    ScanLog, ScannedCode, SignedAnswer, SignedReceipt, Signer, StoredScan, UnitFinding, Verdict,
 };
 
 /// Who the service works for, and how long it waits.
@@ -73,6 +73,8 @@ pub struct Knowledge {
     pub count: u64,
     /// The first of them.
     pub first: Option<First>,
+    /// Why it is suspect; none with another verdict.
+    pub reasons: Reasons,
 }
 
 /// The scan service of a node; cheap to share behind an `Arc`.
@@ -293,6 +295,7 @@ impl ScanService {
             log_index: scan.index,
             log_size: scan.index.saturating_add(1),
             leaf: scan.leaf,
+            reasons: scan.record.reasons.clone(),
         }
         .sign(self.signer.as_ref())
     }
@@ -307,34 +310,33 @@ impl ScanService {
         let found = self
             .find(product.as_ref(), id, code, None, None, true)
             .await;
-        let (verdict, count, first) = self.view(code, found.finding).await?;
-        Ok(Knowledge {
-            product,
-            verdict,
-            count,
-            first,
-        })
+        let view = self.view(code, found.finding).await?;
+        Ok(Knowledge { product, ..view })
     }
 
     /// The verdict that the finding would get now.
-    async fn view(
-        &self,
-        code: &ScannedCode,
-        finding: Finding,
-    ) -> Result<(Verdict, u64, Option<First>), ScanError> {
+    async fn view(&self, code: &ScannedCode, finding: Finding) -> Result<Knowledge, ScanError> {
+        let known = |verdict, count, first, reasons| Knowledge {
+            product: None,
+            verdict,
+            count,
+            first,
+            reasons,
+        };
         if let Finding::Answered {
             verdict,
             count,
             first,
+            reasons,
         } = finding
         {
-            return Ok((verdict, count, first));
+            return Ok(known(verdict, count, first, reasons));
         }
         let seen = match self.log.seen(&code.hash()).await {
             Ok(seen) => seen,
             Err(ScanError::IndexAway { reason }) => {
                 tracing::debug!(reason, "a code cannot be looked at now");
-                return Ok((Verdict::CannotVerifyNow, 0, None));
+                return Ok(known(Verdict::CannotVerifyNow, 0, None, Reasons::none()));
             }
             Err(error) => return Err(error),
         };
@@ -344,7 +346,12 @@ impl ScanService {
             Finding::Held(_, verdict) | Finding::Other(verdict) => verdict,
             Finding::Answered { .. } => Verdict::CannotVerifyNow,
         };
-        Ok((verdict, seen.count, seen.first))
+        // A look tells what a scan would: nothing new is known of a code that is looked at.
+        let suspicion = self.log.suspicion(&seen).filter(|_| verdict.is_genuine());
+        Ok(match suspicion {
+            Some(reasons) => known(Verdict::Suspect, seen.count, seen.first, reasons),
+            None => known(verdict, seen.count, seen.first, Reasons::none()),
+        })
     }
 
     /// Verifies here, or asks the issuer.
@@ -420,6 +427,7 @@ impl ScanService {
                 verdict: answer.verdict,
                 count: answer.count,
                 first: answer.first,
+                reasons: answer.reasons,
             },
             claim: answer.claim,
             evidence: bytes,
@@ -460,13 +468,20 @@ impl ScanService {
         };
         let (asker, scan, look) = (request.asker, request.scan, request.look);
         let code = request.code.hash();
-        let (verdict, count, first, claim) = if look {
+        let (known, claim) = if look {
             let found = self.verify_own(&request.code, request.claim.as_ref());
-            let (verdict, count, first) = self.view(&request.code, found.finding).await?;
-            (verdict, count, first, found.claim)
+            let known = self.view(&request.code, found.finding).await?;
+            (known, found.claim)
         } else {
             let record = self.count_forwarded(request, &product).await?;
-            (record.verdict, record.count, record.first, record.claim)
+            let known = Knowledge {
+                product: None,
+                verdict: record.verdict,
+                count: record.count,
+                first: record.first,
+                reasons: record.reasons,
+            };
+            (known, record.claim)
         };
         let answer = ScanAnswer {
             network: self.config.network,
@@ -475,10 +490,11 @@ impl ScanService {
             scan,
             code,
             look,
-            verdict,
-            count,
-            first,
+            verdict: known.verdict,
+            count: known.count,
+            first: known.first,
             claim,
+            reasons: known.reasons,
             time_ms: self.clock.now_ms(),
         };
         Ok(answer.sign(self.signer.as_ref()).to_bytes())

@@ -293,7 +293,7 @@ impl Shared {
                 let (_, LogEntry::Scan(scan)) = self.entry(leaf)? else {
                     return Err(ScanError::NotFound);
                 };
-                let first = later.first.clone().filter(|_| later.verdict.is_genuine());
+                let first = later.first.clone().filter(|_| later.verdict.is_counted());
                 Some(Effect::new(&scan, later.verdict, first))
             }
             LogEntry::Later(_) => None,

@@ -195,6 +195,7 @@ pub(crate) struct TestNode {
     pub(crate) service: Arc<ScanService>,
     pub(crate) issuer: Arc<FakeIssuer>,
     pub(crate) wire: Arc<Wire>,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 pub(crate) fn storage_key() -> StorageKey {
@@ -209,6 +210,7 @@ pub(crate) fn node_with(member: MemberId, config: &ScanLogConfig) -> TestNode {
     let log = ScanLog::open(config, &storage_key()).expect("open scan log");
     let issuer = Arc::new(FakeIssuer::default());
     let wire = Arc::new(Wire::default());
+    let clock = Arc::new(ManualClock(AtomicU64::new(1_790_000_000_000)));
     let service = Arc::new(ScanService::new(
         ServiceConfig {
             network: NETWORK,
@@ -222,12 +224,13 @@ pub(crate) fn node_with(member: MemberId, config: &ScanLogConfig) -> TestNode {
         Arc::new(Keys),
         Arc::clone(&wire) as Arc<dyn Forwarder>,
         Arc::new(signing_key(member)),
-        Arc::new(ManualClock(AtomicU64::new(1_790_000_000_000))),
+        Arc::clone(&clock) as Arc<dyn Clock>,
     ));
     TestNode {
         service,
         issuer,
         wire,
+        clock,
     }
 }
 

@@ -14,8 +14,8 @@ use super::keys::{KeyState, KeyUse};
 use super::record::{LogEntry, read_option, write_option};
 use super::state::{Effect, Shared, Staged};
 use super::{
-    Channel, ClaimCheck, CodeHash, First, LaterVerdict, MAX_FORWARD_BYTES, Place, ScanError,
-    ScanId, ScanRecord, ScannedCode, Seen, UnitRef, Verdict, scan_leaf,
+    Channel, ClaimCheck, CodeHash, First, LaterVerdict, MAX_FORWARD_BYTES, Place, Reasons,
+    ScanError, ScanId, ScanRecord, ScannedCode, Seen, UnitRef, Verdict, scan_leaf,
 };
 use crate::sealed::SealedLog;
 
@@ -68,6 +68,7 @@ pub(super) enum Finding {
         verdict: Verdict,
         count: u64,
         first: Option<First>,
+        reasons: Reasons,
     },
 }
 
@@ -408,9 +409,9 @@ impl ScanWriter {
 
     fn stage_scan(&self, decided: &mut Decided, draft: Draft, code: CodeHash) -> Appended {
         let before = decided.rows.get(&code).cloned().unwrap_or_default();
-        let (verdict, count, first, unit) =
+        let (verdict, count, first, unit, reasons) =
             verdict_of(&before, draft.time_ms, draft.place.as_ref(), draft.finding);
-        let record = ScanRecord {
+        let mut record = ScanRecord {
             id: draft.id,
             time_ms: draft.time_ms,
             code: draft.code,
@@ -423,12 +424,17 @@ impl ScanWriter {
             channel: draft.channel,
             issuer: draft.issuer,
             claim: draft.claim,
+            reasons,
         };
         let row = unit.map(|_| {
             let first = record.first.clone().filter(|_| record.is_counted());
             let effect = Effect::new(&record, verdict, first);
             effect.onto(&before, self.shared.history())
         });
+        if let Some(reasons) = self.suspicion(verdict, row.as_ref()) {
+            record.verdict = Verdict::Suspect;
+            record.reasons = reasons;
+        }
         let leaf = decided.push(
             LogEntry::Scan(record.clone()),
             draft.key,
@@ -443,6 +449,12 @@ impl ScanWriter {
         }
     }
 
+    /// Why a genuine code is suspect after this scan, by its row.
+    fn suspicion(&self, verdict: Verdict, row: Option<&Seen>) -> Option<Reasons> {
+        let row = row.filter(|_| verdict.is_genuine())?;
+        self.shared.history().suspicion(&row.history)
+    }
+
     fn stage_later(
         &self,
         decided: &mut Decided,
@@ -451,13 +463,16 @@ impl ScanWriter {
         code: CodeHash,
     ) {
         let before = decided.rows.get(&code).cloned().unwrap_or_default();
-        let (verdict, count, first, unit) =
+        let (verdict, count, first, unit, reasons) =
             verdict_of(&before, draft.time_ms, scan.place.as_ref(), draft.finding);
         let row = unit.map(|_| {
-            let first = first.clone().filter(|_| verdict.is_genuine());
+            let first = first.clone().filter(|_| verdict.is_counted());
             let effect = Effect::new(scan, verdict, first);
             effect.onto(&before, self.shared.history())
         });
+        let (verdict, reasons) = self
+            .suspicion(verdict, row.as_ref())
+            .map_or((verdict, reasons), |found| (Verdict::Suspect, found));
         let later = LaterVerdict {
             scan: scan.id,
             time_ms: draft.time_ms,
@@ -465,6 +480,7 @@ impl ScanWriter {
             count,
             first,
             unit,
+            reasons,
         };
         decided.push(
             LogEntry::Later(later),
@@ -678,19 +694,21 @@ impl Finding {
     }
 }
 
-/// The verdict of a finding after the scans that `before` tells: verdict, count, first scan, unit.
+/// The verdict of a finding after the scans that `before` tells, without a look at its history: verdict, count, first scan, unit, and
+/// the issuer's reasons if another member decided.
 fn verdict_of(
     before: &Seen,
     time_ms: u64,
     place: Option<&Place>,
     finding: Finding,
-) -> (Verdict, u64, Option<First>, Option<UnitRef>) {
+) -> (Verdict, u64, Option<First>, Option<UnitRef>, Reasons) {
     match finding {
         Finding::Answered {
             verdict,
             count,
             first,
-        } => (verdict, count, first, None),
+            reasons,
+        } => (verdict, count, first, None, reasons),
         Finding::Counted(unit) => {
             let (verdict, first) = match &before.first {
                 None => (
@@ -703,10 +721,22 @@ fn verdict_of(
                 Some(first) => (Verdict::GenuineRepeat, first.clone()),
             };
             let count = before.count.saturating_add(1);
-            (verdict, count, Some(first), Some(unit))
+            (verdict, count, Some(first), Some(unit), Reasons::none())
         }
-        Finding::Held(unit, verdict) => (verdict, before.count, before.first.clone(), Some(unit)),
-        Finding::Other(verdict) => (verdict, before.count, before.first.clone(), None),
+        Finding::Held(unit, verdict) => (
+            verdict,
+            before.count,
+            before.first.clone(),
+            Some(unit),
+            Reasons::none(),
+        ),
+        Finding::Other(verdict) => (
+            verdict,
+            before.count,
+            before.first.clone(),
+            None,
+            Reasons::none(),
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use tally_node::fuzzing::{RECODERS, is_admin_request, samples};
 use tally_node::gateway::{parse_link_path, parse_link_url};
 use tally_node::matching::MatchId;
 use tally_node::scans::{
-    ClaimCheck, First, ForwardRequest, LaterVerdict, Place, Receipt, ScanAnswer, ScanId,
+    ClaimCheck, First, ForwardRequest, LaterVerdict, Place, Reasons, Receipt, ScanAnswer, ScanId,
     ScanRecord, ScannedCode, SignedAnswer, SignedReceipt, Verdict, verify_receipt,
 };
 
@@ -91,6 +91,7 @@ pub fn seeds() -> Seeds {
             place: Some(place),
         }),
         claim: ClaimCheck::Right,
+        reasons: Reasons::none(),
         time_ms: 1_790_000_000_001,
     }
     .sign(&key);
@@ -106,6 +107,7 @@ pub fn seeds() -> Seeds {
         log_index: 7,
         log_size: 8,
         leaf: tally_merkle::Hash([6; 32]),
+        reasons: Reasons::none(),
     }
     .sign(&key);
     let mut out = named(samples(&keys));

@@ -1,6 +1,7 @@
 //! The gateway over real sockets, with the store of scans in a folder of the test.
 
 mod claims;
+mod copies;
 mod hardening;
 mod links;
 mod scanning;

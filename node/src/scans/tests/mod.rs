@@ -1,5 +1,6 @@
 //! Scenarios of the scan log and its service.
 
+mod copies;
 mod index;
 mod process;
 
@@ -534,6 +535,7 @@ proptest! {
             channel: Channel::Page,
             issuer: Some(BRAND),
             claim: ClaimCheck::Wrong,
+            reasons: Reasons::none(),
         };
         let mut bytes = record.to_bytes();
         prop_assert_eq!(ScanRecord::from_bytes(&bytes).ok(), Some(record));

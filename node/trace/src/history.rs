@@ -1,0 +1,407 @@
+//! What is kept of a code's scans, in bounded room.
+//!
+//! Scans are gathered into **visits**. A scan belongs to an earlier visit if its pseudonym was seen there, or if it may have been
+//! made in the same place within a day. So a family at one table is one visit, and the same bottle at home, in a shop and at a
+//! friend's is three. A visit is in a new **place** if there certainly is a gap between it and every place before.
+//!
+//! A scan that nobody can have travelled to in time (faster than 900 km/h after taking both accuracy radii off) is a
+//! **contradiction**. If both positions come from devices it counts as a visit of its own; if one comes from a network address,
+//! which a VPN or a mobile network's gateway may put anywhere, it is counted and makes no visit: see `score`.
+
+use crate::Error;
+use crate::cell::{Cell, Spot};
+use crate::observation::{Claim, Observation, Stage, Territory};
+
+/// The fastest that goods and people travel, metres a second: 900 km/h.
+pub const MAX_SPEED_M_PER_S: f64 = 250.0;
+/// Scans in one place within this time are one visit, milliseconds.
+pub const VISIT_MS: u64 = 24 * 3_600_000;
+/// The place of a network address may be another city of the province or the next. So a gap of less than this, metres, within
+/// [`NEIGHBOUR_MS`] is a contradiction too, unless both positions are devices' own.
+pub const NEIGHBOUR_M: f64 = 400_000.0;
+/// See [`NEIGHBOUR_M`]; milliseconds.
+pub const NEIGHBOUR_MS: u64 = 6 * 3_600_000;
+/// Most visits that are kept; of more, the first [`KEPT_FIRST`] and the latest are.
+pub const MAX_VISITS: usize = 8;
+/// How many of the first visits are kept in any case.
+pub const KEPT_FIRST: usize = 4;
+/// Most pseudonyms that are kept: the latest.
+pub const MAX_SOURCES: usize = 16;
+/// Failures of a source in the last day from which it counts as guessing.
+pub const GUESSING_FAILURES: u32 = 5;
+/// The largest stored history, bytes.
+pub const MAX_HISTORY_BYTES: usize = 17 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9;
+const VISIT_BYTES: usize = 26;
+const VERSION: u8 = 1;
+
+/// Half of a pseudonym: enough to tell a few people apart.
+type Person = u64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Visit {
+    first_ms: u64,
+    last_ms: u64,
+    spot: Option<Spot>,
+}
+
+/// What was counted. These only grow, so that nothing that was noticed is forgotten when a scan is. All stop at 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Counts {
+    /// Visits.
+    pub visits: u8,
+    /// Places with a gap between them.
+    pub places: u8,
+    /// Visits with no known place.
+    pub unplaced: u8,
+    /// Contradictions in which a network's word for the place is involved.
+    pub network_jumps: u8,
+    /// Contradictions between positions of devices.
+    pub device_jumps: u8,
+    /// Visits with the right claim code after one with it.
+    pub claim_again: u8,
+    /// Wrong claim codes, one a pseudonym.
+    pub claim_wrong: u8,
+    /// Visits before the batch was activated or the unit was shipped.
+    pub early: u8,
+    /// Places outside the territory.
+    pub outside: u8,
+    /// Stock scans after the sale.
+    pub after_sale: u8,
+    /// Visits after a recall.
+    pub recalled: u8,
+    /// Scans while on a void list.
+    pub void: u8,
+    /// Pseudonyms that failed with other codes.
+    pub guessing: u8,
+}
+
+impl Counts {
+    /// Every count, in stored order.
+    pub(crate) const fn fields(&mut self) -> [&mut u8; 13] {
+        [
+            &mut self.visits,
+            &mut self.places,
+            &mut self.unplaced,
+            &mut self.network_jumps,
+            &mut self.device_jumps,
+            &mut self.claim_again,
+            &mut self.claim_wrong,
+            &mut self.early,
+            &mut self.outside,
+            &mut self.after_sale,
+            &mut self.recalled,
+            &mut self.void,
+            &mut self.guessing,
+        ]
+    }
+}
+
+/// What a pseudonym was counted for already.
+mod seen {
+    pub(super) const RIGHT: u8 = 1;
+    pub(super) const WRONG: u8 = 2;
+    pub(super) const EARLY: u8 = 4;
+    pub(super) const AFTER_SALE: u8 = 8;
+    pub(super) const RECALLED: u8 = 16;
+    pub(super) const VOID: u8 = 32;
+    pub(super) const GUESSING: u8 = 64;
+}
+
+/// The history of one code: at most [`MAX_VISITS`] visits, [`MAX_SOURCES`] pseudonyms and thirteen counts, whatever comes.
+///
+/// It depends on the order in which scans are shown, as a log has one; their times may be out of order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    counts: Counts,
+    claimed: bool,
+    visits: Vec<Visit>,
+    sources: Vec<(Person, u8)>,
+}
+
+/// How a scan relates to the visits before.
+enum Arrival {
+    /// Part of a visit.
+    Joins(usize),
+    /// Nobody travels so fast; whether both positions are devices' own.
+    Jump { device: bool },
+    /// A visit of its own.
+    New,
+}
+
+fn grow(count: &mut u8) {
+    *count = count.saturating_add(1);
+}
+
+impl Visit {
+    /// Milliseconds between a time and the visit; 0 within it.
+    const fn away_ms(&self, time_ms: u64) -> u64 {
+        if time_ms < self.first_ms {
+            self.first_ms - time_ms
+        } else {
+            time_ms.saturating_sub(self.last_ms)
+        }
+    }
+
+    /// Metres that certainly lie between; `None` if a place is not known.
+    fn gap_m(&self, spot: Option<&Spot>) -> Option<f64> {
+        Some(self.spot.as_ref()?.gap_m(spot?))
+    }
+
+    fn take_in(&mut self, o: &Observation) {
+        self.first_ms = self.first_ms.min(o.time_ms);
+        self.last_ms = self.last_ms.max(o.time_ms);
+        let better = match (&self.spot, &o.spot) {
+            (Some(have), Some(new)) => new.radius_m() < have.radius_m(),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if better {
+            self.spot = o.spot;
+        }
+    }
+}
+
+impl History {
+    /// No scan yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The counts.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Takes a scan in.
+    pub fn observe(&mut self, o: &Observation) {
+        let person = u64::from_be_bytes(std::array::from_fn(|i| {
+            o.source.get(i).copied().unwrap_or_default()
+        }));
+        let known = self.sources.iter().position(|(p, _)| *p == person);
+        let mut new_visit = false;
+        let mut flags = match known {
+            Some(at) => self.sources.remove(at).1,
+            None => {
+                new_visit = self.arrive(o);
+                0
+            }
+        };
+        let c = &mut self.counts;
+        let mut once = |flag: u8, happened: bool, count: &mut u8| {
+            if happened && flags & flag == 0 {
+                flags |= flag;
+                grow(count);
+            }
+        };
+        once(seen::WRONG, o.claim == Claim::Wrong, &mut c.claim_wrong);
+        let early = matches!(o.stage, Stage::BeforeRelease | Stage::BeforeShipment);
+        once(seen::EARLY, early, &mut c.early);
+        once(
+            seen::AFTER_SALE,
+            o.stage == Stage::StockAfterSale,
+            &mut c.after_sale,
+        );
+        once(seen::RECALLED, o.stage == Stage::Recalled, &mut c.recalled);
+        once(seen::VOID, o.stage == Stage::Void, &mut c.void);
+        let guessing = o.failures >= GUESSING_FAILURES;
+        once(seen::GUESSING, guessing, &mut c.guessing);
+        if o.claim == Claim::Right {
+            if self.claimed && new_visit && flags & seen::RIGHT == 0 {
+                grow(&mut c.claim_again);
+            }
+            flags |= seen::RIGHT;
+            self.claimed = true;
+        }
+        if self.sources.len() >= MAX_SOURCES {
+            self.sources.remove(0);
+        }
+        self.sources.push((person, flags));
+    }
+
+    /// Puts a scan of a new pseudonym with its visit; says whether it is one of its own.
+    fn arrive(&mut self, o: &Observation) -> bool {
+        match self.arrival(o) {
+            Arrival::Joins(at) => {
+                if let Some(visit) = self.visits.get_mut(at) {
+                    visit.take_in(o);
+                }
+                return false;
+            }
+            Arrival::Jump { device: false } => {
+                grow(&mut self.counts.network_jumps);
+                return false;
+            }
+            Arrival::Jump { device: true } => grow(&mut self.counts.device_jumps),
+            Arrival::New => {}
+        }
+        let c = &mut self.counts;
+        grow(&mut c.visits);
+        if o.spot.is_some() {
+            let near = |v: &Visit| v.gap_m(o.spot.as_ref()).is_some_and(|gap| gap <= 0.0);
+            if !self.visits.iter().any(near) {
+                grow(&mut c.places);
+                if o.territory == Territory::Outside {
+                    grow(&mut c.outside);
+                }
+            }
+        } else {
+            grow(&mut c.unplaced);
+        }
+        if self.visits.len() >= MAX_VISITS {
+            self.visits.remove(KEPT_FIRST);
+        }
+        self.visits.push(Visit {
+            first_ms: o.time_ms,
+            last_ms: o.time_ms,
+            spot: o.spot,
+        });
+        true
+    }
+
+    fn arrival(&self, o: &Observation) -> Arrival {
+        let spot = o.spot.as_ref();
+        let joined = self.visits.iter().rposition(|v| {
+            v.away_ms(o.time_ms) <= VISIT_MS && v.gap_m(spot).is_none_or(|gap| gap <= 0.0)
+        });
+        if let Some(at) = joined {
+            return Arrival::Joins(at);
+        }
+        let mut jump = None;
+        for visit in &self.visits {
+            let Some(gap) = visit.gap_m(spot) else {
+                continue;
+            };
+            let away = visit.away_ms(o.time_ms);
+            #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53")]
+            let seconds = away as f64 / 1000.0;
+            let both = spot.is_some_and(Spot::is_device)
+                && visit.spot.as_ref().is_some_and(Spot::is_device);
+            let neighbour = !both && gap < NEIGHBOUR_M && away < NEIGHBOUR_MS;
+            if neighbour || gap > MAX_SPEED_M_PER_S * seconds {
+                jump = Some(jump.unwrap_or(false) || both);
+            }
+        }
+        jump.map_or(Arrival::New, |device| Arrival::Jump { device })
+    }
+}
+
+/// Takes big-endian numbers off the front of stored bytes.
+struct Stored<'a>(&'a [u8]);
+
+impl Stored<'_> {
+    fn take<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(Error::Stored {
+            what,
+            expected: "more bytes",
+            found: self.0.len() as u64,
+        })?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn byte(&mut self, what: &'static str) -> Result<u8, Error> {
+        Ok(u8::from_be_bytes(self.take(what)?))
+    }
+
+    fn count(&mut self, what: &'static str, max: usize) -> Result<usize, Error> {
+        let n = self.byte(what)?;
+        if usize::from(n) <= max {
+            Ok(usize::from(n))
+        } else {
+            Err(Error::Stored {
+                what,
+                expected: "fewer",
+                found: n.into(),
+            })
+        }
+    }
+}
+
+impl History {
+    /// As stored: version, whether a claim code was right, thirteen counts, number of visits and each (first and last time, cell's
+    /// characters and bits, accuracy), number of pseudonyms and each with what it was counted for. At most
+    /// [`MAX_HISTORY_BYTES`]; 52 for one scan.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, u8::from(self.claimed)];
+        let mut counts = self.counts;
+        out.extend(counts.fields().map(|c| *c));
+        out.push(u8::try_from(self.visits.len()).unwrap_or(u8::MAX));
+        for visit in &self.visits {
+            out.extend(visit.first_ms.to_be_bytes());
+            out.extend(visit.last_ms.to_be_bytes());
+            let (len, bits, accuracy) = visit.spot.map_or((0, 0, 0), |s| {
+                (s.cell.characters(), s.cell.bits(), s.accuracy_m)
+            });
+            out.push(len);
+            out.extend(bits.to_be_bytes().iter().skip(3));
+            out.extend(accuracy.to_be_bytes());
+        }
+        out.push(u8::try_from(self.sources.len()).unwrap_or(u8::MAX));
+        for (person, flags) in &self.sources {
+            out.extend(person.to_be_bytes());
+            out.push(*flags);
+        }
+        out
+    }
+
+    /// Reads what [`Self::to_bytes`] gave; no bytes are an empty history.
+    ///
+    /// # Errors
+    /// [`Error::Stored`], [`Error::CellLength`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.is_empty() {
+            return Ok(Self::new());
+        }
+        let mut r = Stored(bytes);
+        let version = r.byte("history version")?;
+        if version != VERSION {
+            return Err(Error::Stored {
+                what: "history version",
+                expected: "1",
+                found: version.into(),
+            });
+        }
+        let mut out = Self {
+            claimed: r.byte("claimed")? == 1,
+            ..Self::default()
+        };
+        for count in out.counts.fields() {
+            *count = r.byte("count")?;
+        }
+        for _ in 0..r.count("visits", MAX_VISITS)? {
+            let first_ms = u64::from_be_bytes(r.take("time")?);
+            let last_ms = u64::from_be_bytes(r.take("time")?);
+            let len = r.byte("cell")?;
+            let [a, b, c, d, e] = r.take("cell")?;
+            let bits = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+            let accuracy_m = u32::from_be_bytes(r.take("accuracy")?);
+            let spot = match len {
+                0 => None,
+                len => Some(Spot {
+                    cell: Cell::from_bits(len, bits)?,
+                    accuracy_m,
+                }),
+            };
+            out.visits.push(Visit {
+                first_ms,
+                last_ms,
+                spot,
+            });
+        }
+        for _ in 0..r.count("pseudonyms", MAX_SOURCES)? {
+            let person = Person::from_be_bytes(r.take("pseudonym")?);
+            out.sources.push((person, r.byte("flags")?));
+        }
+        match r.0.len() {
+            0 => Ok(out),
+            left => Err(Error::Stored {
+                what: "history",
+                expected: "no bytes after it",
+                found: left as u64,
+            }),
+        }
+    }
+}

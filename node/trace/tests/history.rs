@@ -1,0 +1,200 @@
+//! What holds for every history.
+
+use proptest::prelude::*;
+use tally_trace::cell::{Cell, Spot};
+use tally_trace::history::{History, MAX_HISTORY_BYTES};
+use tally_trace::observation::{Claim, Observation, Stage, Territory};
+use tally_trace::sim::cities::CITIES;
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+fn spot(city: usize, accuracy_m: u32) -> Spot {
+    let city = CITIES[city % CITIES.len()];
+    Spot {
+        cell: Cell::of(city.lat, city.lon, 4).unwrap(),
+        accuracy_m,
+    }
+}
+
+prop_compose! {
+    fn any_scan()(
+        time_ms in 0..200 * DAY_MS,
+        person in 0_u8..40,
+        city in prop::option::of(0_usize..68),
+        device in any::<bool>(),
+        claim in 0_u8..3,
+        stage in 0_u8..6,
+        territory in 0_u8..3,
+        failures in 0_u32..10,
+    ) -> Observation {
+        Observation {
+            time_ms,
+            source: [person; 16],
+            spot: city.map(|c| spot(c, if device { 50 } else { 50_000 })),
+            claim: [Claim::Absent, Claim::Right, Claim::Wrong][usize::from(claim)],
+            stage: [
+                Stage::BeforeRelease,
+                Stage::BeforeShipment,
+                Stage::Market,
+                Stage::StockAfterSale,
+                Stage::Recalled,
+                Stage::Void,
+            ][usize::from(stage)],
+            territory: [Territory::Unknown, Territory::Inside, Territory::Outside][usize::from(territory)],
+            failures,
+        }
+    }
+}
+
+fn history(scans: &[Observation]) -> History {
+    let mut history = History::new();
+    for scan in scans {
+        history.observe(scan);
+    }
+    history
+}
+
+proptest! {
+    #[test]
+    fn no_scan_lowers_a_score(scans in prop::collection::vec(any_scan(), 1..40)) {
+        let mut history = History::new();
+        let mut before = 0;
+        for scan in &scans {
+            history.observe(scan);
+            let now = history.assess().score_mnat;
+            prop_assert!(now >= before, "{before} to {now}");
+            before = now;
+        }
+    }
+
+    #[test]
+    fn a_far_scan_at_impossible_speed_never_lowers_and_between_devices_always_raises(
+        scans in prop::collection::vec(any_scan(), 0..6),
+    ) {
+        let mut history = history(&scans);
+        let first = Observation { time_ms: 300 * DAY_MS, source: [100; 16], spot: Some(spot(0, 50)), ..quiet() };
+        history.observe(&first);
+        let before = history.assess();
+        // Beijing, and Guangzhou a minute later.
+        history.observe(&Observation { time_ms: 300 * DAY_MS + 60_000, source: [101; 16], spot: Some(spot(42, 50)), ..quiet() });
+        let after = history.assess();
+        prop_assert!(after.score_mnat >= before.score_mnat);
+        prop_assert_eq!(history.counts().device_jumps, 1 + self::history(&[scans, vec![first]].concat()).counts().device_jumps);
+        prop_assert!(after.reasons.iter().any(|r| r.kind.code() == "impossible_speed"));
+    }
+
+    #[test]
+    fn room_is_bounded_and_stored_bytes_read_back(scans in prop::collection::vec(any_scan(), 0..300)) {
+        let history = history(&scans);
+        let bytes = history.to_bytes();
+        prop_assert!(bytes.len() <= MAX_HISTORY_BYTES);
+        prop_assert_eq!(History::from_bytes(&bytes).unwrap(), history);
+    }
+
+    #[test]
+    fn garbage_is_refused_and_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Ok(history) = History::from_bytes(&bytes) {
+            let _ = history.assess();
+        }
+    }
+
+    #[test]
+    fn a_changed_length_is_refused(scans in prop::collection::vec(any_scan(), 1..20), cut in 1_usize..20) {
+        let mut bytes = history(&scans).to_bytes();
+        bytes.push(0);
+        prop_assert!(History::from_bytes(&bytes).is_err());
+        bytes.truncate(bytes.len() - 1 - cut);
+        prop_assert!(History::from_bytes(&bytes).is_err());
+    }
+
+    /// Claimed for scans that nobody would gather: strangers, days apart, in cities far from each other.
+    #[test]
+    fn the_order_of_unrelated_scans_does_not_matter(
+        order in Just([0_usize, 9, 15, 27, 37, 42, 53, 66]).prop_shuffle(),
+        claims in prop::collection::vec(0_u8..3, 8),
+    ) {
+        let scan = |city: usize| Observation {
+            time_ms: (city as u64 + 1) * 3 * DAY_MS,
+            source: [u8::try_from(city).unwrap() + 1; 16],
+            spot: Some(spot(city, 50_000)),
+            claim: [Claim::Absent, Claim::Right, Claim::Wrong][usize::from(claims[city % 8])],
+            ..quiet()
+        };
+        let mut sorted = order;
+        sorted.sort_unstable();
+        let one = history(&order.map(scan));
+        let other = history(&sorted.map(scan));
+        prop_assert_eq!(one.counts(), other.counts());
+        prop_assert_eq!(one.assess(), other.assess());
+    }
+}
+
+fn quiet() -> Observation {
+    Observation {
+        time_ms: 0,
+        source: [0; 16],
+        spot: None,
+        claim: Claim::Absent,
+        stage: Stage::Market,
+        territory: Territory::Unknown,
+        failures: 0,
+    }
+}
+
+#[test]
+fn a_family_at_one_table_is_one_visit_and_a_bottle_that_travels_is_not() {
+    let table: Vec<_> = (1..=9)
+        .map(|p| Observation {
+            time_ms: u64::from(p) * 600_000,
+            source: [p; 16],
+            spot: Some(spot(3, if p % 2 == 0 { 50 } else { 50_000 })),
+            claim: if p == 1 { Claim::Right } else { Claim::Absent },
+            ..quiet()
+        })
+        .collect();
+    let found = history(&table);
+    assert_eq!((found.counts().visits, found.counts().places), (1, 1));
+    assert_eq!(found.assess().score_mnat, 0);
+
+    let mut later = table;
+    later.push(Observation {
+        time_ms: 20 * DAY_MS,
+        source: [77; 16],
+        spot: Some(spot(54, 50_000)),
+        claim: Claim::Right,
+        ..quiet()
+    });
+    let found = history(&later);
+    assert_eq!((found.counts().visits, found.counts().places), (2, 2));
+    assert_eq!(found.counts().claim_again, 1);
+}
+
+#[test]
+fn a_jump_of_a_network_is_counted_and_is_no_visit() {
+    let home = Observation {
+        source: [1; 16],
+        spot: Some(spot(0, 50)),
+        ..quiet()
+    };
+    let vpn = Observation {
+        time_ms: 60_000,
+        source: [2; 16],
+        spot: Some(spot(42, 50_000)),
+        ..quiet()
+    };
+    let found = history(&[home, vpn]);
+    let c = found.counts();
+    assert_eq!(
+        (c.visits, c.places, c.network_jumps, c.device_jumps),
+        (1, 1, 1, 0)
+    );
+    assert_eq!(found.assess().score_mnat, 0);
+    // Tianjin is 110 km from Beijing: less than both radii of networks, and an hour's drive from a device's own position.
+    let near = Observation {
+        time_ms: DAY_MS / 12,
+        source: [3; 16],
+        spot: Some(spot(1, 50_000)),
+        ..quiet()
+    };
+    assert_eq!(history(&[home, near]).counts().network_jumps, 1);
+}

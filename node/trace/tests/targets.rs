@@ -1,0 +1,89 @@
+//! The targets, on held-out seeds.
+
+use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
+use tally_trace::sim::params::{FROZEN, HELD_OUT_SEEDS, SCAN_RATES};
+use tally_trace::sim::run::{campaign_scores, honest_score};
+use tally_trace::sim::{Campaign, World};
+use tally_trace::stats::poisson_tail;
+
+const HONEST: u64 = 400_000;
+const RUNS: u64 = 400;
+
+#[test]
+fn fewer_than_one_honest_unit_in_ten_thousand_is_called_suspect() {
+    let world = World::new(FROZEN);
+    let called: u64 = std::thread::scope(|scope| {
+        let world = &world;
+        let parts = HELD_OUT_SEEDS.map(|seed| {
+            scope.spawn(move || {
+                (0..HONEST)
+                    .filter(|unit| honest_score(world, seed, *unit) >= DEFAULT_THRESHOLD_MNAT)
+                    .count() as u64
+            })
+        });
+        parts.into_iter().map(|p| p.join().unwrap()).sum()
+    });
+    let units = HONEST * HELD_OUT_SEEDS.len() as u64;
+    let limit = units as f64 / 10_000.0;
+    println!("{called} of {units} honest units are called suspect; the limit is {limit}");
+    assert!((called as f64) < limit);
+    // And not by luck: at the limit, so few would come with a chance of less than 1 in 20.
+    let luck = 1.0 - poisson_tail(limit, called + 1).unwrap();
+    assert!(luck < 0.05, "{luck}");
+}
+
+#[test]
+fn a_code_copied_a_hundred_times_is_noticed_by_its_third_scan() {
+    let world = World::new(FROZEN);
+    let (mut noticed, mut runs) = (0_u32, 0_u32);
+    for cities in [20, 30, 50] {
+        let (mut here, mut of) = (0, 0);
+        for scan_rate in SCAN_RATES {
+            let campaign = Campaign {
+                copies: 100,
+                sources: 1,
+                cities,
+                scan_rate,
+            };
+            for seed in HELD_OUT_SEEDS {
+                for run in 0..RUNS {
+                    for code in campaign_scores(&world, seed, run, &campaign) {
+                        if let Some(score) = code.third_pack {
+                            of += 1;
+                            here += u32::from(score >= DEFAULT_THRESHOLD_MNAT);
+                        }
+                    }
+                }
+            }
+        }
+        println!("{cities} cities: {here} of {of} noticed by the third pack");
+        noticed += here;
+        runs += of;
+    }
+    assert!(runs > 10_000);
+    let share = f64::from(noticed) / f64::from(runs);
+    println!("{noticed} of {runs}: {share:.4}");
+    assert!(share > 0.95, "{share}");
+}
+
+#[test]
+fn copies_in_one_city_are_not_noticed_and_the_docs_say_so() {
+    let world = World::new(FROZEN);
+    let campaign = Campaign {
+        copies: 100,
+        sources: 1,
+        cities: 1,
+        scan_rate: 0.1,
+    };
+    let (mut noticed, mut codes) = (0_u32, 0_u32);
+    for seed in HELD_OUT_SEEDS {
+        for run in 0..RUNS {
+            for code in campaign_scores(&world, seed, run, &campaign) {
+                codes += 1;
+                noticed += u32::from(code.last >= DEFAULT_THRESHOLD_MNAT);
+            }
+        }
+    }
+    println!("{noticed} of {codes} noticed after all scans");
+    assert!(noticed < codes);
+}
