@@ -4,11 +4,12 @@ use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
 use super::base_transfer::{BaseSender, BaseTransfer};
+use super::checks::TreeShare;
 use super::correlation::{InitiatorCorrelation, to_bytes};
-use super::hashes::Oracles;
-use super::params::{PARAMETER_SET, StoreShape, VoleShape};
+use super::hashes::{Checked, Oracles};
+use super::params::{StoreShape, VoleShape, parameter_set};
 use super::store::Rows;
-use super::tags::Tagging;
+use super::tags::{OwnTags, Tagging};
 use crate::Error;
 use crate::context::Suite;
 use crate::expand::HashToGroup;
@@ -23,7 +24,7 @@ use crate::simd::Kernels;
 /// Elements of the masked store in a frame.
 const FRAME_ELEMENTS: usize = MAX_PAYLOAD_BYTES / MASKED_BYTES;
 
-/// The initiator of a run under [`Suite::VoleRr22V1`].
+/// The initiator of a run under [`Suite::VoleRr22V1`] or [`Suite::VoleRr22MaliciousV1`].
 pub struct VoleInitiator {
     link: Link,
     seeds: Seeds,
@@ -36,6 +37,17 @@ struct Session {
     oracles: Oracles,
     rows: Rows,
     shape: VoleShape,
+    /// The own part of the coin, where the suite tosses one.
+    coin: Option<u128>,
+    /// The responder's commitment to its part, once it has come.
+    commitment: Option<[u8; 32]>,
+}
+
+/// The own items, and what the correlation gave for them.
+struct Correlated {
+    session: Box<Session>,
+    items: Items,
+    c: Zeroizing<Vec<u128>>,
 }
 
 /// The own items as hashes.
@@ -83,23 +95,23 @@ enum State {
         store: Zeroizing<Vec<u128>>,
         sums: Vec<u8>,
     },
+    /// Nothing leaves that depends on the sums before the responder has shown that they are right.
+    AwaitAnswer {
+        done: Correlated,
+        masked: Zeroizing<Vec<u128>>,
+        shares: Vec<TreeShare>,
+    },
     SendMasked {
-        session: Box<Session>,
-        items: Items,
-        c: Zeroizing<Vec<u128>>,
+        done: Correlated,
         masked: Zeroizing<Vec<u128>>,
         sent: usize,
     },
-    SealEnd {
-        session: Box<Session>,
-        items: Items,
-        c: Zeroizing<Vec<u128>>,
-    },
+    SealEnd(Correlated),
+    AwaitCoin(Correlated),
     /// The own tags are made while the responder makes its own.
     OwnTags {
-        session: Box<Session>,
-        items: Items,
-        c: Zeroizing<Vec<u128>>,
+        done: Correlated,
+        coin: Option<u128>,
     },
     Tags(Join),
     CheckEnd {
@@ -116,11 +128,9 @@ enum State {
     Spent,
 }
 
-/// The own tags, ascending, against the responder's as they come.
+/// The own tags against the responder's as they come.
 struct Join {
-    own: Zeroizing<Vec<u128>>,
-    at: usize,
-    mask: u128,
+    own: OwnTags,
     last: u128,
     rows: Vec<u32>,
     found: Vec<u64>,
@@ -132,12 +142,20 @@ impl VoleInitiator {
     /// # Errors
     /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(params: Params, set: ItemSet, seeds: Seeds) -> Result<Self, Error> {
+        let suite = match params.context.suite {
+            suite if suite.is_vole() => suite,
+            _ => Suite::VoleRr22V1,
+        };
         Ok(Self {
-            link: Link::new(params, Suite::VoleRr22V1, Role::Initiator, &set)?,
+            link: Link::new(params, suite, Role::Initiator, &set)?,
             seeds,
             kernels: Kernels::detect(),
             state: State::Start(set),
         })
+    }
+
+    fn draw(&self, name: &[u8]) -> Result<u128, Error> {
+        self.seeds.draw_word(name)
     }
 
     /// One unit of work of a state that needs nothing from outside; the state it leads to.
@@ -180,11 +198,8 @@ impl VoleInitiator {
             } => {
                 let pairs = Zeroizing::new(session.oracles.items(&set)?);
                 let order = session.rows.order(&pairs, |p| p.0);
-                let mut free = Zeroizing::new([0; 16]);
-                self.seeds.draw(b"free columns")?.fill_bytes(free.as_mut());
-                let store = session
-                    .rows
-                    .encode(&pairs, &order, u128::from_le_bytes(*free))?;
+                let free = Zeroizing::new(self.draw(b"free columns")?);
+                let store = session.rows.encode(&pairs, &order, *free)?;
                 let count = self.link.own_count;
                 self.link.progress(Phase::Blind, count, count);
                 State::AwaitSums {
@@ -207,27 +222,32 @@ impl VoleInitiator {
                 sums,
             } => {
                 let mut masked = store;
-                let c = correlation.finish(&sums, &mut masked)?;
-                State::SendMasked {
-                    session,
-                    items,
-                    c,
+                let (c, shares) = correlation.finish(&session.oracles, &sums, &mut masked)?;
+                let done = Correlated { session, items, c };
+                let Some(coin) = done.session.coin else {
+                    return Ok(State::SendMasked {
+                        done,
+                        masked,
+                        sent: 0,
+                    });
+                };
+                masked.push(coin);
+                let shown: Vec<u128> = shares.iter().map(|s| s.shown).collect();
+                let mut bytes = Vec::new();
+                to_bytes(&shown, &mut bytes);
+                self.link.send(&Message::Check(bytes))?;
+                State::AwaitAnswer {
+                    done,
                     masked,
-                    sent: 0,
+                    shares,
                 }
             }
-            State::SendMasked {
-                session,
-                items,
-                c,
-                masked,
-                sent,
-            } => {
+            State::SendMasked { done, masked, sent } => {
                 let frame = masked.get(sent..).unwrap_or_default();
                 let frame = frame.get(..FRAME_ELEMENTS).unwrap_or(frame);
                 if frame.is_empty() {
                     self.link.close_own()?;
-                    return Ok(State::SealEnd { session, items, c });
+                    return Ok(State::SealEnd(done));
                 }
                 let mut bytes = Vec::new();
                 to_bytes(frame, &mut bytes);
@@ -235,25 +255,19 @@ impl VoleInitiator {
                 let sent = sent + frame.len();
                 self.link
                     .progress(Phase::Send, sent as u64, masked.len() as u64);
-                State::SendMasked {
-                    session,
-                    items,
-                    c,
-                    masked,
-                    sent,
-                }
+                State::SendMasked { done, masked, sent }
             }
-            State::OwnTags { session, items, c } => {
+            State::OwnTags { done, coin } => {
+                let Correlated { session, items, c } = done;
                 let tagging = Tagging {
                     kernels: self.kernels,
                     oracles: &session.oracles,
                     rows: &session.rows,
-                    len: self.link.tag_len(),
+                    coin,
                 };
+                let tags = tagging.tags(&items.pairs, &items.order, &c, 0);
                 State::Tags(Join {
-                    own: Zeroizing::new(tagging.tags(&items.pairs, &items.order, &c, 0)?),
-                    at: 0,
-                    mask: tagging.mask()?,
+                    own: OwnTags::new(tags, &items.order, self.link.tag_len())?,
                     last: 0,
                     rows: items.rows,
                     found: Vec::new(),
@@ -272,8 +286,14 @@ impl VoleInitiator {
                 self.seeds.draw(b"salt")?.fill_bytes(&mut salt);
                 let oracles = Oracles::new(&self.link.context, u128::from_le_bytes(salt));
                 let sender = BaseSender::new(&mut self.seeds.draw(b"base transfers")?)?;
+                let suite = self.link.params.context.suite;
+                let coin = if suite.is_checked() {
+                    Some(self.draw(b"coin")?)
+                } else {
+                    None
+                };
                 self.link.send(&Message::Opening {
-                    parameter_set: PARAMETER_SET,
+                    parameter_set: parameter_set(suite),
                     salt,
                     point: sender.point,
                 })?;
@@ -282,8 +302,25 @@ impl VoleInitiator {
                     session: Box::new(Session {
                         rows: Rows::new(store, oracles.row_key),
                         oracles,
-                        shape: VoleShape::of(store.columns()),
+                        shape: VoleShape::of(store.columns(), suite.is_checked()),
+                        coin,
+                        commitment: None,
                     }),
+                    sender,
+                }
+            }
+            (
+                State::AwaitChoices {
+                    set,
+                    mut session,
+                    sender,
+                },
+                Message::Check(bytes),
+            ) => {
+                session.commitment = Some(check_of("commitment", &bytes)?);
+                State::AwaitChoices {
+                    set,
+                    session,
                     sender,
                 }
             }
@@ -302,13 +339,12 @@ impl VoleInitiator {
                     },
                     &points,
                 )?;
-                let mut seed = Zeroizing::new([0; 16]);
-                self.seeds.draw(b"noise points")?.fill_bytes(seed.as_mut());
+                let seed = Zeroizing::new(self.draw(b"noise points")?);
                 let (correlation, bytes) = InitiatorCorrelation::new(
                     self.kernels,
                     session.shape,
                     &session.oracles,
-                    u128::from_le_bytes(*seed),
+                    *seed,
                     &base,
                 )?;
                 State::SendCorrections {
@@ -348,6 +384,40 @@ impl VoleInitiator {
                     }
                 }
             }
+            (
+                State::AwaitAnswer {
+                    done,
+                    masked,
+                    shares,
+                },
+                Message::Check(bytes),
+            ) => {
+                let mut expected = Zeroizing::new(Vec::new());
+                to_bytes(
+                    &shares.iter().map(|s| s.expected).collect::<Vec<_>>(),
+                    &mut expected,
+                );
+                let oracles = &done.session.oracles;
+                let expected = oracles.check(Checked::Answer, 0, &[0; 32], &expected);
+                if check_of::<32>("answer", &bytes)? != expected {
+                    return Err(Error::Check { what: "sums" });
+                }
+                State::SendMasked {
+                    done,
+                    masked,
+                    sent: 0,
+                }
+            }
+            (State::AwaitCoin(done), Message::Check(bytes)) => {
+                let theirs = check_of("coin", &bytes)?;
+                let session = &done.session;
+                let commitment = session.oracles.check(Checked::Coin, 0, &[0; 32], &theirs);
+                if session.commitment != Some(commitment) {
+                    return Err(Error::Check { what: "coin" });
+                }
+                let coin = session.coin.map(|own| own ^ u128::from_le_bytes(theirs));
+                State::OwnTags { done, coin }
+            }
             (State::Tags(mut join), Message::Tags(bytes)) => {
                 let len = self.link.tag_len();
                 let done = self.link.received_tags();
@@ -382,8 +452,10 @@ impl VoleInitiator {
     const fn expected(&self) -> &'static str {
         match &self.state {
             State::AwaitHello(_) => "hello",
+            State::AwaitChoices { session, .. } if session.awaits_commitment() => "check",
             State::AwaitChoices { .. } => "choices",
             State::AwaitSums { .. } => "sums",
+            State::AwaitAnswer { .. } | State::AwaitCoin(_) => "check",
             State::Tags(_) => "tags or end",
             State::AwaitAck(_) => "ack",
             _ => "nothing",
@@ -398,11 +470,12 @@ impl VoleInitiator {
                 State::AwaitChoices { .. }
                 | State::SendCorrections { .. }
                 | State::AwaitSums { .. }
-                | State::Correlate { .. } => "correlating",
+                | State::Correlate { .. }
+                | State::AwaitAnswer { .. } => "correlating",
                 State::Encode { .. } => "encoding",
                 State::SendMasked { .. } => "sending",
-                State::OwnTags { .. } | State::Tags(_) => "receiving",
-                State::SealEnd { .. } | State::SealResult(_) => "a seal is due",
+                State::AwaitCoin(_) | State::OwnTags { .. } | State::Tags(_) => "receiving",
+                State::SealEnd(_) | State::SealResult(_) => "a seal is due",
                 State::CheckEnd { .. } | State::CheckAck { .. } => "a seal is to be checked",
                 State::AwaitAck(_) => "waiting for the ack",
                 State::Done(_) => "done",
@@ -410,6 +483,22 @@ impl VoleInitiator {
             },
         })
     }
+}
+
+impl Session {
+    /// Whether the responder's commitment is due before its choices.
+    const fn awaits_commitment(&self) -> bool {
+        self.shape.checked && self.commitment.is_none()
+    }
+}
+
+/// The bytes of a check of one size.
+pub(super) fn check_of<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N], Error> {
+    <[u8; N]>::try_from(bytes).map_err(|_| Error::Count {
+        what,
+        expected: N as u64,
+        found: bytes.len() as u64,
+    })
 }
 
 /// Adds a part to what has come, which may not become more than `due` bytes; whether it is all.
@@ -450,15 +539,10 @@ impl Join {
                 return Err(Error::Unsorted { what: "tag", index });
             }
             self.last = tag;
-            while let Some(own) = self.own.get(self.at).filter(|own| **own & self.mask <= tag) {
-                if own & self.mask == tag {
-                    let place = usize::try_from(own & u128::from(u32::MAX)).ok();
-                    let row = place.and_then(|p| self.rows.get(p));
-                    let row = row.ok_or(Error::Internal { what: "row index" })?;
-                    self.found.push(u64::from(*row));
-                }
-                self.at += 1;
-            }
+            let (rows, found) = (&self.rows, &mut self.found);
+            self.own.find(tag, |place| {
+                found.extend(rows.get(place as usize).map(|row| u64::from(*row)));
+            });
         }
         Ok(())
     }
@@ -474,9 +558,11 @@ impl Machine for VoleInitiator {
                 State::AwaitHello(_)
                 | State::AwaitChoices { .. }
                 | State::AwaitSums { .. }
+                | State::AwaitAnswer { .. }
+                | State::AwaitCoin(_)
                 | State::Tags(_)
                 | State::AwaitAck(_) => return Ok(Output::NeedFrame),
-                State::SealEnd { .. } => {
+                State::SealEnd(_) => {
                     return Ok(Output::NeedSeal(
                         self.link.statement(Stage::InitiatorEnd, None),
                     ));
@@ -527,9 +613,13 @@ impl Machine for VoleInitiator {
 
     fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
         match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd { session, items, c } => {
+            State::SealEnd(done) => {
                 self.link.send_end(seal)?;
-                self.state = State::OwnTags { session, items, c };
+                self.state = if done.session.shape.checked {
+                    State::AwaitCoin(done)
+                } else {
+                    State::OwnTags { done, coin: None }
+                };
             }
             State::SealResult(found) => {
                 self.link.send(&Message::Result {

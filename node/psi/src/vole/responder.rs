@@ -1,14 +1,14 @@
 //! The side that answers. What it sends of the correlation does not depend on its set; its tags leave once the initiator's masked
 //! store is complete, its seal accepted and the release committed.
 
-use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
 use super::base_transfer::{BaseTransfer, choose};
-use super::correlation::{ResponderBase, ResponderCorrelation, from_bytes};
-use super::hashes::Oracles;
+use super::checks;
+use super::correlation::{ResponderBase, ResponderCorrelation, from_bytes, to_bytes};
+use super::hashes::{Checked, Oracles};
 use super::initiator::collect;
-use super::params::{PARAMETER_SET, StoreShape, VoleShape};
+use super::params::{StoreShape, VoleShape, parameter_set};
 use super::store::Rows;
 use super::tags::Tagging;
 use crate::Error;
@@ -21,12 +21,13 @@ use crate::messages::{MAX_PAYLOAD_BYTES, Message, Role};
 use crate::params::Params;
 use crate::seeds::Seeds;
 use crate::simd::Kernels;
+use crate::sort::sort_uniform;
 use crate::sorter::Row;
 
 /// Tags in a frame.
 const FRAME_TAGS: usize = 1 << 16;
 
-/// The responder of a run under [`Suite::VoleRr22V1`].
+/// The responder of a run under [`Suite::VoleRr22V1`] or [`Suite::VoleRr22MaliciousV1`].
 pub struct VoleResponder {
     link: Link,
     seeds: Seeds,
@@ -41,6 +42,8 @@ struct Session {
     shape: VoleShape,
     /// Elements of the initiator's store.
     columns: usize,
+    /// The own part of the coin, where the suite tosses one.
+    coin: Option<u128>,
 }
 
 /// The responder's part of the base transfers.
@@ -56,6 +59,8 @@ struct Ready {
     correlation: ResponderCorrelation,
     pairs: Zeroizing<Vec<(u128, u128)>>,
     order: Vec<u32>,
+    /// The initiator's part of the coin, which ends its store.
+    their_coin: u128,
 }
 
 enum State {
@@ -86,6 +91,7 @@ enum State {
         session: Box<Session>,
         correlation: ResponderCorrelation,
     },
+    AwaitShown(Ready),
     AwaitMasked {
         ready: Ready,
         taken: usize,
@@ -114,8 +120,12 @@ impl VoleResponder {
     /// # Errors
     /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(params: Params, set: ItemSet, seeds: Seeds) -> Result<Self, Error> {
+        let suite = match params.context.suite {
+            suite if suite.is_vole() => suite,
+            _ => Suite::VoleRr22V1,
+        };
         Ok(Self {
-            link: Link::new(params, Suite::VoleRr22V1, Role::Responder, &set)?,
+            link: Link::new(params, suite, Role::Responder, &set)?,
             seeds,
             kernels: Kernels::detect(),
             state: State::AwaitHello(set),
@@ -123,9 +133,7 @@ impl VoleResponder {
     }
 
     fn draw(&self, name: &[u8]) -> Result<Zeroizing<u128>, Error> {
-        let mut bytes = Zeroizing::new([0; 16]);
-        self.seeds.draw(name)?.fill_bytes(bytes.as_mut());
-        Ok(Zeroizing::new(u128::from_le_bytes(*bytes)))
+        Ok(Zeroizing::new(self.seeds.draw_word(name)?))
     }
 
     /// Answers the opening: fresh bits for the base transfers, Delta among them.
@@ -146,13 +154,22 @@ impl VoleResponder {
             point,
             [*extension, *delta],
         )?;
+        let checked = self.link.params.context.suite.is_checked();
+        let mut coin = None;
+        if checked {
+            let own = *self.draw(b"coin")?;
+            let commitment = oracles.check(Checked::Coin, 0, &[0; 32], &own.to_le_bytes());
+            self.link.send(&Message::Check(commitment.to_vec()))?;
+            coin = Some(own);
+        }
         self.link.send(&Message::Choices(points))?;
         Ok((
             Box::new(Session {
                 rows: Rows::new(store, oracles.row_key),
                 oracles,
-                shape: VoleShape::of(store.columns()),
+                shape: VoleShape::of(store.columns(), checked),
                 columns: store.columns(),
+                coin,
             }),
             Base {
                 extension,
@@ -227,26 +244,30 @@ impl VoleResponder {
                 let order = session.rows.order(&pairs, |p| p.0);
                 let count = self.link.own_count;
                 self.link.progress(Phase::Blind, count, count);
-                State::AwaitMasked {
-                    ready: Ready {
-                        session,
-                        correlation,
-                        pairs,
-                        order,
-                    },
-                    taken: 0,
+                let ready = Ready {
+                    session,
+                    correlation,
+                    pairs,
+                    order,
+                    their_coin: 0,
+                };
+                if ready.session.shape.checked {
+                    State::AwaitShown(ready)
+                } else {
+                    State::AwaitMasked { ready, taken: 0 }
                 }
             }
             State::OwnTags(ready) => {
+                let session = &ready.session;
                 let tagging = Tagging {
                     kernels: self.kernels,
-                    oracles: &ready.session.oracles,
-                    rows: &ready.session.rows,
-                    len: self.link.tag_len(),
+                    oracles: &session.oracles,
+                    rows: &session.rows,
+                    coin: session.coin.map(|own| own ^ ready.their_coin),
                 };
                 let (k, delta) = (&ready.correlation.b, *ready.correlation.delta);
                 State::SendTags {
-                    tags: tagging.tags(&ready.pairs, &ready.order, k, delta)?,
+                    tags: sort_uniform(tagging.tags(&ready.pairs, &ready.order, k, delta)),
                     sent: 0,
                 }
             }
@@ -277,12 +298,12 @@ impl VoleResponder {
             (
                 State::AwaitOpening(set),
                 Message::Opening {
-                    parameter_set,
+                    parameter_set: found,
                     salt,
                     point,
                 },
             ) => {
-                if parameter_set != PARAMETER_SET {
+                if found != parameter_set(self.link.params.context.suite) {
                     return Err(Error::Mismatch {
                         what: "parameter set",
                     });
@@ -321,6 +342,23 @@ impl VoleResponder {
                     }
                 }
             }
+            (State::AwaitShown(ready), Message::Check(bytes)) => {
+                let ResponderCorrelation { delta, shares, .. } = &ready.correlation;
+                if bytes.len() != 16 * shares.len() {
+                    return Err(Error::Count {
+                        what: "bytes of a check",
+                        expected: 16 * shares.len() as u64,
+                        found: bytes.len() as u64,
+                    });
+                }
+                let values = checks::answers(self.kernels, shares, from_bytes(&bytes), **delta);
+                let mut answer = Zeroizing::new(Vec::new());
+                to_bytes(&values, &mut answer);
+                let oracles = &ready.session.oracles;
+                let answer = oracles.check(Checked::Answer, 0, &[0; 32], &answer);
+                self.link.send(&Message::Check(answer.to_vec()))?;
+                State::AwaitMasked { ready, taken: 0 }
+            }
             (
                 State::AwaitMasked {
                     mut ready,
@@ -329,14 +367,15 @@ impl VoleResponder {
                 Message::Masked(bytes),
             ) => {
                 let words: Vec<u128> = from_bytes(&bytes).collect();
-                let ResponderCorrelation { delta, b } = &mut ready.correlation;
-                // The link has counted them against what is due.
-                let into = b.get_mut(taken..taken + words.len());
-                let into = into.ok_or(Error::Internal {
-                    what: "masked store",
-                })?;
-                self.kernels.add_products(into, **delta, &words);
-                taken += words.len();
+                let ResponderCorrelation { delta, b, .. } = &mut ready.correlation;
+                // The link has counted them against what is due: the store, then at most the coin.
+                let into = b.get_mut(taken..).unwrap_or_default();
+                let (store, coin) = words.split_at(words.len().min(into.len()));
+                self.kernels.add_products(into, **delta, store);
+                if let [coin] = coin {
+                    ready.their_coin = *coin;
+                }
+                taken += store.len();
                 self.link
                     .progress(Phase::Receive, taken as u64, b.len() as u64);
                 State::AwaitMasked { ready, taken }
@@ -375,6 +414,7 @@ impl VoleResponder {
             State::AwaitHello(_) => "hello",
             State::AwaitOpening(_) => "opening",
             State::AwaitCorrections { .. } => "corrections",
+            State::AwaitShown(_) => "check",
             State::AwaitMasked { .. } => "masked or end",
             State::AwaitResult => "result",
             _ => "nothing",
@@ -390,7 +430,7 @@ impl VoleResponder {
                 | State::Correlate { .. }
                 | State::SendSums { .. } => "correlating",
                 State::Hash { .. } => "hashing",
-                State::AwaitMasked { .. } => "receiving",
+                State::AwaitShown(_) | State::AwaitMasked { .. } => "receiving",
                 State::CheckEnd { .. } | State::CheckResult(_) => "a seal is to be checked",
                 State::Gate(_) => "the release is due",
                 State::OwnTags(_) | State::SendTags { .. } => "sending",
@@ -413,6 +453,7 @@ impl Machine for VoleResponder {
                 State::AwaitHello(_)
                 | State::AwaitOpening(_)
                 | State::AwaitCorrections { .. }
+                | State::AwaitShown(_)
                 | State::AwaitMasked { .. }
                 | State::AwaitResult => return Ok(Output::NeedFrame),
                 State::CheckEnd { seal, .. } => {
@@ -505,6 +546,11 @@ impl Machine for VoleResponder {
     fn release(&mut self) -> Result<(), Error> {
         match std::mem::replace(&mut self.state, State::Spent) {
             State::Gate(ready) => {
+                // First: the initiator makes its tags while this side makes its own.
+                if let Some(coin) = ready.session.coin {
+                    self.link
+                        .send(&Message::Check(coin.to_le_bytes().to_vec()))?;
+                }
                 self.state = State::OwnTags(ready);
                 Ok(())
             }
