@@ -11,36 +11,36 @@ use sha2::{Digest, Sha256};
 use tally_psi::{NoiseParams, SeedRng, sample_truncated_laplace};
 
 /// The agreement's noise: epsilon 0.5, delta 10^-6.
-pub const NOISE: NoiseParams = NoiseParams {
+pub(crate) const NOISE: NoiseParams = NoiseParams {
     epsilon_micro: 500_000,
     sensitivity: 1,
     bound: 25,
 };
 /// Queries that the budget pays for.
-pub const BUDGET: u32 = 8;
+pub(crate) const BUDGET: u32 = 8;
 /// The smallest set that the agreement allows.
-pub const MIN_SET: usize = 50;
+pub(crate) const MIN_SET: usize = 50;
 
 /// Trials of the documented table.
-pub const TRIALS: u32 = 1_000;
+pub(crate) const TRIALS: u32 = 1_000;
 
 /// Answers counts to the attacker.
-pub trait Counter {
+pub(crate) trait Counter {
     /// How many of `query` the victim has, with the victim's noise; `None` once the budget is spent.
     fn count(&mut self, query: &[String]) -> Option<i64>;
 }
 
 /// What protects the victim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Protection {
+pub(crate) struct Protection {
     /// The noise, or none: exact counts.
-    pub noise: Option<NoiseParams>,
+    pub(crate) noise: Option<NoiseParams>,
     /// Different queries answered at most.
-    pub budget: Option<u32>,
+    pub(crate) budget: Option<u32>,
 }
 
 /// The responder of many queries, as an agreement has it: each with its noise, the same query with the same.
-pub struct Model {
+pub(crate) struct Model {
     set: HashSet<String>,
     protection: Protection,
     secret: [u8; 32],
@@ -49,7 +49,7 @@ pub struct Model {
 
 impl Model {
     /// A victim with a set; its noise follows from its secret.
-    pub fn new(set: HashSet<String>, protection: Protection, secret: [u8; 32]) -> Self {
+    pub(crate) fn new(set: HashSet<String>, protection: Protection, secret: [u8; 32]) -> Self {
         Self {
             set,
             protection,
@@ -59,7 +59,7 @@ impl Model {
     }
 
     /// The seed of the noise: of the secret and the query, as the node makes it of the agreement and both roots.
-    pub fn noise_seed(&self, query: &[String]) -> [u8; 32] {
+    pub(crate) fn noise_seed(&self, query: &[String]) -> [u8; 32] {
         let mut sorted: Vec<&String> = query.iter().collect();
         sorted.sort();
         let mut hash = Sha256::new().chain_update(self.secret);
@@ -72,7 +72,7 @@ impl Model {
 }
 
 /// The generator that the machine of a role draws its noise from.
-pub fn noise_rng(seed: &[u8; 32], role: &[u8]) -> SeedRng {
+pub(crate) fn noise_rng(seed: &[u8; 32], role: &[u8]) -> SeedRng {
     let mut out = [0; 32];
     hkdf::Hkdf::<Sha256>::new(None, seed)
         .expand(&[b"tally/psi/v1/noise/", role].concat(), &mut out)
@@ -117,7 +117,7 @@ fn padding(version: u32) -> impl Iterator<Item = String> {
 }
 
 /// A victim that has each of `candidates` people (numbers from 0) as `is_member` says, and all that are known.
-pub fn victim(candidates: u32, is_member: impl Fn(u32) -> bool) -> HashSet<String> {
+pub(crate) fn victim(candidates: u32, is_member: impl Fn(u32) -> bool) -> HashSet<String> {
     let known = (0..300).map(|n| person(1_000 + n));
     (0..candidates)
         .filter(|n| is_member(*n))
@@ -128,7 +128,7 @@ pub fn victim(candidates: u32, is_member: impl Fn(u32) -> bool) -> HashSet<Strin
 
 /// Known-member padding: one target among people whom the victim is known to have. Asks `queries` times, with the same people or
 /// others each time, and says whether the target is there; `None` without any answer. Also the answers that it got.
-pub fn single_out(
+pub(crate) fn single_out(
     counter: &mut impl Counter,
     target: u32,
     queries: u32,
@@ -151,7 +151,7 @@ pub fn single_out(
 
 /// Adaptive bisection: which of `candidates` people the victim has, by counts of ranges that are halved while they seem to hold
 /// anybody; each count is the mean of `repeats` queries with different known members beside. Returns the people named, and the queries.
-pub fn bisect(counter: &mut impl Counter, candidates: u32, repeats: u32) -> (Vec<u32>, u32) {
+pub(crate) fn bisect(counter: &mut impl Counter, candidates: u32, repeats: u32) -> (Vec<u32>, u32) {
     let mut queries = 0;
     let mut estimate = |from: u32, to: u32| -> Option<i64> {
         let mut sum = 0;
@@ -186,19 +186,19 @@ pub fn bisect(counter: &mut impl Counter, candidates: u32, repeats: u32) -> (Vec
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub(crate) struct Line {
     /// What is done.
-    pub attack: &'static str,
+    pub(crate) attack: &'static str,
     /// Against what.
-    pub against: &'static str,
+    pub(crate) against: &'static str,
     /// Queries answered, on average.
-    pub queries: f64,
+    pub(crate) queries: f64,
     /// Of targets, the part told rightly; a coin has 0.5.
-    pub right: f64,
+    pub(crate) right: f64,
     /// Of members, the part found.
-    pub found: f64,
+    pub(crate) found: f64,
     /// Of the people named, the part that is none.
-    pub wrong: f64,
+    pub(crate) wrong: f64,
 }
 
 const EXACT: Protection = Protection {
@@ -287,7 +287,7 @@ fn bisect_line(against: &'static str, protection: Protection, repeats: u32, tria
 }
 
 /// The table; fewer trials are less exact.
-pub fn table(trials: u32) -> Vec<Line> {
+pub(crate) fn table(trials: u32) -> Vec<Line> {
     let few = (trials / 20).max(1);
     vec![
         single_out_line(
@@ -338,7 +338,7 @@ pub fn table(trials: u32) -> Vec<Line> {
 }
 
 /// The table as it stands in the documentation.
-pub fn render(lines: &[Line]) -> String {
+pub(crate) fn render(lines: &[Line]) -> String {
     let mut out = String::from(
         "| attack | against | queries | told rightly | members found | named wrongly |\n| --- | --- | --- | --- | --- | --- |\n",
     );

@@ -29,7 +29,9 @@ fn seeds() -> Seeds {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let name = args.next().unwrap_or_else(|| Suite::VoleRr22V1.name().to_owned());
+    let name = args
+        .next()
+        .unwrap_or_else(|| Suite::VoleRr22V1.name().to_owned());
     let n: u64 = args.next().map_or(Ok(1 << 20), |n| n.parse())?;
     let suite = SUITES
         .into_iter()

@@ -7,7 +7,10 @@ use common::*;
 use tally_psi::messages::Message;
 use tally_psi::*;
 
-/// Published counts of 1,500 runs of the protocol against the exact odds of two noises together, by chi-square.
+/// Runs whose noise is looked at.
+const RUNS: u32 = 1_500;
+
+/// Published counts of so many runs of the protocol against the exact odds of two noises together, by chi-square.
 #[test]
 fn published_counts_follow_the_distribution() {
     let noise = NoiseParams {
@@ -15,7 +18,6 @@ fn published_counts_follow_the_distribution() {
         sensitivity: 1,
         bound: 4,
     };
-    const RUNS: u32 = 1_500;
     let (a, b) = (list(0, 3, 1), list(1, 3, 1));
     let mut seen = [0_f64; 17];
     for seed in 0..RUNS {
