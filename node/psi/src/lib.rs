@@ -57,6 +57,7 @@ pub mod messages;
 mod noise;
 mod params;
 mod responder;
+mod role;
 mod seeds;
 #[allow(unsafe_code)]
 mod simd;

@@ -88,12 +88,10 @@ fn points(n: usize) -> Vec<Row> {
 
 /// 2, so that the halved key is 1: the shortest scalar there is, against random ones.
 fn wide_scalar(random: bool, rng: &mut ChaCha20Rng) -> [u8; 64] {
+    // As many bytes drawn for either class, so that both cost alike up to here.
     let mut wide = [0; 64];
-    if random {
-        rng.fill_bytes(&mut wide);
-    } else {
-        // As many bytes drawn, so that both classes cost alike up to here.
-        rng.fill_bytes(&mut wide);
+    rng.fill_bytes(&mut wide);
+    if !random {
         wide = [0; 64];
         wide[0] = 2;
     }

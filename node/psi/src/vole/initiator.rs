@@ -15,9 +15,10 @@ use crate::context::Suite;
 use crate::expand::HashToGroup;
 use crate::item::ItemSet;
 use crate::link::Link;
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Outcome, Phase, Stage};
 use crate::messages::{MASKED_BYTES, MAX_PAYLOAD_BYTES, Message, Role};
 use crate::params::Params;
+use crate::role::{self, Asked, Held, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::simd::Kernels;
 
@@ -25,11 +26,14 @@ use crate::simd::Kernels;
 const FRAME_ELEMENTS: usize = MAX_PAYLOAD_BYTES / MASKED_BYTES;
 
 /// The initiator of a run under [`Suite::VoleRr22V1`] or [`Suite::VoleRr22MaliciousV1`].
-pub struct VoleInitiator {
+pub struct VoleInitiator(Run<Asker>);
+
+role::machine!(VoleInitiator);
+
+struct Asker {
     link: Link,
     seeds: Seeds,
     kernels: Kernels,
-    state: State,
 }
 
 /// What the whole run needs, once both counts are known.
@@ -118,14 +122,7 @@ enum State {
         found: Vec<u64>,
         seal: Vec<u8>,
     },
-    SealResult(Vec<u64>),
-    AwaitAck(Vec<u64>),
-    CheckAck {
-        found: Vec<u64>,
-        seal: Vec<u8>,
-    },
-    Done(Box<Report>),
-    Spent,
+    Closing(Asked),
 }
 
 /// The own tags against the responder's as they come.
@@ -146,19 +143,50 @@ impl VoleInitiator {
             suite if suite.is_vole() => suite,
             _ => Suite::VoleRr22V1,
         };
-        Ok(Self {
+        let asker = Asker {
             link: Link::new(params, suite, Role::Initiator, &set)?,
             seeds,
             kernels: Kernels::detect(),
-            state: State::Start(set),
-        })
+        };
+        Ok(Self(Run::new(asker, State::Start(set))))
     }
+}
 
+impl Asker {
     fn draw(&self, name: &[u8]) -> Result<u128, Error> {
         self.seeds.draw_word(name)
     }
+}
 
-    /// One unit of work of a state that needs nothing from outside; the state it leads to.
+impl role::Role for Asker {
+    type State = State;
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::Start(_)
+            | State::SendCorrections { .. }
+            | State::Encode { .. }
+            | State::Correlate { .. }
+            | State::SendMasked { .. }
+            | State::OwnTags { .. } => Need::Work,
+            State::AwaitHello(_) => Need::Frame("hello"),
+            State::AwaitChoices { session, .. } if session.awaits_commitment() => {
+                Need::Frame("check")
+            }
+            State::AwaitChoices { .. } => Need::Frame("choices"),
+            State::AwaitSums { .. } => Need::Frame("sums"),
+            State::AwaitAnswer { .. } | State::AwaitCoin(_) => Need::Frame("check"),
+            State::SealEnd(_) => Need::Seal(Stage::InitiatorEnd, None),
+            State::Tags(_) => Need::Frame("tags or end"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::ResponderEnd, None, seal),
+            State::Closing(end) => end.need(),
+        }
+    }
+
     fn work(&mut self, state: State) -> Result<State, Error> {
         Ok(match state {
             State::Start(set) => {
@@ -273,11 +301,11 @@ impl VoleInitiator {
                     found: Vec::new(),
                 })
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: Message) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello(set), Message::Hello(hello)) => {
                 self.link.accept_hello(&hello)?;
@@ -440,48 +468,35 @@ impl VoleInitiator {
                 found.sort_unstable();
                 State::CheckEnd { found, seal }
             }
-            (State::AwaitAck(found), Message::Ack { seal }) => State::CheckAck { found, seal },
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
+            (State::Closing(end), message) => State::Closing(end.take(message)?),
+            _ => return Err(PASSED),
+        })
+    }
+
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        Ok(match state {
+            State::SealEnd(done) => {
+                self.link.send_end(seal)?;
+                if done.session.shape.checked {
+                    State::AwaitCoin(done)
+                } else {
+                    State::OwnTags { done, coin: None }
+                }
             }
+            State::Closing(end) => State::Closing(end.sealed(&mut self.link, seal)?),
+            _ => return Err(PASSED),
         })
     }
 
-    const fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello(_) => "hello",
-            State::AwaitChoices { session, .. } if session.awaits_commitment() => "check",
-            State::AwaitChoices { .. } => "choices",
-            State::AwaitSums { .. } => "sums",
-            State::AwaitAnswer { .. } | State::AwaitCoin(_) => "check",
-            State::Tags(_) => "tags or end",
-            State::AwaitAck(_) => "ack",
-            _ => "nothing",
-        }
-    }
-
-    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::Start(_) | State::AwaitHello(_) => "opening",
-                State::AwaitChoices { .. }
-                | State::SendCorrections { .. }
-                | State::AwaitSums { .. }
-                | State::Correlate { .. }
-                | State::AwaitAnswer { .. } => "correlating",
-                State::Encode { .. } => "encoding",
-                State::SendMasked { .. } => "sending",
-                State::AwaitCoin(_) | State::OwnTags { .. } | State::Tags(_) => "receiving",
-                State::SealEnd(_) | State::SealResult(_) => "a seal is due",
-                State::CheckEnd { .. } | State::CheckAck { .. } => "a seal is to be checked",
-                State::AwaitAck(_) => "waiting for the ack",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        Ok(State::Closing(match state {
+            State::CheckEnd { found, .. } => Asked::SealResult(Held {
+                published: None,
+                outcome: Outcome::Matched { rows: found },
+            }),
+            State::Closing(end) => end.accepted(&self.link)?,
+            _ => return Err(PASSED),
+        }))
     }
 }
 
@@ -545,116 +560,5 @@ impl Join {
             });
         }
         Ok(())
-    }
-}
-
-impl Machine for VoleInitiator {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.link.next_output() {
-                return Ok(output);
-            }
-            match &self.state {
-                State::AwaitHello(_)
-                | State::AwaitChoices { .. }
-                | State::AwaitSums { .. }
-                | State::AwaitAnswer { .. }
-                | State::AwaitCoin(_)
-                | State::Tags(_)
-                | State::AwaitAck(_) => return Ok(Output::NeedFrame),
-                State::SealEnd(_) => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::InitiatorEnd, None),
-                    ));
-                }
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::ResponderEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealResult(_) => {
-                    return Ok(Output::NeedSeal(self.link.statement(Stage::Result, None)));
-                }
-                State::CheckAck { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::Ack, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Start(_)
-                | State::SendCorrections { .. }
-                | State::Encode { .. }
-                | State::Correlate { .. }
-                | State::SendMasked { .. }
-                | State::OwnTags { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.link.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd(done) => {
-                self.link.send_end(seal)?;
-                self.state = if done.session.shape.checked {
-                    State::AwaitCoin(done)
-                } else {
-                    State::OwnTags { done, coin: None }
-                };
-            }
-            State::SealResult(found) => {
-                self.link.send(&Message::Result {
-                    published: None,
-                    seal,
-                })?;
-                self.state = State::AwaitAck(found);
-            }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { found, .. } => self.state = State::SealResult(found),
-            State::CheckAck { found, seal } => {
-                self.state = State::Done(Box::new(Report {
-                    statement: self.link.statement(Stage::Ack, None),
-                    outcome: Outcome::Matched { rows: found },
-                    peer_seal: seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        self.misuse("release")
     }
 }

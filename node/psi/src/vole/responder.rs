@@ -16,9 +16,10 @@ use crate::context::Suite;
 use crate::expand::HashToGroup;
 use crate::item::ItemSet;
 use crate::link::Link;
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Phase, Stage};
 use crate::messages::{MAX_PAYLOAD_BYTES, Message, Role};
 use crate::params::Params;
+use crate::role::{self, Answered, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::simd::Kernels;
 use crate::sort::sort_uniform;
@@ -28,11 +29,14 @@ use crate::sorter::Row;
 const FRAME_TAGS: usize = 1 << 16;
 
 /// The responder of a run under [`Suite::VoleRr22V1`] or [`Suite::VoleRr22MaliciousV1`].
-pub struct VoleResponder {
+pub struct VoleResponder(Run<Answerer>);
+
+role::machine!(VoleResponder);
+
+struct Answerer {
     link: Link,
     seeds: Seeds,
     kernels: Kernels,
-    state: State,
 }
 
 /// What the whole run needs, once both counts and the salt are known.
@@ -106,12 +110,7 @@ enum State {
         tags: Vec<u128>,
         sent: usize,
     },
-    SealEnd,
-    AwaitResult,
-    CheckResult(Vec<u8>),
-    SealAck(Vec<u8>),
-    Done(Box<Report>),
-    Spent,
+    Closing(Answered),
 }
 
 impl VoleResponder {
@@ -124,14 +123,16 @@ impl VoleResponder {
             suite if suite.is_vole() => suite,
             _ => Suite::VoleRr22V1,
         };
-        Ok(Self {
+        let answerer = Answerer {
             link: Link::new(params, suite, Role::Responder, &set)?,
             seeds,
             kernels: Kernels::detect(),
-            state: State::AwaitHello(set),
-        })
+        };
+        Ok(Self(Run::new(answerer, State::AwaitHello(set))))
     }
+}
 
+impl Answerer {
     fn draw(&self, name: &[u8]) -> Result<Zeroizing<u128>, Error> {
         Ok(Zeroizing::new(self.seeds.draw_word(name)?))
     }
@@ -177,6 +178,32 @@ impl VoleResponder {
                 keys,
             },
         ))
+    }
+}
+
+impl role::Role for Answerer {
+    type State = State;
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::AwaitHello(_) => Need::Frame("hello"),
+            State::AwaitOpening(_) => Need::Frame("opening"),
+            State::AwaitCorrections { .. } => Need::Frame("corrections"),
+            State::AwaitShown(_) => Need::Frame("check"),
+            State::AwaitMasked { .. } => Need::Frame("masked or end"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::InitiatorEnd, None, seal),
+            State::Gate(_) => Need::Release,
+            State::Correlate { .. }
+            | State::SendSums { .. }
+            | State::Hash { .. }
+            | State::OwnTags(_)
+            | State::SendTags { .. } => Need::Work,
+            State::Closing(end) => end.need(),
+        }
     }
 
     fn work(&mut self, state: State) -> Result<State, Error> {
@@ -276,7 +303,7 @@ impl VoleResponder {
                 let frame = frame.get(..FRAME_TAGS).unwrap_or(frame);
                 if frame.is_empty() {
                     self.link.close_own()?;
-                    return Ok(State::SealEnd);
+                    return Ok(State::Closing(Answered::SealEnd));
                 }
                 self.link.send_cut_tags(frame, self.link.tag_len())?;
                 let sent = sent + frame.len();
@@ -284,11 +311,11 @@ impl VoleResponder {
                     .progress(Phase::Send, sent as u64, tags.len() as u64);
                 State::SendTags { tags, sent }
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: Message) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello(set), Message::Hello(hello)) => {
                 self.link.accept_hello(&hello)?;
@@ -392,172 +419,35 @@ impl VoleResponder {
                 self.link.close_peer(points, tags, &digest)?;
                 State::CheckEnd { ready, seal }
             }
-            (State::AwaitResult, Message::Result { published, seal }) => {
-                if published.is_some() {
-                    return Err(Error::Invalid {
-                        what: "result kind",
-                        found: 1,
-                    });
-                }
-                State::CheckResult(seal)
-            }
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
-            }
+            (State::Closing(end), message) => State::Closing(end.take(&self.link, message)?),
+            _ => return Err(PASSED),
         })
     }
 
-    const fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello(_) => "hello",
-            State::AwaitOpening(_) => "opening",
-            State::AwaitCorrections { .. } => "corrections",
-            State::AwaitShown(_) => "check",
-            State::AwaitMasked { .. } => "masked or end",
-            State::AwaitResult => "result",
-            _ => "nothing",
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        match state {
+            State::Closing(end) => Ok(State::Closing(end.sealed(&mut self.link, seal)?)),
+            _ => Err(PASSED),
         }
     }
 
-    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::AwaitHello(_) | State::AwaitOpening(_) => "opening",
-                State::AwaitCorrections { .. }
-                | State::Correlate { .. }
-                | State::SendSums { .. } => "correlating",
-                State::Hash { .. } => "hashing",
-                State::AwaitShown(_) | State::AwaitMasked { .. } => "receiving",
-                State::CheckEnd { .. } | State::CheckResult(_) => "a seal is to be checked",
-                State::Gate(_) => "the release is due",
-                State::OwnTags(_) | State::SendTags { .. } => "sending",
-                State::SealEnd | State::SealAck(_) => "a seal is due",
-                State::AwaitResult => "waiting for the result",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
-    }
-}
-
-impl Machine for VoleResponder {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.link.next_output() {
-                return Ok(output);
-            }
-            match &self.state {
-                State::AwaitHello(_)
-                | State::AwaitOpening(_)
-                | State::AwaitCorrections { .. }
-                | State::AwaitShown(_)
-                | State::AwaitMasked { .. }
-                | State::AwaitResult => return Ok(Output::NeedFrame),
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::InitiatorEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Gate(_) => {
-                    return Ok(Output::NeedRelease(
-                        self.link.statement(Stage::InitiatorEnd, None),
-                    ));
-                }
-                State::SealEnd => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::ResponderEnd, None),
-                    ));
-                }
-                State::CheckResult(seal) => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::Result, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealAck(_) => {
-                    return Ok(Output::NeedSeal(self.link.statement(Stage::Ack, None)));
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Correlate { .. }
-                | State::SendSums { .. }
-                | State::Hash { .. }
-                | State::OwnTags(_)
-                | State::SendTags { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        match state {
+            State::CheckEnd { ready, .. } => Ok(State::Gate(ready)),
+            State::Closing(end) => Ok(State::Closing(end.accepted()?)),
+            _ => Err(PASSED),
         }
     }
 
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.link.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd => {
-                self.link.send_end(seal)?;
-                self.state = State::AwaitResult;
-            }
-            State::SealAck(peer_seal) => {
-                self.link.send(&Message::Ack { seal })?;
-                self.state = State::Done(Box::new(Report {
-                    outcome: Outcome::Served,
-                    statement: self.link.statement(Stage::Ack, None),
-                    peer_seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        self.state = match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { ready, .. } => State::Gate(ready),
-            State::CheckResult(seal) => State::SealAck(seal),
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
+    fn released(&mut self, state: State) -> Result<State, Error> {
+        let State::Gate(ready) = state else {
+            return Err(PASSED);
         };
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::Gate(ready) => {
-                // First: the initiator makes its tags while this side makes its own.
-                if let Some(coin) = ready.session.coin {
-                    self.link
-                        .send(&Message::Check(coin.to_le_bytes().to_vec()))?;
-                }
-                self.state = State::OwnTags(ready);
-                Ok(())
-            }
-            other => {
-                self.state = other;
-                self.misuse("release")
-            }
+        // First: the initiator makes its tags while this side makes its own.
+        if let Some(coin) = ready.session.coin {
+            self.link
+                .send(&Message::Check(coin.to_le_bytes().to_vec()))?;
         }
+        Ok(State::OwnTags(ready))
     }
 }
