@@ -77,7 +77,7 @@ pub const PSI_CONTEXT: &[u8] = b"tally/psi-context/v1\n";
 pub const PSI_SESSION: &[u8] = b"tally/psi-session/v1\n";
 /// Filler of a match, under the session's seed (`tally-psi`).
 pub const PSI_FILLER: &[u8] = b"tally/psi/v1/filler\n";
-/// Transfers that start the suite `vole-rr22-v1` (`tally-psi`).
+/// Transfers that start the suites `vole-rr22-v1` and `vole-rr22-malicious-v1` (`tally-psi`).
 pub const VOLE_BASE: &[u8] = b"tally/vole/1/base-transfer\n";
 /// C2SP cosignature/v1 (0x04), fixed by that text.
 pub const COSIGNATURE: &[u8] = b"cosignature/v1\n";
@@ -124,8 +124,8 @@ pub const ALL: &[&[u8]] = &[
     COSIGNATURE,
 ];
 
-/// What keys are derived under, by HKDF or HMAC from a secret one, and the 16 bytes that start each hash of the suite
-/// `vole-rr22-v1`; they have no LF. The two that end in `/` are followed by the key's use and the party's role.
+/// What keys are derived under, by HKDF or HMAC from a secret one, and the 16 bytes that start each hash of the suites
+/// `vole-rr22-v1` and `vole-rr22-malicious-v1`; they have no LF. The two that end in `/` are followed by the key's use and the party's role.
 pub const LABELS: &[&[u8]] = &[
     b"tally/key/v1/",
     b"tally/audiences/v1",
@@ -142,6 +142,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/vole/1/tag",
     b"tally/vole/1/ote",
     b"tally/vole/1/row",
+    b"tally/vole/1/chk",
 ];
 
 #[cfg(test)]

@@ -191,6 +191,7 @@ fn terms_that_are_refused() {
         ("terms", Box::new(|t| t.lifetime_cap.delta = DELTA - 1)),
         ("noise", Box::new(|t| t.noise = Noise::None)),
         ("suite", Box::new(|t| t.suite = Suite::VoleRr22V1)),
+        ("suite", Box::new(|t| t.suite = Suite::VoleRr22MaliciousV1)),
         (
             "suite",
             Box::new(|t| t.computations.push(Computation::JoinSum)),
@@ -216,20 +217,20 @@ fn terms_that_are_refused() {
         let body = terms(&net, change);
         assert_eq!(code(propose(&mut net, body)), expected);
     }
-    // Of the reserved suites none is allowed yet, for whatever computation.
-    for suite in [Suite::VoleRr22MaliciousV1, Suite::CircuitV1] {
+    // The reserved suite is not allowed yet, for whatever computation.
+    let body = terms(&net, |t| {
+        t.computations = vec![Computation::List];
+        t.suite = Suite::CircuitV1;
+    });
+    assert_eq!(code(propose(&mut net, body)), "suite");
+    // The faster suites serve a list and nothing beside it.
+    for suite in [Suite::VoleRr22V1, Suite::VoleRr22MaliciousV1] {
         let body = terms(&net, |t| {
             t.computations = vec![Computation::List];
             t.suite = suite;
         });
-        assert_eq!(code(propose(&mut net, body)), "suite");
+        propose(&mut net, body).unwrap();
     }
-    // The faster suite serves a list and nothing beside it.
-    let body = terms(&net, |t| {
-        t.computations = vec![Computation::List];
-        t.suite = Suite::VoleRr22V1;
-    });
-    propose(&mut net, body).unwrap();
     // A list needs no noise, also in a live network.
     let body = terms(&net, |t| {
         t.computations = vec![Computation::List];

@@ -55,6 +55,9 @@ pub(crate) struct BenchPsiArgs {
     /// The engine: dh, or for a list also vole
     #[arg(long, default_value = "dh")]
     pub(crate) engine: String,
+    /// With the engine vole: check that the peer follows the protocol (vole-rr22-malicious-v1)
+    #[arg(long)]
+    pub(crate) malicious: bool,
     /// What to compute
     #[arg(long, value_enum, default_value = "list")]
     pub(crate) computation: BenchComputation,

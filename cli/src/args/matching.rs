@@ -173,7 +173,8 @@ pub(crate) struct ProposeArgs {
         default_value = "cardinality"
     )]
     pub(crate) computations: Vec<String>,
-    /// The protocol: dh-ristretto-v1, or vole-rr22-v1 where list alone is agreed, which is faster for large audiences
+    /// The protocol: dh-ristretto-v1, or where list alone is agreed vole-rr22-v1, which is faster for large audiences, or
+    /// vole-rr22-malicious-v1, which is nearly as fast and checks that the other side follows it
     #[arg(long, default_value = "dh-ristretto-v1")]
     pub(crate) suite: String,
     /// The kind of ID that is matched

@@ -197,6 +197,7 @@ fn options(args: &BenchPsiArgs) -> Result<Options> {
     };
     Ok(Options {
         engine: args.engine.clone(),
+        malicious: args.malicious,
         computation: match args.computation {
             BenchComputation::List => Computation::List,
             BenchComputation::Cardinality => Computation::Cardinality,

@@ -107,7 +107,7 @@ codes! {
         DhRistrettoV1 = 1 "dh-ristretto-v1",
         /// Oblivious key-value store and vector correlation: a list alone, since its receiver learns which rows matched.
         VoleRr22V1 = 2 "vole-rr22-v1",
-        /// Reserved.
+        /// The same with checks, for parties that may deviate from the protocol.
         VoleRr22MaliciousV1 = 3 "vole-rr22-malicious-v1",
         /// Reserved.
         CircuitV1 = 4 "circuit-v1",
@@ -119,7 +119,11 @@ impl Computation {
     #[must_use]
     pub const fn suites(self) -> &'static [Suite] {
         match self {
-            Self::List => &[Suite::DhRistrettoV1, Suite::VoleRr22V1],
+            Self::List => &[
+                Suite::DhRistrettoV1,
+                Suite::VoleRr22V1,
+                Suite::VoleRr22MaliciousV1,
+            ],
             Self::Cardinality => &[Suite::DhRistrettoV1],
             Self::Sum
             | Self::GroupBy

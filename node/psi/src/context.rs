@@ -7,7 +7,7 @@ use crate::Error;
 /// Protocol version of this crate, first byte of every hello and context.
 pub const VERSION: u8 = 1;
 
-/// A protocol suite. The number stands in messages, the name in agreements; number 3 is kept for `vole-rr22-malicious-v1`.
+/// A protocol suite. The number stands in messages, the name in agreements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Suite {
@@ -15,6 +15,8 @@ pub enum Suite {
     DhRistrettoV1,
     /// Oblivious key-value store and vector correlation, for parties that follow the protocol; `list` alone.
     VoleRr22V1,
+    /// The same with checks, for parties that may deviate; `list` alone.
+    VoleRr22MaliciousV1,
 }
 
 impl Suite {
@@ -24,6 +26,7 @@ impl Suite {
         match self {
             Self::DhRistrettoV1 => "dh-ristretto-v1",
             Self::VoleRr22V1 => "vole-rr22-v1",
+            Self::VoleRr22MaliciousV1 => "vole-rr22-malicious-v1",
         }
     }
 
@@ -33,7 +36,19 @@ impl Suite {
         match self {
             Self::DhRistrettoV1 => 1,
             Self::VoleRr22V1 => 2,
+            Self::VoleRr22MaliciousV1 => 3,
         }
+    }
+
+    /// Whether it is one of those by a vector correlation, which compute a list alone and keep everything in memory.
+    #[must_use]
+    pub const fn is_vole(self) -> bool {
+        matches!(self, Self::VoleRr22V1 | Self::VoleRr22MaliciousV1)
+    }
+
+    /// Whether its VOLE checks that the peer follows the protocol.
+    pub(crate) const fn is_checked(self) -> bool {
+        matches!(self, Self::VoleRr22MaliciousV1)
     }
 
     /// The suite of a number.
@@ -44,6 +59,7 @@ impl Suite {
         match n {
             1 => Ok(Self::DhRistrettoV1),
             2 => Ok(Self::VoleRr22V1),
+            3 => Ok(Self::VoleRr22MaliciousV1),
             found => Err(Error::Invalid {
                 what: "suite",
                 found: found as u64,
@@ -217,6 +233,10 @@ mod tests {
             },
             Context {
                 suite: Suite::VoleRr22V1,
+                ..base
+            },
+            Context {
+                suite: Suite::VoleRr22MaliciousV1,
                 ..base
             },
             Context {

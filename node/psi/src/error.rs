@@ -92,6 +92,12 @@ pub enum Error {
         /// Its place in the peer's stream.
         index: u64,
     },
+    /// What shows that the peer followed the protocol does not hold (`vole-rr22-malicious-v1`): it deviated, or bytes changed.
+    #[error("the peer's {what} failed their check")]
+    Check {
+        /// Of what.
+        what: &'static str,
+    },
     /// The stream's SHA-256 is not the one in its end message.
     #[error("the {what} stream does not hash to its stated digest")]
     Digest {
@@ -185,7 +191,7 @@ pub enum Error {
 
 impl Error {
     /// The code that an abort message carries for this error: 1 malformed, 2 out of place, 3 parameters, 4 counts, 5 elements,
-    /// 6 digest, 7 early end, 8 own trouble, 9 passed on from the peer.
+    /// 6 digest, 7 early end, 8 own trouble, 9 passed on from the peer, 10 a failed check.
     #[must_use]
     pub const fn code(&self) -> u16 {
         match self {
@@ -207,6 +213,7 @@ impl Error {
             Self::Digest { .. } => 6,
             Self::EarlyEnd { .. } => 7,
             Self::PeerAborted { .. } => 9,
+            Self::Check { .. } => 10,
             Self::Item { .. }
             | Self::SorterFull { .. }
             | Self::Encoding { .. }

@@ -5,19 +5,23 @@ use crate::context::{Computation, Suite};
 use crate::elements::Elements;
 use crate::item::ItemSet;
 use crate::link::{Link, verify_ascending};
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage, Statement};
+use crate::machine::{Outcome, Phase, Stage};
 use crate::messages::{Message, ROWS_PER_FRAME, Role, tag_rows};
 use crate::noise::sample_truncated_laplace;
 use crate::params::{Noise, Params};
+use crate::role::{self, Asked, Held, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
 
 /// The initiator of a run.
-pub struct Initiator {
+pub struct Initiator(Run<Asker>);
+
+role::machine!(Initiator);
+
+struct Asker {
     link: Link,
     elements: Elements,
     sorters: Box<dyn SorterFactory>,
-    state: State,
 }
 
 enum State {
@@ -47,14 +51,7 @@ enum State {
         seal: Vec<u8>,
         join: Join,
     },
-    SealResult(Held),
-    AwaitAck(Held),
-    CheckAck {
-        held: Held,
-        seal: Vec<u8>,
-    },
-    Done(Box<Report>),
-    Spent,
+    Closing(Asked),
 }
 
 /// The responder's tags, sorted, against the own ones as they come.
@@ -70,12 +67,6 @@ enum Join {
     },
 }
 
-/// What the initiator will report once the responder has its due.
-struct Held {
-    published: Option<i64>,
-    outcome: Outcome,
-}
-
 impl Initiator {
     /// An initiator that will match `set`.
     ///
@@ -88,15 +79,37 @@ impl Initiator {
         sorters: Box<dyn SorterFactory>,
     ) -> Result<Self, Error> {
         let link = Link::new(params, Suite::DhRistrettoV1, Role::Initiator, &set)?;
-        Ok(Self {
+        let asker = Asker {
             elements: Elements::new(&link, set, seeds)?,
             link,
             sorters,
-            state: State::Start,
-        })
+        };
+        Ok(Self(Run::new(asker, State::Start)))
+    }
+}
+
+impl role::Role for Asker {
+    type State = State;
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
     }
 
-    /// One unit of work of a state that needs nothing from outside; the state it leads to.
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::Start
+            | State::Blind { .. }
+            | State::SendSorted { .. }
+            | State::SendList { .. } => Need::Work,
+            State::AwaitHello => Need::Frame("hello"),
+            State::SealEnd => Need::Seal(Stage::InitiatorEnd, None),
+            State::Points { .. } => Need::Frame("points"),
+            State::Tags(_) => Need::Frame("tags or end"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::ResponderEnd, None, seal),
+            State::Closing(end) => end.need(),
+        }
+    }
+
     fn work(&mut self, state: State) -> Result<State, Error> {
         let total = self.link.own_count;
         Ok(match state {
@@ -147,11 +160,11 @@ impl Initiator {
                 self.link.progress(Phase::Send, next, total);
                 State::SendList { next }
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: Message) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello, Message::Hello(hello)) => {
                 self.link.accept_hello(&hello)?;
@@ -195,15 +208,36 @@ impl Initiator {
                 self.link.close_peer(points, tags, &digest)?;
                 State::CheckEnd { seal, join }
             }
-            (State::AwaitAck(held), Message::Ack { seal }) => State::CheckAck { held, seal },
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
-            }
+            (State::Closing(end), message) => State::Closing(end.take(message)?),
+            _ => return Err(PASSED),
         })
     }
 
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        match state {
+            State::SealEnd => {
+                self.link.send_end(seal)?;
+                let points = State::Points {
+                    last: None,
+                    sorter: self.sorters.sorter(self.link.peer_count)?,
+                };
+                self.after_points(points)
+            }
+            State::Closing(end) => Ok(State::Closing(end.sealed(&mut self.link, seal)?)),
+            _ => Err(PASSED),
+        }
+    }
+
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        Ok(State::Closing(match state {
+            State::CheckEnd { join, .. } => Asked::SealResult(self.result(join)?),
+            State::Closing(end) => end.accepted(&self.link)?,
+            _ => return Err(PASSED),
+        }))
+    }
+}
+
+impl Asker {
     /// Goes on to the tags once all points are in.
     fn after_points(&mut self, state: State) -> Result<State, Error> {
         let State::Points { last, sorter } = state else {
@@ -270,38 +304,6 @@ impl Initiator {
             }
         }
     }
-
-    fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello => "hello",
-            State::Points { .. } => "points",
-            State::Tags(_) => "tags or end",
-            State::AwaitAck(_) => "ack",
-            _ => "nothing",
-        }
-    }
-
-    fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::Start | State::AwaitHello => "opening",
-                State::Blind { .. } | State::SendSorted { .. } | State::SendList { .. } => {
-                    "sending"
-                }
-                State::Points { .. } | State::Tags(_) => "receiving",
-                State::SealEnd | State::SealResult(_) => "a seal is due",
-                State::CheckEnd { .. } | State::CheckAck { .. } => "a seal is to be checked",
-                State::AwaitAck(_) => "waiting for the ack",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
-    }
-
-    fn ack_statement(&self, held: &Held) -> Statement {
-        self.link.statement(Stage::Ack, held.published)
-    }
 }
 
 impl Join {
@@ -362,111 +364,4 @@ fn split(row: &Row) -> (Row, u64) {
         *tail = [0; 8];
     }
     (tag, index)
-}
-
-impl Machine for Initiator {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.link.next_output() {
-                return Ok(output);
-            }
-            match &self.state {
-                State::AwaitHello | State::Points { .. } | State::Tags(_) | State::AwaitAck(_) => {
-                    return Ok(Output::NeedFrame);
-                }
-                State::SealEnd => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::InitiatorEnd, None),
-                    ));
-                }
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::ResponderEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealResult(held) => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::Result, held.published),
-                    ));
-                }
-                State::CheckAck { held, seal } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.ack_statement(held),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Start
-                | State::Blind { .. }
-                | State::SendSorted { .. }
-                | State::SendList { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.link.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd => {
-                self.link.send_end(seal)?;
-                let points = State::Points {
-                    last: None,
-                    sorter: self.sorters.sorter(self.link.peer_count)?,
-                };
-                self.state = self.after_points(points)?;
-            }
-            State::SealResult(held) => {
-                self.link.send(&Message::Result {
-                    published: held.published,
-                    seal,
-                })?;
-                self.state = State::AwaitAck(held);
-            }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { join, .. } => self.state = State::SealResult(self.result(join)?),
-            State::CheckAck { held, seal } => {
-                self.state = State::Done(Box::new(Report {
-                    statement: self.ack_statement(&held),
-                    outcome: held.outcome,
-                    peer_seal: seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        self.misuse("release")
-    }
 }

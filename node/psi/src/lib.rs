@@ -6,9 +6,10 @@
 //! carries [`machine::Output::Send`] frames), signatures (the host seals [`machine::Statement`]s), the ledger (the host calls
 //! `release`), budgets and thresholds.
 //!
-//! Two suites exist: [`Suite::DhRistrettoV1`] for everything, and [`Suite::VoleRr22V1`] for `list`, much faster for large sets; messages
-//! and contexts name the suite, and [`machine::open`] makes the machine of the one that an agreement fixes. Honest-but-curious peers learn nothing else; a peer may also send arbitrary bytes and gets a typed error. What a deviating
-//! peer can still do is said at [`machine`].
+//! Three suites exist: [`Suite::DhRistrettoV1`] for everything, [`Suite::VoleRr22V1`] for `list`, much faster for large sets, and
+//! [`Suite::VoleRr22MaliciousV1`], the same for peers that may deviate from the protocol; messages and contexts name the suite, and
+//! [`machine::open`] makes the machine of the one that an agreement fixes. Honest-but-curious peers learn nothing else; a peer may
+//! also send arbitrary bytes and gets a typed error. What a deviating peer can still do is said at [`machine`].
 //!
 //! ```
 //! use rand_core::{OsRng, RngCore};
@@ -42,6 +43,7 @@
 //! # Ok::<(), tally_psi::Error>(())
 //! ```
 
+mod accounting;
 mod context;
 mod elements;
 mod error;
@@ -55,14 +57,18 @@ pub mod messages;
 mod noise;
 mod params;
 mod responder;
+mod role;
 mod seeds;
 #[allow(unsafe_code)]
 mod simd;
 mod sort;
 mod sorter;
 pub mod sum;
+#[cfg(test)]
+mod timing;
 mod vole;
 
+pub use accounting::{DELTA_ONE, plan_bound_for};
 pub use context::{Computation, Context, Party, Suite, VERSION, session_id};
 pub use error::Error;
 pub use group::backend;
@@ -74,5 +80,5 @@ pub use params::{MAX_COUNT, Noise, Params, PeerCount};
 pub use responder::Responder;
 pub use seeds::{SeedRng, Seeds};
 pub use sorter::{MemorySorters, Row, SortedRows, Sorter, SorterFactory};
-pub use vole::params::{MAX_VOLE_COUNT, PARAMETER_SET};
+pub use vole::params::{CHECKED_PARAMETER_SET, MAX_VOLE_COUNT, PARAMETER_SET};
 pub use vole::{VoleInitiator, VoleResponder, kernels};

@@ -95,7 +95,8 @@ impl Link {
             | Message::Opening { .. }
             | Message::Choices(_)
             | Message::Corrections(_)
-            | Message::Sums(_) => self.own.hash.update(&frame),
+            | Message::Sums(_)
+            | Message::Check(_) => self.own.hash.update(&frame),
             _ => {}
         }
         self.out.push_back(Output::Send(frame));
@@ -179,9 +180,11 @@ impl Link {
                     tags: initiator,
                 },
             ),
-            Suite::VoleRr22V1 => (
+            suite @ (Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1) => (
                 Due {
-                    points: StoreShape::of(initiator)?.columns() as u64,
+                    // The store, and the initiator's part of the coin.
+                    points: StoreShape::of(initiator)?.columns() as u64
+                        + u64::from(suite.is_checked()),
                     tags: 0,
                 },
                 Due {
@@ -244,7 +247,8 @@ impl Link {
             Message::Opening { .. }
             | Message::Choices(_)
             | Message::Corrections(_)
-            | Message::Sums(_) => self.peer.hash.update(frame),
+            | Message::Sums(_)
+            | Message::Check(_) => self.peer.hash.update(frame),
             _ => {}
         }
         Ok(message)
@@ -335,7 +339,11 @@ impl Link {
     }
 
     pub(crate) fn tag_len(&self) -> usize {
-        tag_bytes(self.own_count, self.peer_count)
+        if self.params.context.suite.is_checked() {
+            16
+        } else {
+            tag_bytes(self.own_count, self.peer_count)
+        }
     }
 }
 

@@ -196,7 +196,7 @@ pub trait Machine: Send {
 }
 
 /// The machine of `role` under the suite that `params` name. `sorters` are those of a suite that sorts outside of memory;
-/// [`Suite::VoleRr22V1`] keeps everything in memory.
+/// those by a vector correlation keep everything in memory.
 ///
 /// # Errors
 /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
@@ -214,8 +214,12 @@ pub fn open(
         (Suite::DhRistrettoV1, Role::Responder) => {
             Box::new(Responder::new(params, set, seeds, sorters)?)
         }
-        (Suite::VoleRr22V1, Role::Initiator) => Box::new(VoleInitiator::new(params, set, seeds)?),
-        (Suite::VoleRr22V1, Role::Responder) => Box::new(VoleResponder::new(params, set, seeds)?),
+        (Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1, Role::Initiator) => {
+            Box::new(VoleInitiator::new(params, set, seeds)?)
+        }
+        (Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1, Role::Responder) => {
+            Box::new(VoleResponder::new(params, set, seeds)?)
+        }
     })
 }
 

@@ -2,7 +2,8 @@
 //! big-endian, field elements little-endian. Both sides send `Hello` (the initiator first). Then, under `dh-ristretto-v1`, the
 //! initiator `Points` and `End`; the responder, once released, `Points`, `Tags` and `End`. Under `vole-rr22-v1`, the initiator
 //! `Opening`, the responder `Choices`, the initiator `Corrections`, the responder `Sums`, the initiator `Masked` and `End`, the
-//! responder, once released, `Tags` and `End`. At last the initiator `Result`, the responder `Ack`. `Abort` may come at any time, and `Working` between any
+//! responder, once released, `Tags` and `End`; under `vole-rr22-malicious-v1` besides, `Check` of the responder before `Choices`, of
+//! both between `Sums` and `Masked`, of the responder before `Tags`. At last the initiator `Result`, the responder `Ack`. `Abort` may come at any time, and `Working` between any
 //! two frames: hosts send it while they compute, so that a short deadline serves runs of any length, and machines never see it.
 
 use crate::context::{Computation, Suite, VERSION};
@@ -27,6 +28,9 @@ pub const ROWS_PER_FRAME: usize = 8192;
 pub const MASKED_BYTES: usize = 16;
 /// Points of the responder's choices: two for each of 256 base transfers.
 pub const CHOICE_POINTS: usize = 512;
+
+/// Longest check.
+pub const MAX_CHECK_BYTES: usize = 1 << 13;
 
 /// Which side sends a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,8 @@ pub enum Message {
     Sums(Vec<u8>),
     /// Part of the initiator's masked store, likewise.
     Masked(Vec<u8>),
+    /// By what a side shows that it followed the protocol (`vole-rr22-malicious-v1`): whole elements of 16 bytes.
+    Check(Vec<u8>),
     /// Ends a direction's stream.
     End {
         /// Points sent; elements of the masked store count as such.
@@ -127,6 +133,7 @@ impl Message {
             Self::Corrections(_) => "corrections",
             Self::Sums(_) => "sums",
             Self::Masked(_) => "masked",
+            Self::Check(_) => "check",
             Self::End { .. } => "end",
             Self::Result { .. } => "result",
             Self::Ack { .. } => "ack",
@@ -225,6 +232,10 @@ impl Message {
             Self::Masked(bytes) => {
                 out.extend_from_slice(bytes);
                 13
+            }
+            Self::Check(bytes) => {
+                out.extend_from_slice(bytes);
+                14
             }
         };
         let len = out.len() - HEADER_BYTES;
@@ -333,7 +344,7 @@ impl Message {
                 }
                 return Ok(Self::Choices(points.to_vec()));
             }
-            kind @ 11..=13 => {
+            kind @ 11..=14 => {
                 if payload.is_empty() || !payload.len().is_multiple_of(MASKED_BYTES) {
                     return Err(Error::Invalid {
                         what: "length of elements",
@@ -344,7 +355,8 @@ impl Message {
                 return Ok(match kind {
                     11 => Self::Corrections(bytes),
                     12 => Self::Sums(bytes),
-                    _ => Self::Masked(bytes),
+                    13 => Self::Masked(bytes),
+                    _ => Self::Check(bytes),
                 });
             }
             found => {
@@ -398,6 +410,7 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         9 => 50,
         10 => 32 * CHOICE_POINTS,
         11..=13 => MAX_PAYLOAD_BYTES,
+        14 => MAX_CHECK_BYTES,
         kind @ crate::sum::messages::FIRST_KIND..=crate::sum::messages::LAST_KIND => {
             crate::sum::messages::max_payload(kind)
         }
@@ -620,6 +633,7 @@ mod tests {
             Message::Corrections(vec![6; 32]),
             Message::Sums(vec![7; 16]),
             Message::Masked(vec![8; 48]),
+            Message::Check(vec![9; MAX_CHECK_BYTES]),
             Message::Working,
             Message::Abort {
                 code: 4,
@@ -689,7 +703,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_or_fail(kind in 0_u8..15, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_decode_or_fail(kind in 0_u8..16, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut frame = vec![kind, 0, 0, 0, u8::try_from(body.len()).unwrap()];
             frame.extend_from_slice(&body);
             if let Ok(m) = Message::decode(&frame) {

@@ -1,9 +1,10 @@
 //! Noise on a count: a discrete Laplace variable truncated to [-B, B], drawn exactly in integers (Canonne, Kamath, Steinke,
-//! "The Discrete Gaussian for Differential Privacy", algorithms 1 and 2), and the planning of B.
+//! "The Discrete Gaussian for Differential Privacy", algorithms 1 and 2).
 
 use rand_core::RngCore;
 
 use crate::Error;
+use crate::accounting::{DELTA_ONE, plan_bound_for};
 
 /// Largest bound B; the pool of dummies is twice that.
 pub const MAX_BOUND: u32 = 1 << 20;
@@ -49,40 +50,19 @@ impl NoiseParams {
 }
 
 /// The least B at which truncation costs at most delta = 10^-`delta_exponent` for a change of the count by D = `sensitivity`:
-/// the mass of the D outermost values, a^(B-D+1) (1 - a^D) / (1 + a - 2 a^(B+1)) with a = e^(-epsilon/D).
-///
-/// Planning only, in floating point: the agreement then fixes B as an integer, and nothing is decided by this again.
+/// [`plan_bound_for`] with a delta in decimals.
 ///
 /// # Errors
-/// [`Error::Noise`] where no B up to [`MAX_BOUND`] serves or an argument is zero.
-#[allow(clippy::cast_precision_loss)]
+/// [`Error::Noise`] where no B up to [`MAX_BOUND`] serves or an argument is out of range.
 pub fn plan_bound(
     epsilon_micro: u32,
     delta_exponent: u32,
     sensitivity: u32,
 ) -> Result<NoiseParams, Error> {
-    let mut params = NoiseParams {
-        epsilon_micro,
-        sensitivity,
-        bound: 1,
-    };
-    params.verify()?;
-    let d = f64::from(sensitivity);
-    let ln_a = -f64::from(epsilon_micro) / 1e6 / d;
-    let a = ln_a.exp();
-    let ln_delta = -f64::from(delta_exponent) * std::f64::consts::LN_10;
-    for bound in sensitivity..=MAX_BOUND {
-        let b = f64::from(bound);
-        let ln_mass = (b - d + 1.0) * ln_a + (-(d * ln_a).exp_m1()).ln()
-            - (1.0 + a - 2.0 * ((b + 1.0) * ln_a).exp()).ln();
-        if ln_mass <= ln_delta {
-            params.bound = bound;
-            return Ok(params);
-        }
-    }
-    Err(Error::Noise {
-        reason: "no bound in range reaches that delta",
-    })
+    let delta = 10_u64
+        .checked_pow(delta_exponent)
+        .map_or(0, |parts| DELTA_ONE / parts);
+    plan_bound_for(epsilon_micro, delta, sensitivity)
 }
 
 /// A draw z in [-B, B] with odds in proportion to e^(-epsilon |z| / D), exactly: integers and rejection alone. Its running time

@@ -1,6 +1,6 @@
 //! What a run is set up with, and what the peer's hello must agree with.
 
-use crate::context::{Computation, Context, Suite};
+use crate::context::{Computation, Context};
 use crate::noise::NoiseParams;
 use crate::vole::params::MAX_VOLE_COUNT;
 use crate::{Error, ItemSet};
@@ -51,8 +51,7 @@ pub struct Params {
 impl Params {
     /// The own padded count, once the parameters and the set fit each other.
     pub(crate) fn own_count(&self, set: &ItemSet) -> Result<u64, Error> {
-        if self.context.suite == Suite::VoleRr22V1 && self.context.computation != Computation::List
-        {
+        if self.context.suite.is_vole() && self.context.computation != Computation::List {
             return Err(Error::Invalid {
                 what: "computation for this suite",
                 found: self.context.computation.number().into(),
@@ -87,9 +86,10 @@ impl Params {
 
     /// Most elements of one side: those that the suite can hold.
     const fn max_count(&self) -> u64 {
-        match self.context.suite {
-            Suite::DhRistrettoV1 => MAX_COUNT,
-            Suite::VoleRr22V1 => MAX_VOLE_COUNT,
+        if self.context.suite.is_vole() {
+            MAX_VOLE_COUNT
+        } else {
+            MAX_COUNT
         }
     }
 

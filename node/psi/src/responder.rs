@@ -6,19 +6,23 @@ use crate::context::{Computation, Suite};
 use crate::elements::Elements;
 use crate::item::ItemSet;
 use crate::link::{Link, verify_ascending};
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Phase, Stage};
 use crate::messages::{Message, ROWS_PER_FRAME, Role};
 use crate::noise::sample_truncated_laplace;
 use crate::params::{Noise, Params};
+use crate::role::{self, Answered, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
 
 /// The responder of a run.
-pub struct Responder {
+pub struct Responder(Run<Answerer>);
+
+role::machine!(Responder);
+
+struct Answerer {
     link: Link,
     elements: Elements,
     sorters: Box<dyn SorterFactory>,
-    state: State,
 }
 
 /// What grows while the initiator's stream comes in.
@@ -57,18 +61,7 @@ enum State {
     SendTags {
         replies: Box<dyn SortedRows>,
     },
-    SealEnd,
-    AwaitResult,
-    CheckResult {
-        published: Option<i64>,
-        seal: Vec<u8>,
-    },
-    SealAck {
-        published: Option<i64>,
-        seal: Vec<u8>,
-    },
-    Done(Box<Report>),
-    Spent,
+    Closing(Answered),
 }
 
 impl Responder {
@@ -90,14 +83,16 @@ impl Responder {
             let drawn = u32::try_from(drawn).map_err(|_| Error::Internal { what: "noise" })?;
             elements.dummies = drawn;
         }
-        Ok(Self {
+        let answerer = Answerer {
             link,
             elements,
             sorters,
-            state: State::AwaitHello,
-        })
+        };
+        Ok(Self(Run::new(answerer, State::AwaitHello)))
     }
+}
 
+impl Answerer {
     /// Places in a reply row of the tag: first for a count, behind the index for a list.
     const fn tag_offset(&self) -> usize {
         match self.link.params.context.computation {
@@ -135,6 +130,25 @@ impl Responder {
             .progress(Phase::Receive, done, self.link.peer_count);
         // The own side's share, so that neither waits for the other at the end.
         self.blind_some(work)
+    }
+}
+
+impl role::Role for Answerer {
+    type State = State;
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::AwaitHello => Need::Frame("hello"),
+            State::Receive(_) => Need::Frame("points or end"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::InitiatorEnd, None, seal),
+            State::Gate(_) => Need::Release,
+            State::Blind(_) | State::SendPoints { .. } | State::SendTags { .. } => Need::Work,
+            State::Closing(end) => end.need(),
+        }
     }
 
     fn work(&mut self, state: State) -> Result<State, Error> {
@@ -184,18 +198,18 @@ impl Responder {
                 replies.next_rows(ROWS_PER_FRAME, &mut page)?;
                 if page.is_empty() {
                     self.link.close_own()?;
-                    State::SealEnd
+                    State::Closing(Answered::SealEnd)
                 } else {
                     self.link
                         .send_tags(&page, self.tag_offset(), self.link.tag_len())?;
                     State::SendTags { replies }
                 }
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: Message) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello, Message::Hello(hello)) => {
                 self.link.accept_hello(&hello)?;
@@ -229,49 +243,35 @@ impl Responder {
                 self.link.close_peer(points, tags, &digest)?;
                 State::CheckEnd { work, seal }
             }
-            (State::AwaitResult, Message::Result { published, seal }) => {
-                let due = self.link.params.context.computation == Computation::Cardinality;
-                if published.is_some() != due {
-                    return Err(Error::Invalid {
-                        what: "result kind",
-                        found: u64::from(published.is_some()),
-                    });
-                }
-                State::CheckResult { published, seal }
-            }
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
-            }
+            (State::Closing(end), message) => State::Closing(end.take(&self.link, message)?),
+            _ => return Err(PASSED),
         })
     }
 
-    fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello => "hello",
-            State::Receive(_) => "points or end",
-            State::AwaitResult => "result",
-            _ => "nothing",
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        match state {
+            State::Closing(end) => Ok(State::Closing(end.sealed(&mut self.link, seal)?)),
+            _ => Err(PASSED),
         }
     }
 
-    fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::AwaitHello => "opening",
-                State::Receive(_) => "receiving",
-                State::CheckEnd { .. } | State::CheckResult { .. } => "a seal is to be checked",
-                State::Blind(_) => "blinding",
-                State::Gate(_) => "the release is due",
-                State::SendPoints { .. } | State::SendTags { .. } => "sending",
-                State::SealEnd | State::SealAck { .. } => "a seal is due",
-                State::AwaitResult => "waiting for the result",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        match state {
+            State::CheckEnd { work, .. } => Ok(State::Blind(work)),
+            State::Closing(end) => Ok(State::Closing(end.accepted()?)),
+            _ => Err(PASSED),
+        }
+    }
+
+    fn released(&mut self, state: State) -> Result<State, Error> {
+        match state {
+            State::Gate(ready) => Ok(State::SendPoints {
+                ready,
+                last: None,
+                sent: 0,
+            }),
+            _ => Err(PASSED),
+        }
     }
 }
 
@@ -283,121 +283,4 @@ fn behind_index(tag: &Row, index: u64) -> Row {
         *r = *b;
     }
     row
-}
-
-impl Machine for Responder {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.link.next_output() {
-                return Ok(output);
-            }
-            match &self.state {
-                State::AwaitHello | State::Receive(_) | State::AwaitResult => {
-                    return Ok(Output::NeedFrame);
-                }
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::InitiatorEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Gate(_) => {
-                    return Ok(Output::NeedRelease(
-                        self.link.statement(Stage::InitiatorEnd, None),
-                    ));
-                }
-                State::SealEnd => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::ResponderEnd, None),
-                    ));
-                }
-                State::CheckResult { published, seal } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::Result, *published),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealAck { published, .. } => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::Ack, *published),
-                    ));
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Blind(_) | State::SendPoints { .. } | State::SendTags { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.link.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd => {
-                self.link.send_end(seal)?;
-                self.state = State::AwaitResult;
-            }
-            State::SealAck {
-                published,
-                seal: peer_seal,
-            } => {
-                self.link.send(&Message::Ack { seal })?;
-                self.state = State::Done(Box::new(Report {
-                    outcome: published
-                        .map_or(Outcome::Served, |value| Outcome::Published { value }),
-                    statement: self.link.statement(Stage::Ack, published),
-                    peer_seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        self.state = match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { work, .. } => State::Blind(work),
-            State::CheckResult { published, seal } => State::SealAck { published, seal },
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
-        };
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::Gate(ready) => {
-                self.state = State::SendPoints {
-                    ready,
-                    last: None,
-                    sent: 0,
-                };
-                Ok(())
-            }
-            other => {
-                self.state = other;
-                self.misuse("release")
-            }
-        }
-    }
 }

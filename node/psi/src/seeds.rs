@@ -56,6 +56,13 @@ impl Seeds {
         Ok(SeedRng::new(&seed))
     }
 
+    /// The first 16 bytes of one of the session's draws, as a number; secret unless it is then sent.
+    pub(crate) fn draw_word(&self, name: &[u8]) -> Result<u128, Error> {
+        let mut bytes = Zeroizing::new([0; 16]);
+        self.draw(name)?.fill_bytes(bytes.as_mut());
+        Ok(u128::from_le_bytes(*bytes))
+    }
+
     /// The random bytes of private filler `index`.
     pub(crate) fn filler(&self, index: u32) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(

@@ -3,7 +3,8 @@
 //! The rule for repeats: a value that comes again in one input is left out, its first row stays, and counts are of distinct
 //! values. So a match is reported once, with the row where its value came first.
 //!
-//! `vole-rr22-v1` runs at every size here; `dh-ristretto-v1`, which takes fifty times the arithmetic, up to 65,537. What is larger:
+//! The suites by a vector correlation run at every size here; `dh-ristretto-v1`, which takes fifty times the arithmetic, up to
+//! 65,537. What is larger:
 //! `cargo test --release -p tally-psi --test exactness -- --ignored`.
 
 mod common;
@@ -48,7 +49,9 @@ fn verify(suite: Suite, a: &[String], b: &[String], seed: u64) {
 /// Disjoint, half in common, one contained in the other (equal where the sizes are).
 fn every_overlap(suite: Suite, n: u64, m: u64) {
     let a = list(0, n, 7_919);
-    for from in [n, n / 2, 0] {
+    let mut starts = if m == 0 { vec![0] } else { vec![n, n / 2, 0] };
+    starts.dedup();
+    for from in starts {
         verify(suite, &a, &list(from, m, 6_007), n + m + from);
     }
 }
@@ -93,8 +96,10 @@ fn ten_thousand() {
 fn sizes_around_two_to_the_sixteen() {
     for n in 65_535..=65_537 {
         let a = list(0, n, 7_919);
-        verify(Suite::VoleRr22V1, &a, &list(n / 2, 65_536, 6_007), n);
-        verify(Suite::VoleRr22V1, &a, &a, n);
+        for suite in [Suite::VoleRr22V1, Suite::VoleRr22MaliciousV1] {
+            verify(suite, &a, &list(n / 2, 65_536, 6_007), n);
+            verify(suite, &a, &a, n);
+        }
     }
     let (a, b) = (list(0, 65_537, 7_919), list(30_000, 65_535, 6_007));
     verify(Suite::DhRistrettoV1, &a, &b, 1);
@@ -109,6 +114,8 @@ fn few_against_many() {
         (1_000_000, 1),
     ] {
         every_overlap(Suite::VoleRr22V1, n, m);
+        let (a, b) = (list(0, n, 7_919), list(n / 2, m, 6_007));
+        verify(Suite::VoleRr22MaliciousV1, &a, &b, n);
     }
     for (n, m) in [(1, 20_000), (20_000, 1)] {
         verify(Suite::DhRistrettoV1, &list(0, n, 7), &list(0, m, 11), n);
@@ -118,14 +125,12 @@ fn few_against_many() {
 /// More than one bin of the store, and more than one block of the correlation.
 #[test]
 fn several_bins_and_blocks() {
-    every_overlap(Suite::VoleRr22V1, 131_072, 1_000);
     let n = 1 << 20;
-    verify(
-        Suite::VoleRr22V1,
-        &list(0, n, 7_919),
-        &list(n / 2, n, 6_007),
-        1,
-    );
+    for suite in [Suite::VoleRr22V1, Suite::VoleRr22MaliciousV1] {
+        every_overlap(suite, 131_072, 1_000);
+        let (a, b) = (list(0, n, 7_919), list(n / 2, n, 6_007));
+        verify(suite, &a, &b, 1);
+    }
 }
 
 #[test]
@@ -139,7 +144,9 @@ fn large_sizes() {
             n,
         );
     }
-    every_overlap(Suite::VoleRr22V1, 1 << 20, 1 << 20);
+    for suite in [Suite::VoleRr22V1, Suite::VoleRr22MaliciousV1] {
+        every_overlap(suite, 1 << 20, 1 << 20);
+    }
     let n = 1 << 20;
     verify(
         Suite::DhRistrettoV1,

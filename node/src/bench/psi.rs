@@ -62,7 +62,7 @@ pub enum Error {
         reason: String,
     },
     /// An engine that this version does not have.
-    #[error("unknown engine {found}, expected dh or vole")]
+    #[error("no engine {found}, expected dh, vole, or vole with malicious")]
     Engine {
         /// What was asked for.
         found: String,
@@ -122,6 +122,8 @@ pub struct PartyCommand {
 pub struct Options {
     /// `dh` or `vole`.
     pub engine: String,
+    /// Whether `vole` checks that the peer follows the protocol.
+    pub malicious: bool,
     /// `list` or `cardinality`, the latter without noise so that it can be checked.
     pub computation: Computation,
     /// The sets.
@@ -137,6 +139,8 @@ pub struct Options {
 pub struct Figures {
     /// `dh` or `vole`.
     pub engine: String,
+    /// The suite that ran.
+    pub suite: &'static str,
     /// Items of the larger set, without repeats.
     pub n: u64,
     /// From the start of the parties to both exits, CSV reading and writing included.
@@ -199,8 +203,8 @@ struct Measured {
 /// # Errors
 /// Any of [`Error`]; a wrong answer is none, it stands in [`Figures::correct`].
 pub async fn run(options: &Options) -> Result<Figures, Error> {
-    let suite = suite(&options.engine)?;
-    if suite == Suite::VoleRr22V1 && options.computation != Computation::List {
+    let suite = suite(options)?;
+    if suite.is_vole() && options.computation != Computation::List {
         return Err(Error::Computation {
             engine: options.engine.clone(),
             computation: options.computation.name(),
@@ -257,6 +261,7 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
         };
     Ok(Figures {
         engine: options.engine.clone(),
+        suite: suite.name(),
         n,
         wall_s,
         cpu_a_s: a.cpu_s,
@@ -277,11 +282,12 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
     })
 }
 
-fn suite(engine: &str) -> Result<Suite, Error> {
-    match engine {
-        "dh" => Ok(Suite::DhRistrettoV1),
-        "vole" => Ok(Suite::VoleRr22V1),
-        found => Err(Error::Engine {
+fn suite(options: &Options) -> Result<Suite, Error> {
+    match (options.engine.as_str(), options.malicious) {
+        ("dh", false) => Ok(Suite::DhRistrettoV1),
+        ("vole", false) => Ok(Suite::VoleRr22V1),
+        ("vole", true) => Ok(Suite::VoleRr22MaliciousV1),
+        (found, _) => Err(Error::Engine {
             found: found.to_owned(),
         }),
     }
@@ -383,7 +389,7 @@ pub async fn psi_party() -> Result<(), Error> {
         items,
         matches,
         backend: match Suite::from_number(task.suite)? {
-            Suite::VoleRr22V1 => tally_psi::kernels().to_owned(),
+            suite if suite.is_vole() => tally_psi::kernels().to_owned(),
             _ => tally_psi::backend().to_owned(),
         },
     })

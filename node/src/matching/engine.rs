@@ -72,7 +72,8 @@ fn suite(suite: Suite) -> Result<tally_psi::Suite, MatchError> {
     match suite {
         Suite::DhRistrettoV1 => Ok(tally_psi::Suite::DhRistrettoV1),
         Suite::VoleRr22V1 => Ok(tally_psi::Suite::VoleRr22V1),
-        Suite::VoleRr22MaliciousV1 | Suite::CircuitV1 => Err(MatchError::decline(
+        Suite::VoleRr22MaliciousV1 => Ok(tally_psi::Suite::VoleRr22MaliciousV1),
+        Suite::CircuitV1 => Err(MatchError::decline(
             "suite",
             format!("this node has no suite {suite}"),
         )),

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use tally_contracts::NetworkKind;
-use tally_contracts::records::{Computation, DELTA_ONE, Noise};
+use tally_contracts::records::{Computation, Noise};
 use tally_contracts::refusal::Refusal;
-use tally_psi::{MAX_BOUND, NoiseParams};
+use tally_psi::NoiseParams;
 
 use super::error::MatchError;
 
@@ -19,36 +19,11 @@ const EXACT_BOUND: u32 = 2_000;
 /// [`MatchError::Psi`] for an epsilon or delta out of range (1 to 100,000,000 millionths; 1 to 2^60 - 1), or if no bound up to
 /// [`tally_psi::MAX_BOUND`] serves.
 pub fn plan_noise(micro_eps: u32, delta: u64) -> Result<Noise, MatchError> {
-    let out_of_range = |reason| MatchError::from(tally_psi::Error::Noise { reason });
-    if !(1..DELTA_ONE).contains(&delta) {
-        return Err(out_of_range("delta out of range"));
-    }
-    let serves = |bound| -> Result<bool, MatchError> {
-        let params = NoiseParams {
-            epsilon_micro: micro_eps,
-            sensitivity: SENSITIVITY,
-            bound,
-        };
-        params.verify()?;
-        Ok(ln_truncation(&params) <= ln_delta(delta))
-    };
-    // The outermost value gets rarer with each step of the bound.
-    let (mut low, mut high) = (1, MAX_BOUND);
-    if !serves(high)? {
-        return Err(out_of_range("no bound in range reaches that delta"));
-    }
-    while low < high {
-        let middle = u32::midpoint(low, high);
-        if serves(middle)? {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
+    let planned = tally_psi::plan_bound_for(micro_eps, delta, SENSITIVITY)?;
     Ok(Noise::Laplace {
         micro_eps: micro_eps.into(),
         delta,
-        bound: low,
+        bound: planned.bound,
     })
 }
 
@@ -79,7 +54,7 @@ pub(super) fn psi_noise(
                 bound,
             };
             params.verify()?;
-            if ln_truncation(&params) > ln_delta(delta) {
+            if params.delta()? > delta {
                 return Err(MatchError::decline(
                     "noise",
                     format!("a noise bound of {bound} costs more than the agreement's delta"),
@@ -88,19 +63,6 @@ pub(super) fn psi_noise(
             Ok(tally_psi::Noise::Laplace(params))
         }
     }
-}
-
-/// Logarithm of the mass of the outermost value, which is what truncation costs at sensitivity 1.
-fn ln_truncation(params: &NoiseParams) -> f64 {
-    let ln_a = -f64::from(params.epsilon_micro) / 1e6;
-    let (a, b) = (ln_a.exp(), f64::from(params.bound));
-    b * ln_a + (1.0 - a).ln() - (1.0 + a - 2.0 * ((b + 1.0) * ln_a).exp()).ln()
-}
-
-/// Logarithm of a delta, with room for the rounding of this floating point alone.
-#[allow(clippy::cast_precision_loss)]
-fn ln_delta(delta: u64) -> f64 {
-    (delta as f64 / DELTA_ONE as f64).ln() + 1e-9
 }
 
 /// What the noise does to a published count: shown with every answer.
@@ -177,6 +139,8 @@ fn spread(params: &NoiseParams) -> (f64, u32) {
 
 #[cfg(test)]
 mod tests {
+    use tally_contracts::records::DELTA_ONE;
+
     use super::*;
 
     fn laplace(bound: u32, delta: u64) -> Noise {

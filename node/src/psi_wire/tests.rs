@@ -122,6 +122,7 @@ async fn every_suite_and_computation_runs_over_a_narrow_stream() {
         (Suite::DhRistrettoV1, Computation::List),
         (Suite::DhRistrettoV1, Computation::Cardinality),
         (Suite::VoleRr22V1, Computation::List),
+        (Suite::VoleRr22MaliciousV1, Computation::List),
     ] {
         let (mut a, mut b) = (Plain::default(), Plain::default());
         let machines = machines_of(suite, computation, 9_000, 20_000);

@@ -178,9 +178,21 @@ pub fn run_machine(bytes: &[u8]) {
     feed(Suite::DhRistrettoV1, bytes);
 }
 
-/// The same for `vole-rr22-v1`.
+/// The same for `vole-rr22-v1` and, where bit 5 of that byte is set, `vole-rr22-malicious-v1`.
 pub fn run_vole(bytes: &[u8]) {
-    feed(Suite::VoleRr22V1, bytes);
+    let checked = bytes.first().is_some_and(|bits| bits & CHECKED != 0);
+    feed(vole(checked), bytes);
+}
+
+/// The bit of a set-up by which the fuzz target of both VOLE suites chooses.
+const CHECKED: u8 = 32;
+
+const fn vole(checked: bool) -> Suite {
+    if checked {
+        Suite::VoleRr22MaliciousV1
+    } else {
+        Suite::VoleRr22V1
+    }
 }
 
 fn honest(suite: Suite, setups: std::ops::Range<u8>) -> Named {
@@ -246,6 +258,7 @@ pub fn seeds() -> Named {
         ("corrections", Message::Corrections(vec![4; 32])),
         ("sums", Message::Sums(vec![5; 16])),
         ("masked", Message::Masked(vec![6; 48])),
+        ("check", Message::Check(vec![7; 32])),
         ("working", Message::Working),
         (
             "abort",
@@ -263,7 +276,9 @@ pub fn machine_seeds() -> Named {
     honest(Suite::DhRistrettoV1, 0..8)
 }
 
-/// The same for `vole-rr22-v1`: both roles.
+/// The same for both suites by a vector correlation: both roles.
 pub fn vole_seeds() -> Named {
-    honest(Suite::VoleRr22V1, 0..2)
+    let mut seeds = honest(vole(false), 0..2);
+    seeds.extend(honest(vole(true), CHECKED..CHECKED + 2));
+    seeds
 }

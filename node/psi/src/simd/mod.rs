@@ -74,8 +74,7 @@ impl Kernels {
         }
     }
 
-    /// One product alone, for the tests: `a * b * x^-128` in the field of POLYVAL (RFC 8452 3). Constant time.
-    #[cfg(test)]
+    /// One product alone: `a * b * x^-128` in the field of POLYVAL (RFC 8452 3). Constant time.
     pub(crate) fn dot(self, a: u128, b: u128) -> u128 {
         match self {
             Self::Portable => portable::dot(a, b),
@@ -93,6 +92,16 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as in `dot`.
             Self::Clmul | Self::Avx512 => unsafe { x86::add_products(sums, factor, values) },
+        }
+    }
+
+    /// The sum of the products of elements at equal places; surplus elements of either are left alone. Constant time.
+    pub(crate) fn inner_product(self, a: &[u128], b: &[u128]) -> u128 {
+        match self {
+            Self::Portable => portable::inner_product(a, b),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as in `dot`.
+            Self::Clmul | Self::Avx512 => unsafe { x86::inner_product(a, b) },
         }
     }
 

@@ -58,6 +58,10 @@ pub(super) fn add_products(sums: &mut [u128], factor: u128, values: &[u128]) {
     }
 }
 
+pub(super) fn inner_product(a: &[u128], b: &[u128]) -> u128 {
+    a.iter().zip(b).fold(0, |sum, (a, b)| sum ^ dot(*a, *b))
+}
+
 pub(super) fn sum_bands(columns: &[u128], rows: &[Band], sums: &mut [u128]) {
     for (row, sum) in rows.iter().zip(sums) {
         *sum = columns

@@ -111,6 +111,11 @@ proptest! {
             for (i, p) in products.iter().enumerate() {
                 prop_assert_eq!(*p, columns[i] ^ slow_dot(factor, columns[50 + i]));
             }
+            // The shorter one ends it.
+            let sum = columns[..50].iter().zip(&columns[50..]).fold(0, |s, (a, b)| s ^ slow_dot(*a, *b));
+            prop_assert_eq!(k.inner_product(&columns[..50], &columns[50..]), sum);
+            prop_assert_eq!(k.inner_product(&columns[50..100], &columns[..50]), sum);
+            prop_assert_eq!(k.inner_product(&[], &columns), 0);
         }
     }
 

@@ -14,17 +14,27 @@ fn scalar(a: __m128i) -> u128 {
     unsafe { core::mem::transmute(a) }
 }
 
-/// Schoolbook product, then two folds by x^63 + x^62 + x^57: see [`portable`]'s `reduce`.
+/// Schoolbook product: low, middle and high part, each 128 bits, 64 apart.
 #[inline]
 #[target_feature(enable = "pclmulqdq,sse4.1")]
-fn dot_vectors(a: __m128i, b: __m128i) -> __m128i {
+fn product(a: __m128i, b: __m128i) -> [__m128i; 3] {
+    [
+        _mm_clmulepi64_si128(a, b, 0x00),
+        _mm_xor_si128(
+            _mm_clmulepi64_si128(a, b, 0x01),
+            _mm_clmulepi64_si128(a, b, 0x10),
+        ),
+        _mm_clmulepi64_si128(a, b, 0x11),
+    ]
+}
+
+/// Two folds by x^63 + x^62 + x^57: see [`portable`]'s `reduce`.
+#[inline]
+#[target_feature(enable = "pclmulqdq,sse4.1")]
+fn reduce([low, middle, high]: [__m128i; 3]) -> __m128i {
     let folds = _mm_set_epi64x(0, 0xC200_0000_0000_0000_u64.cast_signed());
-    let middle = _mm_xor_si128(
-        _mm_clmulepi64_si128(a, b, 0x01),
-        _mm_clmulepi64_si128(a, b, 0x10),
-    );
-    let low = _mm_xor_si128(_mm_clmulepi64_si128(a, b, 0x00), _mm_slli_si128(middle, 8));
-    let high = _mm_xor_si128(_mm_clmulepi64_si128(a, b, 0x11), _mm_srli_si128(middle, 8));
+    let low = _mm_xor_si128(low, _mm_slli_si128(middle, 8));
+    let high = _mm_xor_si128(high, _mm_srli_si128(middle, 8));
     let once = _mm_xor_si128(
         _mm_shuffle_epi32(low, 0x4e),
         _mm_clmulepi64_si128(low, folds, 0x00),
@@ -36,17 +46,28 @@ fn dot_vectors(a: __m128i, b: __m128i) -> __m128i {
     _mm_xor_si128(high, twice)
 }
 
-#[cfg(test)]
 #[target_feature(enable = "pclmulqdq,sse4.1")]
 pub(super) fn dot(a: u128, b: u128) -> u128 {
-    scalar(dot_vectors(vector(a), vector(b)))
+    scalar(reduce(product(vector(a), vector(b))))
+}
+
+/// Products are added before they are reduced: once for all.
+#[target_feature(enable = "pclmulqdq,sse4.1")]
+pub(super) fn inner_product(a: &[u128], b: &[u128]) -> u128 {
+    let mut sum = [_mm_setzero_si128(); 3];
+    for (a, b) in a.iter().zip(b) {
+        for (s, p) in sum.iter_mut().zip(product(vector(*a), vector(*b))) {
+            *s = _mm_xor_si128(*s, p);
+        }
+    }
+    scalar(reduce(sum))
 }
 
 #[target_feature(enable = "pclmulqdq,sse4.1")]
 pub(super) fn add_products(sums: &mut [u128], factor: u128, values: &[u128]) {
     let factor = vector(factor);
     for (sum, value) in sums.iter_mut().zip(values) {
-        *sum ^= scalar(dot_vectors(factor, vector(*value)));
+        *sum ^= scalar(reduce(product(factor, vector(*value))));
     }
 }
 

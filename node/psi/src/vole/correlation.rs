@@ -1,17 +1,21 @@
 //! The silent vector correlation over GF(2^128): the initiator gets pseudo-random A and C, the responder Delta and B, with
 //! C = B + A * Delta entry by entry. Block after block, noise terms at punctured places are expanded by trees and compressed by the
-//! code; what is sent grows with the number of blocks alone. For parties that follow the protocol.
+//! code; what is sent grows with the number of blocks alone. For parties that follow the protocol, unless the shape is checked: then
+//! the responder verifies the corrections before it sends sums, and the initiator the sums before it sends anything that needs
+//! them ([`super::checks`]).
 //!
 //! One correlation serves one session: Delta and both vectors are wiped, never stored, never used again.
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::base_transfer::BASE_TRANSFERS;
+use super::checks::{self, TreeCheck, TreeShare};
 use super::code::Code;
 use super::extension::{self, WIDTH};
-use super::hashes::Oracles;
-use super::noise_terms::{BLOCK_WORDS, NoiseInitiator, NoiseResponder};
+use super::hashes::{Checked, Oracles};
+use super::noise_terms::{NoiseInitiator, NoiseResponder, total};
 use super::params::{TREES, VoleShape};
 use super::prg::Prg;
 use super::trees::{Children, choice};
@@ -22,7 +26,8 @@ use crate::simd::Kernels;
 struct BlockNoise {
     /// The punctured place of each tree.
     holes: Zeroizing<Vec<usize>>,
-    c: Zeroizing<[u128; TREES]>,
+    /// For each tree, then the masks.
+    c: Zeroizing<Vec<u128>>,
     a: Zeroizing<Vec<u128>>,
 }
 
@@ -35,6 +40,8 @@ pub(crate) struct InitiatorCorrelation {
     blocks: Vec<BlockNoise>,
     /// Key of the chosen side of each transfer.
     keys: Zeroizing<Vec<u128>>,
+    /// Digest of the corrections.
+    sent: [u8; 32],
 }
 
 /// Number of the first transfer of a tree.
@@ -74,14 +81,14 @@ impl InitiatorCorrelation {
     ) -> Result<(Self, Vec<u8>), Error> {
         let (for_extension, for_noise) = halves(base)?;
         let mut prg = Prg::new(seed);
-        let mut choices = Zeroizing::new(vec![0_u128; shape.transfers().div_ceil(WIDTH)]);
+        let mut choices = Zeroizing::new(vec![0_u128; shape.choice_words()]);
         let mut noise = NoiseInitiator::new(for_noise);
-        let mut noise_words = Vec::with_capacity(shape.blocks * BLOCK_WORDS);
+        let mut noise_bytes = Vec::with_capacity(shape.blocks * shape.noise_bytes());
         let mut blocks = Vec::with_capacity(shape.blocks);
         for block in 0..shape.blocks {
-            let mut c = Zeroizing::new([0; TREES]);
+            let mut c = Zeroizing::new(vec![0; shape.elements()]);
             let mut random = Zeroizing::new([0; TREES]);
-            prg.fill(c.as_mut_slice());
+            prg.fill(&mut c);
             prg.fill(random.as_mut_slice());
             let mut holes = Zeroizing::new(Vec::with_capacity(TREES));
             for (tree, random) in random.iter().enumerate() {
@@ -94,18 +101,39 @@ impl InitiatorCorrelation {
                     }
                 }
             }
-            let (words, a) = noise.block(kernels, &c);
-            noise_words.extend_from_slice(&words);
+            let (words, columns) = noise.block(kernels, &c);
+            let from = noise_bytes.len();
+            to_bytes(&words, &mut noise_bytes);
+            if shape.checked {
+                let sent = noise_bytes.get(from..).unwrap_or_default();
+                let challenge = oracles.check(Checked::Noise, block as u64, &[0; 32], sent);
+                let shown = checks::show_columns(kernels, &challenge, &c, &columns);
+                to_bytes(&shown, &mut noise_bytes);
+            }
+            let a = total(&columns);
             blocks.push(BlockNoise { holes, c, a });
         }
-        let (sent, rows) = extension::receive(for_extension, &choices);
+        if shape.checked {
+            let mut mask = [0; 1];
+            prg.fill(&mut mask);
+            if let Some(last) = choices.last_mut() {
+                *last = mask[0];
+            }
+        }
+        let (sent, columns) = extension::receive(for_extension, &choices);
+        let rows = extension::rows(&columns);
         let keys = (0..)
             .zip(rows.iter())
             .map(|(i, row)| oracles.transfer(i, *row));
         let keys = Zeroizing::new(keys.collect());
         let mut bytes = Vec::with_capacity(shape.correction_bytes());
         to_bytes(&sent, &mut bytes);
-        to_bytes(&noise_words, &mut bytes);
+        if shape.checked {
+            let challenge = oracles.check(Checked::Extension, 0, &[0; 32], &bytes);
+            let shown = checks::show_columns(kernels, &challenge, &choices, &columns);
+            to_bytes(&shown, &mut bytes);
+        }
+        bytes.extend_from_slice(&noise_bytes);
         Ok((
             Self {
                 shape,
@@ -114,20 +142,23 @@ impl InitiatorCorrelation {
                 children: Children::new(),
                 blocks,
                 keys,
+                sent: Sha256::digest(&bytes).into(),
             },
             bytes,
         ))
     }
 
-    /// Adds A to `masked` and returns C, of the same length, from the responder's sums.
+    /// Adds A to `masked` and returns C, of the same length, from the responder's sums; also, where the shape is checked, this
+    /// side of each block's check, which must pass before anything is sent that depends on C.
     ///
     /// # Errors
     /// [`Error::Internal`] unless `masked` has the entries and `sums` the bytes of the shape.
     pub(crate) fn finish(
         &self,
+        oracles: &Oracles,
         sums: &[u8],
         masked: &mut [u128],
-    ) -> Result<Zeroizing<Vec<u128>>, Error> {
+    ) -> Result<(Zeroizing<Vec<u128>>, Vec<TreeShare>), Error> {
         let mut c = Zeroizing::new(vec![0; masked.len()]);
         let size = self.shape.block_entries();
         if sums.len() != self.shape.sum_bytes() || masked.len().div_ceil(size) != self.shape.blocks
@@ -136,25 +167,37 @@ impl InitiatorCorrelation {
                 what: "correlation size",
             });
         }
-        masked
+        let shares: Vec<Option<TreeShare>> = masked
             .par_chunks_mut(size)
             .zip(c.par_chunks_mut(size))
             .zip(sums.par_chunks(self.shape.sum_bytes() / self.shape.blocks))
             .enumerate()
-            .for_each(|(block, ((masked, c), sums))| {
-                let pairs = self.block(block, sums);
+            .map(|(block, ((masked, c), sums))| {
+                let (pairs, share) = self.block(oracles, block, sums);
                 for ((m, c), pair) in masked.iter_mut().zip(c).zip(pairs.iter()) {
                     *m ^= pair[0];
                     *c = pair[1];
                 }
-            });
-        Ok(c)
+                share
+            })
+            .collect();
+        Ok((c, shares.into_iter().flatten().collect()))
     }
 
     /// A and C of a block, in pairs; the second half is what the code left of the noise.
-    fn block(&self, block: usize, sums: &[u8]) -> Zeroizing<Vec<[u128; 2]>> {
+    fn block(
+        &self,
+        oracles: &Oracles,
+        block: usize,
+        sums: &[u8],
+    ) -> (Zeroizing<Vec<[u128; 2]>>, Option<TreeShare>) {
         let shape = &self.shape;
         let noise = &self.blocks[block];
+        let check = tree_check(self.kernels, shape, oracles, block, &self.sent, sums);
+        let mut share = TreeShare {
+            expected: noise.a.get(TREES).copied().unwrap_or(0),
+            shown: noise.c.get(TREES).copied().unwrap_or(0),
+        };
         let mut pairs = Zeroizing::new(vec![[0; 2]; shape.noise()]);
         let mut leaves = Zeroizing::new(vec![0; shape.leaves]);
         let width = 2 * shape.depth + 1;
@@ -171,20 +214,41 @@ impl InitiatorCorrelation {
                 sent(2 * (level - 1) + side) ^ self.keys[first + level - 1]
             });
             leaves[hole] = sent(width - 1) ^ noise.a[tree] ^ total;
+            if let Some(check) = &check {
+                share.expected ^= check.leaves(tree, &leaves);
+                share.shown ^= check.lone(tree, hole, noise.c[tree]);
+            }
             for (pair, leaf) in pairs.iter_mut().zip(leaves.iter()) {
                 pair[1] = *leaf;
             }
             pairs[hole][0] = noise.c[tree];
         }
         self.code.encode(self.kernels, &mut pairs);
-        pairs
+        (pairs, check.map(|_| share))
     }
+}
+
+/// The challenge to a block's trees, where the shape is checked: over the corrections and the block's sums.
+fn tree_check(
+    kernels: Kernels,
+    shape: &VoleShape,
+    oracles: &Oracles,
+    block: usize,
+    corrections: &[u8; 32],
+    sums: &[u8],
+) -> Option<TreeCheck> {
+    shape.checked.then(|| {
+        let challenge = oracles.check(Checked::Trees, block as u64, corrections, sums);
+        TreeCheck::new(kernels, &challenge, TREES, shape.leaves)
+    })
 }
 
 /// The responder's side: Delta and B, and the sums that the initiator needs.
 pub(crate) struct ResponderCorrelation {
     pub(crate) delta: Zeroizing<u128>,
     pub(crate) b: Zeroizing<Vec<u128>>,
+    /// This side of each block's check; empty where the shape is not checked.
+    pub(crate) shares: Zeroizing<Vec<u128>>,
 }
 
 /// What the responder chose and got in the base transfers.
@@ -201,7 +265,7 @@ impl ResponderCorrelation {
     /// `entries` entries from the initiator's corrections and fresh roots from `seed`; also returns the sums to send.
     ///
     /// # Errors
-    /// [`Error::Internal`] for another number of base transfers or other sizes than the shape's.
+    /// [`Error::Check`] for corrections that do not pass; [`Error::Internal`] for another number of base transfers or other sizes than the shape's.
     pub(crate) fn new(
         kernels: Kernels,
         shape: VoleShape,
@@ -218,19 +282,50 @@ impl ResponderCorrelation {
                 what: "correlation size",
             });
         }
-        let words: Vec<u128> = from_bytes(corrections).collect();
-        let (columns, noise_words) = words.split_at(shape.transfers().next_multiple_of(WIDTH));
-        let rows = extension::send(for_extension, base.extension, columns)?;
+        let sent: [u8; 32] = Sha256::digest(corrections).into();
+        let (extension_bytes, noise_bytes) = corrections.split_at(shape.extension_bytes());
+        let (columns, shown) = words_and_proof(&shape, extension_bytes);
+        let columns = extension::send(for_extension, base.extension, &columns)?;
+        if shape.checked {
+            checks::verify_columns(
+                kernels,
+                &oracles.check(
+                    Checked::Extension,
+                    0,
+                    &[0; 32],
+                    sent_part(&shape, extension_bytes),
+                ),
+                &columns,
+                base.extension,
+                |_| ONE,
+                ("transfers", &shown),
+            )?;
+        }
+        let rows = extension::rows(&columns);
         let mut noise = NoiseResponder::new(for_noise, base.delta);
-        let noise = noise_words
-            .chunks(BLOCK_WORDS)
-            .map(|words| noise.block(words))
+        let noise = (0..)
+            .zip(noise_bytes.chunks(shape.noise_bytes()))
+            .map(|(block, bytes)| {
+                let (words, shown) = words_and_proof(&shape, bytes);
+                let columns = noise.block(&words)?;
+                if shape.checked {
+                    checks::verify_columns(
+                        kernels,
+                        &oracles.check(Checked::Noise, block, &[0; 32], sent_part(&shape, bytes)),
+                        &columns,
+                        base.delta,
+                        |j| 1 << j,
+                        ("noise", &shown),
+                    )?;
+                }
+                Ok(total(&columns))
+            })
             .collect::<Result<Vec<_>, Error>>()?;
         let mut roots = Zeroizing::new(vec![0; shape.blocks * TREES]);
         Prg::new(seed).fill(&mut roots);
         let (code, children) = (Code::new(size), Children::new());
         let mut b = Zeroizing::new(vec![0; entries]);
-        let sums: Vec<Vec<u8>> = b
+        let (sums, shares): (Vec<Vec<u8>>, Vec<Option<u128>>) = b
             .par_chunks_mut(size)
             .enumerate()
             .map(|(block, b)| {
@@ -239,8 +334,7 @@ impl ResponderCorrelation {
                 for (tree, leaves) in leaves.chunks_mut(shape.leaves).enumerate() {
                     let leaves = leaves.as_flattened_mut();
                     let first = first_transfer(&shape, block, tree);
-                    let mut total = 0;
-                    children.expand(
+                    let total = children.expand(
                         &shape,
                         roots[block * TREES + tree],
                         leaves,
@@ -250,24 +344,47 @@ impl ResponderCorrelation {
                             let keys =
                                 [row, row ^ base.extension].map(|r| oracles.transfer(at as u64, r));
                             to_bytes(&[sides[0] ^ keys[0], sides[1] ^ keys[1]], &mut sums);
-                            total = sides[0] ^ sides[1];
                         },
                     );
                     to_bytes(&[total ^ noise[block][tree]], &mut sums);
                 }
+                let share =
+                    tree_check(kernels, &shape, oracles, block, &sent, &sums).map(|check| {
+                        let trees = leaves.chunks(shape.leaves).enumerate();
+                        trees.fold(noise[block][TREES], |sum, (tree, leaves)| {
+                            sum ^ check.leaves(tree, leaves.as_flattened())
+                        })
+                    });
                 code.encode(kernels, &mut leaves);
                 b.copy_from_slice(&leaves.as_flattened()[..b.len()]);
-                sums
+                (sums, share)
             })
-            .collect();
+            .unzip();
         Ok((
             Self {
                 delta: Zeroizing::new(base.delta),
                 b,
+                shares: Zeroizing::new(shares.into_iter().flatten().collect()),
             },
             sums.concat(),
         ))
     }
+}
+
+/// The field's 1.
+const ONE: u128 = 0xC200_0000_0000_0000_0000_0000_0000_0001;
+
+/// What a part of the corrections corrects, without what shows it to be right.
+fn sent_part<'a>(shape: &VoleShape, part: &'a [u8]) -> &'a [u8] {
+    part.get(..part.len() - 16 * shape.proof_words())
+        .unwrap_or_default()
+}
+
+/// A part of the corrections in words, and the words that show it to be right.
+fn words_and_proof(shape: &VoleShape, part: &[u8]) -> (Vec<u128>, Vec<u128>) {
+    let mut words: Vec<u128> = from_bytes(part).collect();
+    let shown = words.split_off(words.len() - shape.proof_words());
+    (words, shown)
 }
 
 fn halves<T>(base: &[T]) -> Result<(&[T], &[T]), Error> {
@@ -292,58 +409,242 @@ mod tests {
 
     type Sides = (Vec<u128>, Zeroizing<Vec<u128>>, ResponderCorrelation);
 
+    /// Both sides before they begin.
+    struct Both {
+        kernels: Kernels,
+        shape: VoleShape,
+        entries: usize,
+        oracles: Oracles,
+        pairs: Vec<[u128; 2]>,
+        extension: u128,
+        delta: u128,
+        keys: Vec<u128>,
+        seeds: [u128; 2],
+    }
+
+    impl Both {
+        fn new(entries: usize, checked: bool, seed: u128, kernels: Kernels) -> Self {
+            let mut prg = Prg::new(seed);
+            let pairs: Vec<[u128; 2]> = (0..BASE_TRANSFERS)
+                .map(|_| [prg.next_block(), prg.next_block()])
+                .collect();
+            let (extension, delta) = (prg.next_block(), prg.next_block());
+            let keys = pairs
+                .iter()
+                .enumerate()
+                .map(|(i, k)| k[([extension, delta][i / 128] >> (i % 128) & 1) as usize])
+                .collect();
+            Self {
+                kernels,
+                shape: VoleShape::of(entries, checked),
+                entries,
+                oracles: Oracles::new(&[3; 32], seed),
+                pairs,
+                extension,
+                delta,
+                keys,
+                seeds: [prg.next_block(), prg.next_block()],
+            }
+        }
+
+        fn corrections(&self) -> (InitiatorCorrelation, Vec<u8>) {
+            let (initiator, corrections) = InitiatorCorrelation::new(
+                self.kernels,
+                self.shape,
+                &self.oracles,
+                self.seeds[0],
+                &self.pairs,
+            )
+            .unwrap();
+            assert_eq!(corrections.len(), self.shape.correction_bytes());
+            (initiator, corrections)
+        }
+
+        fn sums(&self, corrections: &[u8]) -> Result<(ResponderCorrelation, Vec<u8>), Error> {
+            ResponderCorrelation::new(
+                self.kernels,
+                self.shape,
+                &self.oracles,
+                self.seeds[1],
+                &ResponderBase {
+                    extension: self.extension,
+                    delta: self.delta,
+                    keys: &self.keys,
+                },
+                corrections,
+                self.entries,
+            )
+        }
+
+        /// Whether the responder's answer to what the initiator shows is the one expected.
+        fn answered(&self, shares: &[TreeShare], responder: &ResponderCorrelation) -> bool {
+            assert_eq!(
+                shares.len(),
+                if self.shape.checked {
+                    self.shape.blocks
+                } else {
+                    0
+                }
+            );
+            let shown = shares.iter().map(|s| s.shown);
+            let answers = checks::answers(self.kernels, &responder.shares, shown, self.delta);
+            let expected: Vec<u128> = shares.iter().map(|s| s.expected).collect();
+            *answers == expected
+        }
+    }
+
     /// A, C and the responder's side, for `entries` entries.
-    fn run(entries: usize, seed: u128, kernels: Kernels) -> Sides {
-        let shape = VoleShape::of(entries);
-        let oracles = Oracles::new(&[3; 32], seed);
-        let mut prg = Prg::new(seed);
-        let pairs: Vec<[u128; 2]> = (0..BASE_TRANSFERS)
-            .map(|_| [prg.next_block(), prg.next_block()])
-            .collect();
-        let (extension, delta) = (prg.next_block(), prg.next_block());
-        let keys: Vec<u128> = pairs
-            .iter()
-            .enumerate()
-            .map(|(i, k)| k[([extension, delta][i / 128] >> (i % 128) & 1) as usize])
-            .collect();
-        let (initiator, corrections) =
-            InitiatorCorrelation::new(kernels, shape, &oracles, prg.next_block(), &pairs).unwrap();
-        assert_eq!(corrections.len(), shape.correction_bytes());
-        let base = ResponderBase {
-            extension,
-            delta,
-            keys: &keys,
-        };
-        let (responder, sums) = ResponderCorrelation::new(
-            kernels,
-            shape,
-            &oracles,
-            prg.next_block(),
-            &base,
-            &corrections,
-            entries,
-        )
-        .unwrap();
-        assert_eq!(sums.len(), shape.sum_bytes());
+    fn run(entries: usize, checked: bool, seed: u128, kernels: Kernels) -> Sides {
+        let both = Both::new(entries, checked, seed, kernels);
+        let (initiator, corrections) = both.corrections();
+        let (responder, sums) = both.sums(&corrections).unwrap();
+        assert_eq!(sums.len(), both.shape.sum_bytes());
         let mut a = vec![0; entries];
-        let c = initiator.finish(&sums, &mut a).unwrap();
-        assert!(initiator.finish(&sums[1..], &mut a).is_err());
-        assert!(
-            initiator
-                .finish(&sums, &mut vec![0; 2 * entries + 512])
-                .is_err()
-        );
+        let (c, shares) = initiator.finish(&both.oracles, &sums, &mut a).unwrap();
+        assert!(both.answered(&shares, &responder));
+        assert!(initiator.finish(&both.oracles, &sums[1..], &mut a).is_err());
+        let mut long = vec![0; 2 * entries + 512];
+        assert!(initiator.finish(&both.oracles, &sums, &mut long).is_err());
         (a, c, responder)
+    }
+
+    /// A changed bit anywhere in the corrections is noticed by the responder, before it sends a byte.
+    #[test]
+    fn wrong_corrections_are_refused() {
+        let both = Both::new(3_000, true, 5, Kernels::detect());
+        let (_, corrections) = both.corrections();
+        let (extension, noise) = (both.shape.extension_bytes(), both.shape.noise_bytes());
+        assert_eq!(corrections.len(), extension + noise);
+        // A correction, the mask's, a shown word; the same of the noise.
+        for (at, what) in [
+            (0, "transfers"),
+            (extension / 2, "transfers"),
+            (extension - 129 * 16 - 1, "transfers"),
+            (extension - 129 * 16, "transfers"),
+            (extension - 1, "transfers"),
+            (extension, "noise"),
+            (extension + noise / 2, "noise"),
+            (extension + noise - 1, "noise"),
+        ] {
+            let mut wrong = corrections.clone();
+            wrong[at] ^= 0x10;
+            let got = both.sums(&wrong).map(|_| ());
+            assert_eq!(got, Err(Error::Check { what }), "byte {at}");
+        }
+        // Without checks nobody would know: what is then sent is a key short of being anybody's.
+        let open = Both::new(3_000, false, 5, Kernels::detect());
+        let (_, mut corrections) = open.corrections();
+        corrections[0] ^= 0x10;
+        assert!(open.sums(&corrections).is_ok());
+    }
+
+    /// A responder that alters a sum passes only if no path of the initiator's needed it: it guesses one side of a fork. Sums that are
+    /// wrong for every tree are always noticed.
+    #[test]
+    fn wrong_sums_are_a_guess_of_the_initiator_s_path() {
+        let both = Both::new(3_000, true, 6, Kernels::detect());
+        let (initiator, corrections) = both.corrections();
+        let (responder, sums) = both.sums(&corrections).unwrap();
+        let width = 2 * both.shape.depth + 1;
+        let passes = |sums: &[u8]| {
+            // It takes its challenge from what it sends, as one that deviates would.
+            let check = tree_check(
+                both.kernels,
+                &both.shape,
+                &both.oracles,
+                0,
+                &Sha256::digest(&corrections).into(),
+                sums,
+            )
+            .unwrap();
+            let mut all = Zeroizing::new(vec![0; both.shape.noise()]);
+            let mut roots = vec![0; TREES];
+            Prg::new(both.seeds[1]).fill(&mut roots);
+            let mut share = 0;
+            for (tree, leaves) in all.chunks_mut(both.shape.leaves).enumerate() {
+                Children::new().expand(&both.shape, roots[tree], leaves, |_, _| ());
+                share ^= check.leaves(tree, leaves);
+            }
+            let honest = tree_check(
+                both.kernels,
+                &both.shape,
+                &both.oracles,
+                0,
+                &initiator.sent,
+                &both.sums(&corrections).unwrap().1,
+            )
+            .unwrap();
+            let mut honest_share = 0;
+            for (tree, leaves) in all.chunks(both.shape.leaves).enumerate() {
+                honest_share ^= honest.leaves(tree, leaves);
+            }
+            // Its own mask it knows: from the share that it had.
+            let mask = responder.shares[0] ^ honest_share;
+            let mut a = vec![0; both.entries];
+            let (_, shares) = initiator.finish(&both.oracles, sums, &mut a).unwrap();
+            let shown = shares.iter().map(|s| s.shown);
+            let answers = checks::answers(both.kernels, &[share ^ mask], shown, both.delta);
+            answers[0] == shares[0].expected
+        };
+        assert!(passes(&sums));
+        let mut outcomes = [0; 2];
+        for tree in 0..16 {
+            for level in [1, both.shape.depth] {
+                let hole = initiator.blocks[0].holes[tree];
+                for side in 0..2 {
+                    let mut wrong = sums.clone();
+                    wrong[16 * (tree * width + 2 * (level - 1) + side)] ^= 1;
+                    let needed = usize::from(choice(&both.shape, hole, level)) == side;
+                    let passed = passes(&wrong);
+                    assert_eq!(passed, !needed, "tree {tree}, level {level}, side {side}");
+                    outcomes[usize::from(passed)] += 1;
+                }
+            }
+            // What is sent for the hole itself, too.
+            let mut wrong = sums.clone();
+            wrong[16 * (tree * width + width - 1)] ^= 1;
+            assert!(!passes(&wrong));
+        }
+        assert_eq!(outcomes, [32, 32]);
+        let mut wrong = sums.clone();
+        for tree in 0..TREES {
+            wrong[16 * tree * width] ^= 1;
+        }
+        assert!(!passes(&wrong));
+    }
+
+    /// An answer that is right for another Delta, another share or another shown value is none.
+    #[test]
+    fn wrong_answers_are_noticed() {
+        let both = Both::new(700, true, 7, Kernels::detect());
+        let (initiator, corrections) = both.corrections();
+        let (mut responder, sums) = both.sums(&corrections).unwrap();
+        let (_, shares) = initiator
+            .finish(&both.oracles, &sums, &mut vec![0; 700])
+            .unwrap();
+        assert!(both.answered(&shares, &responder));
+        responder.shares[0] ^= 1;
+        assert!(!both.answered(&shares, &responder));
+        responder.shares[0] ^= 1;
+        let other = Both {
+            delta: both.delta ^ 1,
+            ..Both::new(700, true, 7, Kernels::detect())
+        };
+        assert!(!other.answered(&shares, &responder));
+        let mut shown = shares;
+        shown[0].shown ^= 1;
+        assert!(!both.answered(&shown, &responder));
     }
 
     #[test]
     fn every_entry_of_c_is_b_plus_a_times_delta() {
-        for (entries, kernels) in [1, 128, 257, 5_000, 78_772, 327_681]
+        for (entries, checked, kernels) in [1, 128, 257, 5_000, 78_772, 327_681]
             .into_iter()
             .flat_map(|n| Kernels::all().into_iter().map(move |k| (n, k)))
             .filter(|(n, k)| *n < 70_000 || *k == Kernels::detect())
+            .flat_map(|(n, k)| [(n, false, k), (n, true, k)])
         {
-            let (a, c, responder) = run(entries, entries as u128, kernels);
+            let (a, c, responder) = run(entries, checked, entries as u128, kernels);
             assert_ne!(*responder.delta, 0);
             let mut expected = responder.b.clone();
             kernels.add_products(&mut expected, *responder.delta, &a);
@@ -375,7 +676,7 @@ mod tests {
     #[test]
     fn another_seed_gives_nothing_alike() {
         let k = Kernels::detect();
-        let (one, two) = (run(1_000, 1, k), run(1_000, 2, k));
+        let (one, two) = (run(1_000, false, 1, k), run(1_000, false, 2, k));
         assert_ne!(*one.2.delta, *two.2.delta);
         assert!(one.0.iter().all(|x| !two.0.contains(x)));
     }

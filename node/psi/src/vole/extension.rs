@@ -1,6 +1,6 @@
 //! Many oblivious transfers from 128: Ishai, Kilian, Nissim and Petrank, "Extending oblivious transfers efficiently" (CRYPTO
-//! 2003), for parties that follow the protocol. The receiver's choices are bits of words, transfer i being bit i % 128 of word
-//! i / 128.
+//! 2003). The receiver's choices are bits of words, transfer i being bit i % 128 of word i / 128. By itself for parties that follow
+//! the protocol; [`super::checks`] shows that all columns were made from one vector of choices.
 
 use zeroize::Zeroizing;
 
@@ -10,7 +10,8 @@ use crate::Error;
 /// Base transfers, and the width of a row.
 pub(crate) const WIDTH: usize = 128;
 
-/// The receiver's side: what it sends (column after column, as many words each as `choices`), and a row for each transfer.
+/// The receiver's side: what it sends (column after column, as many words each as `choices`), and its columns, whose [`rows`] give
+/// the keys of its choices.
 pub(crate) fn receive(base: &[[u128; 2]], choices: &[u128]) -> (Vec<u128>, Zeroizing<Vec<u128>>) {
     let words = choices.len();
     let mut sent = vec![0; WIDTH * words];
@@ -27,11 +28,11 @@ pub(crate) fn receive(base: &[[u128; 2]], choices: &[u128]) -> (Vec<u128>, Zeroi
             *s = *a ^ b ^ choice;
         }
     }
-    (sent, rows(&columns, words))
+    (sent, columns)
 }
 
-/// The sender's side: a row for each transfer. Its key for side 0 is a hash of the row, for side 1 of the row plus `choices`,
-/// its own bits in the base transfers whose keys `base` holds.
+/// The sender's side: its columns. A transfer's key for side 0 is a hash of its row, for side 1 of the row plus `choices`, its own
+/// bits in the base transfers whose keys `base` holds.
 ///
 /// # Errors
 /// [`Error::Internal`] unless `received` holds whole columns.
@@ -59,10 +60,12 @@ pub(crate) fn send(
             *c ^= r & mask;
         }
     }
-    Ok(rows(&columns, words))
+    Ok(columns)
 }
 
-fn rows(columns: &[u128], words: usize) -> Zeroizing<Vec<u128>> {
+/// A row for each transfer.
+pub(crate) fn rows(columns: &[u128]) -> Zeroizing<Vec<u128>> {
+    let words = columns.len() / WIDTH;
     let mut rows = Zeroizing::new(Vec::with_capacity(columns.len()));
     let mut square = Zeroizing::new([0; WIDTH]);
     for word in 0..words {
@@ -126,7 +129,8 @@ mod tests {
             let choices = random(3, words);
             let (sent, theirs) = receive(&base, &choices);
             assert_eq!(sent.len(), WIDTH * words);
-            let ours = send(&chosen, delta, &sent).unwrap();
+            let theirs = rows(&theirs);
+            let ours = rows(&send(&chosen, delta, &sent).unwrap());
             assert_eq!(ours.len(), theirs.len());
             for (i, (o, t)) in ours.iter().zip(theirs.iter()).enumerate() {
                 let bit = choices[i / WIDTH] >> (i % WIDTH) & 1;

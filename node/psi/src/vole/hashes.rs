@@ -1,5 +1,5 @@
 //! The random oracles of a session, each SHA-256 under its own name, the context digest and the initiator's salt: of items (key
-//! and value of the store), of what a lookup gives (tags), and of extended transfers. The prefix fills a block and is hashed once.
+//! and value of the store), of what a lookup gives (tags), of extended transfers, and of checks. The prefix fills a block and is hashed once.
 
 use rayon::prelude::*;
 use sha2::digest::consts::U64;
@@ -74,11 +74,27 @@ fn wide(words: &[u32]) -> u128 {
         .fold(0, |sum, w| sum << 32 | u128::from(*w))
 }
 
+/// What a check is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Checked {
+    /// The challenge to the extension's columns.
+    Extension = 1,
+    /// The challenge to a block's noise.
+    Noise = 2,
+    /// The challenge to a block's trees.
+    Trees = 3,
+    /// The responder's answer for all trees.
+    Answer = 4,
+    /// The commitment to the responder's part of the coin.
+    Coin = 5,
+}
+
 /// The session's oracles.
 pub(crate) struct Oracles {
     items: Prefixed,
     tags: Prefixed,
     transfers: Prefixed,
+    checks: Prefixed,
     /// Key of the row function.
     pub(crate) row_key: u128,
 }
@@ -89,6 +105,7 @@ impl Oracles {
             items: Prefixed::new(b"tally/vole/1/itm", context, salt),
             tags: Prefixed::new(b"tally/vole/1/tag", context, salt),
             transfers: Prefixed::new(b"tally/vole/1/ote", context, salt),
+            checks: Prefixed::new(b"tally/vole/1/chk", context, salt),
             row_key: wide(&Prefixed::new(b"tally/vole/1/row", context, salt).short(b"")),
         }
     }
@@ -133,6 +150,49 @@ impl Oracles {
     /// The tag of what a lookup gave, as the highest bytes of a number; the caller cuts it.
     pub(crate) fn tag(&self, sum: u128) -> u128 {
         wide(&self.tags.short(&sum.to_le_bytes()))
+    }
+
+    /// The tag of what a lookup gave for an item, bound to its hash.
+    pub(crate) fn bound_tag(&self, sum: u128, (key, value): (u128, u128)) -> u128 {
+        let mut message = [0; 48];
+        for (part, word) in message
+            .as_chunks_mut::<16>()
+            .0
+            .iter_mut()
+            .zip([sum, key, value])
+        {
+            *part = word.to_le_bytes();
+        }
+        wide(&self.tags.short(&message))
+    }
+
+    /// 32 bytes of `of`, whose number is `index`, over what came before it and its own bytes.
+    pub(crate) fn check(
+        &self,
+        of: Checked,
+        index: u64,
+        before: &[u8; 32],
+        bytes: &[u8],
+    ) -> [u8; 32] {
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update(before)
+            .chain_update(bytes)
+            .finalize()
+            .into();
+        let mut message = [0; 41];
+        message[0] = of as u8;
+        message[1..9].copy_from_slice(&index.to_le_bytes());
+        message[9..].copy_from_slice(&digest);
+        let mut out = [0; 32];
+        for (part, word) in out
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .zip(self.checks.short(&message))
+        {
+            *part = word.to_be_bytes();
+        }
+        out
     }
 
     /// The key of transfer `index` for a row of the extension.
@@ -188,6 +248,24 @@ mod tests {
                 plain(b"tally/vole/1/tag", &context, salt, &5_u128.to_le_bytes()),
                 0
             )
+        );
+        assert_eq!(
+            o.bound_tag(5, (6, 7)),
+            half(
+                plain(
+                    b"tally/vole/1/tag",
+                    &context,
+                    salt,
+                    &[5_u128, 6, 7].map(u128::to_le_bytes).concat()
+                ),
+                0
+            )
+        );
+        let inner: [u8; 32] = Sha256::digest([&[1; 32][..], b"bytes"].concat()).into();
+        let message = [&[2][..], &9_u64.to_le_bytes(), &inner].concat();
+        assert_eq!(
+            o.check(Checked::Noise, 9, &[1; 32], b"bytes"),
+            plain(b"tally/vole/1/chk", &context, salt, &message)
         );
         assert_eq!(
             o.row_key,

@@ -4,31 +4,36 @@ use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
 use super::base_transfer::{BaseSender, BaseTransfer};
+use super::checks::TreeShare;
 use super::correlation::{InitiatorCorrelation, to_bytes};
-use super::hashes::Oracles;
-use super::params::{PARAMETER_SET, StoreShape, VoleShape};
+use super::hashes::{Checked, Oracles};
+use super::params::{StoreShape, VoleShape, parameter_set};
 use super::store::Rows;
-use super::tags::Tagging;
+use super::tags::{OwnTags, Tagging};
 use crate::Error;
 use crate::context::Suite;
 use crate::expand::HashToGroup;
 use crate::item::ItemSet;
 use crate::link::Link;
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Outcome, Phase, Stage};
 use crate::messages::{MASKED_BYTES, MAX_PAYLOAD_BYTES, Message, Role};
 use crate::params::Params;
+use crate::role::{self, Asked, Held, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::simd::Kernels;
 
 /// Elements of the masked store in a frame.
 const FRAME_ELEMENTS: usize = MAX_PAYLOAD_BYTES / MASKED_BYTES;
 
-/// The initiator of a run under [`Suite::VoleRr22V1`].
-pub struct VoleInitiator {
+/// The initiator of a run under [`Suite::VoleRr22V1`] or [`Suite::VoleRr22MaliciousV1`].
+pub struct VoleInitiator(Run<Asker>);
+
+role::machine!(VoleInitiator);
+
+struct Asker {
     link: Link,
     seeds: Seeds,
     kernels: Kernels,
-    state: State,
 }
 
 /// What the whole run needs, once both counts are known.
@@ -36,6 +41,17 @@ struct Session {
     oracles: Oracles,
     rows: Rows,
     shape: VoleShape,
+    /// The own part of the coin, where the suite tosses one.
+    coin: Option<u128>,
+    /// The responder's commitment to its part, once it has come.
+    commitment: Option<[u8; 32]>,
+}
+
+/// The own items, and what the correlation gave for them.
+struct Correlated {
+    session: Box<Session>,
+    items: Items,
+    c: Zeroizing<Vec<u128>>,
 }
 
 /// The own items as hashes.
@@ -83,44 +99,35 @@ enum State {
         store: Zeroizing<Vec<u128>>,
         sums: Vec<u8>,
     },
+    /// Nothing leaves that depends on the sums before the responder has shown that they are right.
+    AwaitAnswer {
+        done: Correlated,
+        masked: Zeroizing<Vec<u128>>,
+        shares: Vec<TreeShare>,
+    },
     SendMasked {
-        session: Box<Session>,
-        items: Items,
-        c: Zeroizing<Vec<u128>>,
+        done: Correlated,
         masked: Zeroizing<Vec<u128>>,
         sent: usize,
     },
-    SealEnd {
-        session: Box<Session>,
-        items: Items,
-        c: Zeroizing<Vec<u128>>,
-    },
+    SealEnd(Correlated),
+    AwaitCoin(Correlated),
     /// The own tags are made while the responder makes its own.
     OwnTags {
-        session: Box<Session>,
-        items: Items,
-        c: Zeroizing<Vec<u128>>,
+        done: Correlated,
+        coin: Option<u128>,
     },
     Tags(Join),
     CheckEnd {
         found: Vec<u64>,
         seal: Vec<u8>,
     },
-    SealResult(Vec<u64>),
-    AwaitAck(Vec<u64>),
-    CheckAck {
-        found: Vec<u64>,
-        seal: Vec<u8>,
-    },
-    Done(Box<Report>),
-    Spent,
+    Closing(Asked),
 }
 
-/// The own tags, ascending, against the responder's as they come.
+/// The own tags against the responder's as they come.
 struct Join {
-    own: Zeroizing<Vec<u128>>,
-    at: usize,
-    mask: u128,
+    own: OwnTags,
     last: u128,
     rows: Vec<u32>,
     found: Vec<u64>,
@@ -132,15 +139,54 @@ impl VoleInitiator {
     /// # Errors
     /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(params: Params, set: ItemSet, seeds: Seeds) -> Result<Self, Error> {
-        Ok(Self {
-            link: Link::new(params, Suite::VoleRr22V1, Role::Initiator, &set)?,
+        let suite = match params.context.suite {
+            suite if suite.is_vole() => suite,
+            _ => Suite::VoleRr22V1,
+        };
+        let asker = Asker {
+            link: Link::new(params, suite, Role::Initiator, &set)?,
             seeds,
             kernels: Kernels::detect(),
-            state: State::Start(set),
-        })
+        };
+        Ok(Self(Run::new(asker, State::Start(set))))
+    }
+}
+
+impl Asker {
+    fn draw(&self, name: &[u8]) -> Result<u128, Error> {
+        self.seeds.draw_word(name)
+    }
+}
+
+impl role::Role for Asker {
+    type State = State;
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
     }
 
-    /// One unit of work of a state that needs nothing from outside; the state it leads to.
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::Start(_)
+            | State::SendCorrections { .. }
+            | State::Encode { .. }
+            | State::Correlate { .. }
+            | State::SendMasked { .. }
+            | State::OwnTags { .. } => Need::Work,
+            State::AwaitHello(_) => Need::Frame("hello"),
+            State::AwaitChoices { session, .. } if session.awaits_commitment() => {
+                Need::Frame("check")
+            }
+            State::AwaitChoices { .. } => Need::Frame("choices"),
+            State::AwaitSums { .. } => Need::Frame("sums"),
+            State::AwaitAnswer { .. } | State::AwaitCoin(_) => Need::Frame("check"),
+            State::SealEnd(_) => Need::Seal(Stage::InitiatorEnd, None),
+            State::Tags(_) => Need::Frame("tags or end"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::ResponderEnd, None, seal),
+            State::Closing(end) => end.need(),
+        }
+    }
+
     fn work(&mut self, state: State) -> Result<State, Error> {
         Ok(match state {
             State::Start(set) => {
@@ -180,11 +226,8 @@ impl VoleInitiator {
             } => {
                 let pairs = Zeroizing::new(session.oracles.items(&set)?);
                 let order = session.rows.order(&pairs, |p| p.0);
-                let mut free = Zeroizing::new([0; 16]);
-                self.seeds.draw(b"free columns")?.fill_bytes(free.as_mut());
-                let store = session
-                    .rows
-                    .encode(&pairs, &order, u128::from_le_bytes(*free))?;
+                let free = Zeroizing::new(self.draw(b"free columns")?);
+                let store = session.rows.encode(&pairs, &order, *free)?;
                 let count = self.link.own_count;
                 self.link.progress(Phase::Blind, count, count);
                 State::AwaitSums {
@@ -207,27 +250,32 @@ impl VoleInitiator {
                 sums,
             } => {
                 let mut masked = store;
-                let c = correlation.finish(&sums, &mut masked)?;
-                State::SendMasked {
-                    session,
-                    items,
-                    c,
+                let (c, shares) = correlation.finish(&session.oracles, &sums, &mut masked)?;
+                let done = Correlated { session, items, c };
+                let Some(coin) = done.session.coin else {
+                    return Ok(State::SendMasked {
+                        done,
+                        masked,
+                        sent: 0,
+                    });
+                };
+                masked.push(coin);
+                let shown: Vec<u128> = shares.iter().map(|s| s.shown).collect();
+                let mut bytes = Vec::new();
+                to_bytes(&shown, &mut bytes);
+                self.link.send(&Message::Check(bytes))?;
+                State::AwaitAnswer {
+                    done,
                     masked,
-                    sent: 0,
+                    shares,
                 }
             }
-            State::SendMasked {
-                session,
-                items,
-                c,
-                masked,
-                sent,
-            } => {
+            State::SendMasked { done, masked, sent } => {
                 let frame = masked.get(sent..).unwrap_or_default();
                 let frame = frame.get(..FRAME_ELEMENTS).unwrap_or(frame);
                 if frame.is_empty() {
                     self.link.close_own()?;
-                    return Ok(State::SealEnd { session, items, c });
+                    return Ok(State::SealEnd(done));
                 }
                 let mut bytes = Vec::new();
                 to_bytes(frame, &mut bytes);
@@ -235,35 +283,29 @@ impl VoleInitiator {
                 let sent = sent + frame.len();
                 self.link
                     .progress(Phase::Send, sent as u64, masked.len() as u64);
-                State::SendMasked {
-                    session,
-                    items,
-                    c,
-                    masked,
-                    sent,
-                }
+                State::SendMasked { done, masked, sent }
             }
-            State::OwnTags { session, items, c } => {
+            State::OwnTags { done, coin } => {
+                let Correlated { session, items, c } = done;
                 let tagging = Tagging {
                     kernels: self.kernels,
                     oracles: &session.oracles,
                     rows: &session.rows,
-                    len: self.link.tag_len(),
+                    coin,
                 };
+                let tags = tagging.tags(&items.pairs, &items.order, &c, 0);
                 State::Tags(Join {
-                    own: Zeroizing::new(tagging.tags(&items.pairs, &items.order, &c, 0)?),
-                    at: 0,
-                    mask: tagging.mask()?,
+                    own: OwnTags::new(tags, &items.order, self.link.tag_len())?,
                     last: 0,
                     rows: items.rows,
                     found: Vec::new(),
                 })
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: Message) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello(set), Message::Hello(hello)) => {
                 self.link.accept_hello(&hello)?;
@@ -272,8 +314,14 @@ impl VoleInitiator {
                 self.seeds.draw(b"salt")?.fill_bytes(&mut salt);
                 let oracles = Oracles::new(&self.link.context, u128::from_le_bytes(salt));
                 let sender = BaseSender::new(&mut self.seeds.draw(b"base transfers")?)?;
+                let suite = self.link.params.context.suite;
+                let coin = if suite.is_checked() {
+                    Some(self.draw(b"coin")?)
+                } else {
+                    None
+                };
                 self.link.send(&Message::Opening {
-                    parameter_set: PARAMETER_SET,
+                    parameter_set: parameter_set(suite),
                     salt,
                     point: sender.point,
                 })?;
@@ -282,8 +330,25 @@ impl VoleInitiator {
                     session: Box::new(Session {
                         rows: Rows::new(store, oracles.row_key),
                         oracles,
-                        shape: VoleShape::of(store.columns()),
+                        shape: VoleShape::of(store.columns(), suite.is_checked()),
+                        coin,
+                        commitment: None,
                     }),
+                    sender,
+                }
+            }
+            (
+                State::AwaitChoices {
+                    set,
+                    mut session,
+                    sender,
+                },
+                Message::Check(bytes),
+            ) => {
+                session.commitment = Some(check_of("commitment", &bytes)?);
+                State::AwaitChoices {
+                    set,
+                    session,
                     sender,
                 }
             }
@@ -302,13 +367,12 @@ impl VoleInitiator {
                     },
                     &points,
                 )?;
-                let mut seed = Zeroizing::new([0; 16]);
-                self.seeds.draw(b"noise points")?.fill_bytes(seed.as_mut());
+                let seed = Zeroizing::new(self.draw(b"noise points")?);
                 let (correlation, bytes) = InitiatorCorrelation::new(
                     self.kernels,
                     session.shape,
                     &session.oracles,
-                    u128::from_le_bytes(*seed),
+                    *seed,
                     &base,
                 )?;
                 State::SendCorrections {
@@ -348,6 +412,40 @@ impl VoleInitiator {
                     }
                 }
             }
+            (
+                State::AwaitAnswer {
+                    done,
+                    masked,
+                    shares,
+                },
+                Message::Check(bytes),
+            ) => {
+                let mut expected = Zeroizing::new(Vec::new());
+                to_bytes(
+                    &shares.iter().map(|s| s.expected).collect::<Vec<_>>(),
+                    &mut expected,
+                );
+                let oracles = &done.session.oracles;
+                let expected = oracles.check(Checked::Answer, 0, &[0; 32], &expected);
+                if check_of::<32>("answer", &bytes)? != expected {
+                    return Err(Error::Check { what: "sums" });
+                }
+                State::SendMasked {
+                    done,
+                    masked,
+                    sent: 0,
+                }
+            }
+            (State::AwaitCoin(done), Message::Check(bytes)) => {
+                let theirs = check_of("coin", &bytes)?;
+                let session = &done.session;
+                let commitment = session.oracles.check(Checked::Coin, 0, &[0; 32], &theirs);
+                if session.commitment != Some(commitment) {
+                    return Err(Error::Check { what: "coin" });
+                }
+                let coin = session.coin.map(|own| own ^ u128::from_le_bytes(theirs));
+                State::OwnTags { done, coin }
+            }
             (State::Tags(mut join), Message::Tags(bytes)) => {
                 let len = self.link.tag_len();
                 let done = self.link.received_tags();
@@ -370,46 +468,52 @@ impl VoleInitiator {
                 found.sort_unstable();
                 State::CheckEnd { found, seal }
             }
-            (State::AwaitAck(found), Message::Ack { seal }) => State::CheckAck { found, seal },
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
+            (State::Closing(end), message) => State::Closing(end.take(message)?),
+            _ => return Err(PASSED),
+        })
+    }
+
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        Ok(match state {
+            State::SealEnd(done) => {
+                self.link.send_end(seal)?;
+                if done.session.shape.checked {
+                    State::AwaitCoin(done)
+                } else {
+                    State::OwnTags { done, coin: None }
+                }
             }
+            State::Closing(end) => State::Closing(end.sealed(&mut self.link, seal)?),
+            _ => return Err(PASSED),
         })
     }
 
-    const fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello(_) => "hello",
-            State::AwaitChoices { .. } => "choices",
-            State::AwaitSums { .. } => "sums",
-            State::Tags(_) => "tags or end",
-            State::AwaitAck(_) => "ack",
-            _ => "nothing",
-        }
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        Ok(State::Closing(match state {
+            State::CheckEnd { found, .. } => Asked::SealResult(Held {
+                published: None,
+                outcome: Outcome::Matched { rows: found },
+            }),
+            State::Closing(end) => end.accepted(&self.link)?,
+            _ => return Err(PASSED),
+        }))
     }
+}
 
-    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::Start(_) | State::AwaitHello(_) => "opening",
-                State::AwaitChoices { .. }
-                | State::SendCorrections { .. }
-                | State::AwaitSums { .. }
-                | State::Correlate { .. } => "correlating",
-                State::Encode { .. } => "encoding",
-                State::SendMasked { .. } => "sending",
-                State::OwnTags { .. } | State::Tags(_) => "receiving",
-                State::SealEnd { .. } | State::SealResult(_) => "a seal is due",
-                State::CheckEnd { .. } | State::CheckAck { .. } => "a seal is to be checked",
-                State::AwaitAck(_) => "waiting for the ack",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
+impl Session {
+    /// Whether the responder's commitment is due before its choices.
+    const fn awaits_commitment(&self) -> bool {
+        self.shape.checked && self.commitment.is_none()
     }
+}
+
+/// The bytes of a check of one size.
+pub(super) fn check_of<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N], Error> {
+    <[u8; N]>::try_from(bytes).map_err(|_| Error::Count {
+        what,
+        expected: N as u64,
+        found: bytes.len() as u64,
+    })
 }
 
 /// Adds a part to what has come, which may not become more than `due` bytes; whether it is all.
@@ -450,121 +554,11 @@ impl Join {
                 return Err(Error::Unsorted { what: "tag", index });
             }
             self.last = tag;
-            while let Some(own) = self.own.get(self.at).filter(|own| **own & self.mask <= tag) {
-                if own & self.mask == tag {
-                    let place = usize::try_from(own & u128::from(u32::MAX)).ok();
-                    let row = place.and_then(|p| self.rows.get(p));
-                    let row = row.ok_or(Error::Internal { what: "row index" })?;
-                    self.found.push(u64::from(*row));
-                }
-                self.at += 1;
-            }
+            let (rows, found) = (&self.rows, &mut self.found);
+            self.own.find(tag, |place| {
+                found.extend(rows.get(place as usize).map(|row| u64::from(*row)));
+            });
         }
         Ok(())
-    }
-}
-
-impl Machine for VoleInitiator {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.link.next_output() {
-                return Ok(output);
-            }
-            match &self.state {
-                State::AwaitHello(_)
-                | State::AwaitChoices { .. }
-                | State::AwaitSums { .. }
-                | State::Tags(_)
-                | State::AwaitAck(_) => return Ok(Output::NeedFrame),
-                State::SealEnd { .. } => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::InitiatorEnd, None),
-                    ));
-                }
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::ResponderEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealResult(_) => {
-                    return Ok(Output::NeedSeal(self.link.statement(Stage::Result, None)));
-                }
-                State::CheckAck { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::Ack, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Start(_)
-                | State::SendCorrections { .. }
-                | State::Encode { .. }
-                | State::Correlate { .. }
-                | State::SendMasked { .. }
-                | State::OwnTags { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.link.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd { session, items, c } => {
-                self.link.send_end(seal)?;
-                self.state = State::OwnTags { session, items, c };
-            }
-            State::SealResult(found) => {
-                self.link.send(&Message::Result {
-                    published: None,
-                    seal,
-                })?;
-                self.state = State::AwaitAck(found);
-            }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { found, .. } => self.state = State::SealResult(found),
-            State::CheckAck { found, seal } => {
-                self.state = State::Done(Box::new(Report {
-                    statement: self.link.statement(Stage::Ack, None),
-                    outcome: Outcome::Matched { rows: found },
-                    peer_seal: seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        self.misuse("release")
     }
 }

@@ -1,18 +1,27 @@
-//! The correlation of a block's noise: the initiator draws `TREES` field elements c and gets a, the responder gets b with
+//! The correlation of a block's noise: the initiator draws field elements c, one for each tree (and a few for the checks), and gets a, the responder gets b with
 //! a = b + c * Delta. Gilboa's multiplication ("Two party RSA key generation", CRYPTO 1999) over 128 transfers, one for each bit
-//! of Delta: 2 KiB an element, which is why it serves the noise alone.
+//! of Delta: 2 KiB an element, which is why it serves the noise alone. By itself for parties that follow the protocol;
+//! [`super::checks`] shows that all 128 columns were made from one c.
 
 use zeroize::Zeroizing;
 
-use super::params::TREES;
 use super::prg::Prg;
 use crate::Error;
 use crate::simd::Kernels;
 
-/// Bits of a field element.
-const BITS: usize = 128;
-/// Words that a block's correlation sends.
-pub(crate) const BLOCK_WORDS: usize = BITS * TREES;
+/// Bits of a field element, and columns.
+pub(crate) const BITS: usize = 128;
+
+/// a or b, element by element: the columns' sum.
+pub(crate) fn total(columns: &[u128]) -> Zeroizing<Vec<u128>> {
+    let mut sum = Zeroizing::new(vec![0; columns.len() / BITS]);
+    for column in columns.chunks(sum.len().max(1)) {
+        for (s, c) in sum.iter_mut().zip(column) {
+            *s ^= c;
+        }
+    }
+    sum
+}
 
 /// The initiator's side, block after block: it holds both keys of each transfer.
 pub(crate) struct NoiseInitiator(Vec<[Prg; 2]>);
@@ -22,27 +31,32 @@ impl NoiseInitiator {
         Self(base.iter().map(|k| k.map(Prg::new)).collect())
     }
 
-    /// The words to send for the next block, and its a.
+    /// The words to send for the next block, and its columns, whose [`total`] is a.
     pub(crate) fn block(
         &mut self,
         kernels: Kernels,
-        c: &[u128; TREES],
+        c: &[u128],
     ) -> (Vec<u128>, Zeroizing<Vec<u128>>) {
-        let mut sent = vec![0; BLOCK_WORDS];
-        let mut a = Zeroizing::new(vec![0; TREES]);
-        let mut first = Zeroizing::new([0; TREES]);
-        for ((j, prgs), sent) in self.0.iter_mut().enumerate().zip(sent.chunks_mut(TREES)) {
+        let mut sent = vec![0; BITS * c.len()];
+        let mut columns = Zeroizing::new(vec![0; BITS * c.len()]);
+        let size = c.len().max(1);
+        for (((j, prgs), sent), first) in self
+            .0
+            .iter_mut()
+            .enumerate()
+            .zip(sent.chunks_mut(size))
+            .zip(columns.chunks_mut(size))
+        {
             let [zero, one] = prgs;
-            zero.fill(first.as_mut_slice());
+            zero.fill(first);
             one.fill(sent);
             // Their sum plus c times x^j, whose dot product is that of the lone bit j.
             kernels.add_products(sent, 1 << j, c);
-            for ((s, a), f) in sent.iter_mut().zip(a.iter_mut()).zip(first.iter()) {
+            for (s, f) in sent.iter_mut().zip(first.iter()) {
                 *s ^= f;
-                *a ^= f;
             }
         }
-        (sent, a)
+        (sent, columns)
     }
 }
 
@@ -60,26 +74,32 @@ impl NoiseResponder {
         }
     }
 
-    /// b of the next block, from the initiator's words.
+    /// The columns of the next block, whose [`total`] is b, from the initiator's words.
     ///
     /// # Errors
-    /// [`Error::Internal`] for another number of words.
+    /// [`Error::Internal`] unless the words are whole columns.
     pub(crate) fn block(&mut self, received: &[u128]) -> Result<Zeroizing<Vec<u128>>, Error> {
-        if received.len() != BLOCK_WORDS || self.prgs.len() != BITS {
+        if received.is_empty() || !received.len().is_multiple_of(BITS) || self.prgs.len() != BITS {
             return Err(Error::Internal {
                 what: "noise words",
             });
         }
-        let mut b = Zeroizing::new(vec![0; TREES]);
-        let mut own = Zeroizing::new([0; TREES]);
-        for ((j, prg), received) in self.prgs.iter_mut().enumerate().zip(received.chunks(TREES)) {
-            prg.fill(own.as_mut_slice());
+        let size = received.len() / BITS;
+        let mut columns = Zeroizing::new(vec![0; received.len()]);
+        for (((j, prg), received), own) in self
+            .prgs
+            .iter_mut()
+            .enumerate()
+            .zip(received.chunks(size))
+            .zip(columns.chunks_mut(size))
+        {
+            prg.fill(own);
             let mask = (*self.delta >> j & 1).wrapping_neg();
-            for ((b, o), r) in b.iter_mut().zip(own.iter()).zip(received) {
-                *b ^= o ^ r & mask;
+            for (o, r) in own.iter_mut().zip(received) {
+                *o ^= r & mask;
             }
         }
-        Ok(b)
+        Ok(columns)
     }
 }
 
@@ -102,10 +122,10 @@ mod tests {
             let mut responder = NoiseResponder::new(&chosen, delta);
             let mut seen = std::collections::HashSet::new();
             for _ in 0..3 {
-                let c: [u128; TREES] = std::array::from_fn(|_| prg.next_block());
-                let (sent, a) = initiator.block(kernels, &c);
-                let b = responder.block(&sent).unwrap();
-                for i in 0..TREES {
+                let c: [u128; 258] = std::array::from_fn(|_| prg.next_block());
+                let (sent, columns) = initiator.block(kernels, &c);
+                let (a, b) = (total(&columns), total(&responder.block(&sent).unwrap()));
+                for i in 0..c.len() {
                     assert_eq!(a[i], b[i] ^ kernels.dot(c[i], delta));
                     assert!(seen.insert(b[i]));
                 }

@@ -1,14 +1,14 @@
 //! The side that answers. What it sends of the correlation does not depend on its set; its tags leave once the initiator's masked
 //! store is complete, its seal accepted and the release committed.
 
-use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
 use super::base_transfer::{BaseTransfer, choose};
-use super::correlation::{ResponderBase, ResponderCorrelation, from_bytes};
-use super::hashes::Oracles;
+use super::checks;
+use super::correlation::{ResponderBase, ResponderCorrelation, from_bytes, to_bytes};
+use super::hashes::{Checked, Oracles};
 use super::initiator::collect;
-use super::params::{PARAMETER_SET, StoreShape, VoleShape};
+use super::params::{StoreShape, VoleShape, parameter_set};
 use super::store::Rows;
 use super::tags::Tagging;
 use crate::Error;
@@ -16,22 +16,27 @@ use crate::context::Suite;
 use crate::expand::HashToGroup;
 use crate::item::ItemSet;
 use crate::link::Link;
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Phase, Stage};
 use crate::messages::{MAX_PAYLOAD_BYTES, Message, Role};
 use crate::params::Params;
+use crate::role::{self, Answered, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::simd::Kernels;
+use crate::sort::sort_uniform;
 use crate::sorter::Row;
 
 /// Tags in a frame.
 const FRAME_TAGS: usize = 1 << 16;
 
-/// The responder of a run under [`Suite::VoleRr22V1`].
-pub struct VoleResponder {
+/// The responder of a run under [`Suite::VoleRr22V1`] or [`Suite::VoleRr22MaliciousV1`].
+pub struct VoleResponder(Run<Answerer>);
+
+role::machine!(VoleResponder);
+
+struct Answerer {
     link: Link,
     seeds: Seeds,
     kernels: Kernels,
-    state: State,
 }
 
 /// What the whole run needs, once both counts and the salt are known.
@@ -41,6 +46,8 @@ struct Session {
     shape: VoleShape,
     /// Elements of the initiator's store.
     columns: usize,
+    /// The own part of the coin, where the suite tosses one.
+    coin: Option<u128>,
 }
 
 /// The responder's part of the base transfers.
@@ -56,6 +63,8 @@ struct Ready {
     correlation: ResponderCorrelation,
     pairs: Zeroizing<Vec<(u128, u128)>>,
     order: Vec<u32>,
+    /// The initiator's part of the coin, which ends its store.
+    their_coin: u128,
 }
 
 enum State {
@@ -86,6 +95,7 @@ enum State {
         session: Box<Session>,
         correlation: ResponderCorrelation,
     },
+    AwaitShown(Ready),
     AwaitMasked {
         ready: Ready,
         taken: usize,
@@ -100,12 +110,7 @@ enum State {
         tags: Vec<u128>,
         sent: usize,
     },
-    SealEnd,
-    AwaitResult,
-    CheckResult(Vec<u8>),
-    SealAck(Vec<u8>),
-    Done(Box<Report>),
-    Spent,
+    Closing(Answered),
 }
 
 impl VoleResponder {
@@ -114,18 +119,22 @@ impl VoleResponder {
     /// # Errors
     /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(params: Params, set: ItemSet, seeds: Seeds) -> Result<Self, Error> {
-        Ok(Self {
-            link: Link::new(params, Suite::VoleRr22V1, Role::Responder, &set)?,
+        let suite = match params.context.suite {
+            suite if suite.is_vole() => suite,
+            _ => Suite::VoleRr22V1,
+        };
+        let answerer = Answerer {
+            link: Link::new(params, suite, Role::Responder, &set)?,
             seeds,
             kernels: Kernels::detect(),
-            state: State::AwaitHello(set),
-        })
+        };
+        Ok(Self(Run::new(answerer, State::AwaitHello(set))))
     }
+}
 
+impl Answerer {
     fn draw(&self, name: &[u8]) -> Result<Zeroizing<u128>, Error> {
-        let mut bytes = Zeroizing::new([0; 16]);
-        self.seeds.draw(name)?.fill_bytes(bytes.as_mut());
-        Ok(Zeroizing::new(u128::from_le_bytes(*bytes)))
+        Ok(Zeroizing::new(self.seeds.draw_word(name)?))
     }
 
     /// Answers the opening: fresh bits for the base transfers, Delta among them.
@@ -146,13 +155,22 @@ impl VoleResponder {
             point,
             [*extension, *delta],
         )?;
+        let checked = self.link.params.context.suite.is_checked();
+        let mut coin = None;
+        if checked {
+            let own = *self.draw(b"coin")?;
+            let commitment = oracles.check(Checked::Coin, 0, &[0; 32], &own.to_le_bytes());
+            self.link.send(&Message::Check(commitment.to_vec()))?;
+            coin = Some(own);
+        }
         self.link.send(&Message::Choices(points))?;
         Ok((
             Box::new(Session {
                 rows: Rows::new(store, oracles.row_key),
                 oracles,
-                shape: VoleShape::of(store.columns()),
+                shape: VoleShape::of(store.columns(), checked),
                 columns: store.columns(),
+                coin,
             }),
             Base {
                 extension,
@@ -160,6 +178,32 @@ impl VoleResponder {
                 keys,
             },
         ))
+    }
+}
+
+impl role::Role for Answerer {
+    type State = State;
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::AwaitHello(_) => Need::Frame("hello"),
+            State::AwaitOpening(_) => Need::Frame("opening"),
+            State::AwaitCorrections { .. } => Need::Frame("corrections"),
+            State::AwaitShown(_) => Need::Frame("check"),
+            State::AwaitMasked { .. } => Need::Frame("masked or end"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::InitiatorEnd, None, seal),
+            State::Gate(_) => Need::Release,
+            State::Correlate { .. }
+            | State::SendSums { .. }
+            | State::Hash { .. }
+            | State::OwnTags(_)
+            | State::SendTags { .. } => Need::Work,
+            State::Closing(end) => end.need(),
+        }
     }
 
     fn work(&mut self, state: State) -> Result<State, Error> {
@@ -227,26 +271,30 @@ impl VoleResponder {
                 let order = session.rows.order(&pairs, |p| p.0);
                 let count = self.link.own_count;
                 self.link.progress(Phase::Blind, count, count);
-                State::AwaitMasked {
-                    ready: Ready {
-                        session,
-                        correlation,
-                        pairs,
-                        order,
-                    },
-                    taken: 0,
+                let ready = Ready {
+                    session,
+                    correlation,
+                    pairs,
+                    order,
+                    their_coin: 0,
+                };
+                if ready.session.shape.checked {
+                    State::AwaitShown(ready)
+                } else {
+                    State::AwaitMasked { ready, taken: 0 }
                 }
             }
             State::OwnTags(ready) => {
+                let session = &ready.session;
                 let tagging = Tagging {
                     kernels: self.kernels,
-                    oracles: &ready.session.oracles,
-                    rows: &ready.session.rows,
-                    len: self.link.tag_len(),
+                    oracles: &session.oracles,
+                    rows: &session.rows,
+                    coin: session.coin.map(|own| own ^ ready.their_coin),
                 };
                 let (k, delta) = (&ready.correlation.b, *ready.correlation.delta);
                 State::SendTags {
-                    tags: tagging.tags(&ready.pairs, &ready.order, k, delta)?,
+                    tags: sort_uniform(tagging.tags(&ready.pairs, &ready.order, k, delta)),
                     sent: 0,
                 }
             }
@@ -255,7 +303,7 @@ impl VoleResponder {
                 let frame = frame.get(..FRAME_TAGS).unwrap_or(frame);
                 if frame.is_empty() {
                     self.link.close_own()?;
-                    return Ok(State::SealEnd);
+                    return Ok(State::Closing(Answered::SealEnd));
                 }
                 self.link.send_cut_tags(frame, self.link.tag_len())?;
                 let sent = sent + frame.len();
@@ -263,11 +311,11 @@ impl VoleResponder {
                     .progress(Phase::Send, sent as u64, tags.len() as u64);
                 State::SendTags { tags, sent }
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: Message, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: Message) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello(set), Message::Hello(hello)) => {
                 self.link.accept_hello(&hello)?;
@@ -277,12 +325,12 @@ impl VoleResponder {
             (
                 State::AwaitOpening(set),
                 Message::Opening {
-                    parameter_set,
+                    parameter_set: found,
                     salt,
                     point,
                 },
             ) => {
-                if parameter_set != PARAMETER_SET {
+                if found != parameter_set(self.link.params.context.suite) {
                     return Err(Error::Mismatch {
                         what: "parameter set",
                     });
@@ -321,6 +369,23 @@ impl VoleResponder {
                     }
                 }
             }
+            (State::AwaitShown(ready), Message::Check(bytes)) => {
+                let ResponderCorrelation { delta, shares, .. } = &ready.correlation;
+                if bytes.len() != 16 * shares.len() {
+                    return Err(Error::Count {
+                        what: "bytes of a check",
+                        expected: 16 * shares.len() as u64,
+                        found: bytes.len() as u64,
+                    });
+                }
+                let values = checks::answers(self.kernels, shares, from_bytes(&bytes), **delta);
+                let mut answer = Zeroizing::new(Vec::new());
+                to_bytes(&values, &mut answer);
+                let oracles = &ready.session.oracles;
+                let answer = oracles.check(Checked::Answer, 0, &[0; 32], &answer);
+                self.link.send(&Message::Check(answer.to_vec()))?;
+                State::AwaitMasked { ready, taken: 0 }
+            }
             (
                 State::AwaitMasked {
                     mut ready,
@@ -329,14 +394,15 @@ impl VoleResponder {
                 Message::Masked(bytes),
             ) => {
                 let words: Vec<u128> = from_bytes(&bytes).collect();
-                let ResponderCorrelation { delta, b } = &mut ready.correlation;
-                // The link has counted them against what is due.
-                let into = b.get_mut(taken..taken + words.len());
-                let into = into.ok_or(Error::Internal {
-                    what: "masked store",
-                })?;
-                self.kernels.add_products(into, **delta, &words);
-                taken += words.len();
+                let ResponderCorrelation { delta, b, .. } = &mut ready.correlation;
+                // The link has counted them against what is due: the store, then at most the coin.
+                let into = b.get_mut(taken..).unwrap_or_default();
+                let (store, coin) = words.split_at(words.len().min(into.len()));
+                self.kernels.add_products(into, **delta, store);
+                if let [coin] = coin {
+                    ready.their_coin = *coin;
+                }
+                taken += store.len();
                 self.link
                     .progress(Phase::Receive, taken as u64, b.len() as u64);
                 State::AwaitMasked { ready, taken }
@@ -353,165 +419,35 @@ impl VoleResponder {
                 self.link.close_peer(points, tags, &digest)?;
                 State::CheckEnd { ready, seal }
             }
-            (State::AwaitResult, Message::Result { published, seal }) => {
-                if published.is_some() {
-                    return Err(Error::Invalid {
-                        what: "result kind",
-                        found: 1,
-                    });
-                }
-                State::CheckResult(seal)
-            }
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
-            }
+            (State::Closing(end), message) => State::Closing(end.take(&self.link, message)?),
+            _ => return Err(PASSED),
         })
     }
 
-    const fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello(_) => "hello",
-            State::AwaitOpening(_) => "opening",
-            State::AwaitCorrections { .. } => "corrections",
-            State::AwaitMasked { .. } => "masked or end",
-            State::AwaitResult => "result",
-            _ => "nothing",
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        match state {
+            State::Closing(end) => Ok(State::Closing(end.sealed(&mut self.link, seal)?)),
+            _ => Err(PASSED),
         }
     }
 
-    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::AwaitHello(_) | State::AwaitOpening(_) => "opening",
-                State::AwaitCorrections { .. }
-                | State::Correlate { .. }
-                | State::SendSums { .. } => "correlating",
-                State::Hash { .. } => "hashing",
-                State::AwaitMasked { .. } => "receiving",
-                State::CheckEnd { .. } | State::CheckResult(_) => "a seal is to be checked",
-                State::Gate(_) => "the release is due",
-                State::OwnTags(_) | State::SendTags { .. } => "sending",
-                State::SealEnd | State::SealAck(_) => "a seal is due",
-                State::AwaitResult => "waiting for the result",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
-    }
-}
-
-impl Machine for VoleResponder {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.link.next_output() {
-                return Ok(output);
-            }
-            match &self.state {
-                State::AwaitHello(_)
-                | State::AwaitOpening(_)
-                | State::AwaitCorrections { .. }
-                | State::AwaitMasked { .. }
-                | State::AwaitResult => return Ok(Output::NeedFrame),
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::InitiatorEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Gate(_) => {
-                    return Ok(Output::NeedRelease(
-                        self.link.statement(Stage::InitiatorEnd, None),
-                    ));
-                }
-                State::SealEnd => {
-                    return Ok(Output::NeedSeal(
-                        self.link.statement(Stage::ResponderEnd, None),
-                    ));
-                }
-                State::CheckResult(seal) => {
-                    return Ok(Output::CheckSeal {
-                        statement: self.link.statement(Stage::Result, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealAck(_) => {
-                    return Ok(Output::NeedSeal(self.link.statement(Stage::Ack, None)));
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Correlate { .. }
-                | State::SendSums { .. }
-                | State::Hash { .. }
-                | State::OwnTags(_)
-                | State::SendTags { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        match state {
+            State::CheckEnd { ready, .. } => Ok(State::Gate(ready)),
+            State::Closing(end) => Ok(State::Closing(end.accepted()?)),
+            _ => Err(PASSED),
         }
     }
 
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.link.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::SealEnd => {
-                self.link.send_end(seal)?;
-                self.state = State::AwaitResult;
-            }
-            State::SealAck(peer_seal) => {
-                self.link.send(&Message::Ack { seal })?;
-                self.state = State::Done(Box::new(Report {
-                    outcome: Outcome::Served,
-                    statement: self.link.statement(Stage::Ack, None),
-                    peer_seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        self.state = match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { ready, .. } => State::Gate(ready),
-            State::CheckResult(seal) => State::SealAck(seal),
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
+    fn released(&mut self, state: State) -> Result<State, Error> {
+        let State::Gate(ready) = state else {
+            return Err(PASSED);
         };
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::Gate(ready) => {
-                self.state = State::OwnTags(ready);
-                Ok(())
-            }
-            other => {
-                self.state = other;
-                self.misuse("release")
-            }
+        // First: the initiator makes its tags while this side makes its own.
+        if let Some(coin) = ready.session.coin {
+            self.link
+                .send(&Message::Check(coin.to_le_bytes().to_vec()))?;
         }
+        Ok(State::OwnTags(ready))
     }
 }

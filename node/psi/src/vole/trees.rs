@@ -3,7 +3,10 @@
 //! a level, all of them but one of its choice. A node's children are its images under two fixed keys.
 //!
 //! Trees need not be full: a level has half as many nodes as the one below it, rounded up, so its last node may lack the right
-//! child. Addresses follow the punctured place; it is the initiator's own secret and its own memory.
+//! child. Under `vole-rr22-malicious-v1` that child is made all the same, as a stand-in without children of its own, and counts among
+//! the leaves: whatever path an initiator takes, there is then something that it does not get.
+//!
+//! Addresses follow the punctured place; it is the initiator's own secret and its own memory.
 
 use super::params::VoleShape;
 use super::prg::Compress;
@@ -22,9 +25,11 @@ impl Children {
         ])
     }
 
-    /// Replaces the first `nodes` values by their `children` children, in order; the sums of the left and of the right ones.
-    fn grow(&self, values: &mut [u128], nodes: usize, children: usize) -> [u128; 2] {
+    /// Replaces the first `nodes` values by their `children` children, in order; the sums of the left and of the right ones, and
+    /// the right one of the last node, where there is no room for it.
+    fn grow(&self, values: &mut [u128], nodes: usize, children: usize) -> ([u128; 2], u128) {
         let mut sums = [0; 2];
+        let mut stand_in = 0;
         let (mut parents, mut left, mut right) = ([0; BATCH], [0; BATCH], [0; BATCH]);
         // From the last node on: children then only overwrite parents that are done.
         let mut to = nodes;
@@ -44,31 +49,40 @@ impl Children {
             if let [lone] = lone {
                 *lone = left[n - 1];
                 sums[0] ^= left[n - 1];
+                stand_in = right[n - 1];
             }
             to = from;
         }
-        sums
+        (sums, stand_in)
     }
 
     /// Expands `root` to all of `leaves`, which are the shape's; `level` gets, from the first level on, the sums of left and
-    /// right nodes.
+    /// right nodes. Returns the sum of the leaves and stand-ins.
     pub(crate) fn expand(
         &self,
         shape: &VoleShape,
         root: u128,
         leaves: &mut [u128],
         mut level: impl FnMut(usize, [u128; 2]),
-    ) {
+    ) -> u128 {
         leaves[0] = root;
+        let (mut total, mut stand_ins) = (root, 0);
         for l in 1..=shape.depth {
-            let sums = self.grow(leaves, shape.level_nodes(l - 1), shape.level_nodes(l));
+            let (mut sums, stand_in) =
+                self.grow(leaves, shape.level_nodes(l - 1), shape.level_nodes(l));
+            total = sums[0] ^ sums[1];
+            if shape.has_stand_in(l) {
+                sums[1] ^= stand_in;
+                stand_ins ^= stand_in;
+            }
             level(l, sums);
         }
+        total ^ stand_ins
     }
 
     /// Expands to all of `leaves` but that at `hole`, which becomes 0. `sibling` gives, from the first level on, the sum of the
     /// nodes on the side where the path to the hole does not go; it is not asked for where there is no such node. Returns the
-    /// sum of the leaves.
+    /// sum of the leaves and stand-ins.
     pub(crate) fn puncture(
         &self,
         shape: &VoleShape,
@@ -76,12 +90,18 @@ impl Children {
         leaves: &mut [u128],
         mut sibling: impl FnMut(usize) -> u128,
     ) -> u128 {
-        let mut total = 0;
+        let (mut total, mut stand_ins) = (0, 0);
         leaves[0] = 0;
         for l in 1..=shape.depth {
             let nodes = shape.level_nodes(l);
-            let mut sums = self.grow(leaves, shape.level_nodes(l - 1), nodes);
+            let (mut sums, stand_in) = self.grow(leaves, shape.level_nodes(l - 1), nodes);
             let on = hole >> (shape.depth - l);
+            // What `grow` made of the hole's last right child is nothing.
+            let known = shape.has_stand_in(l) && on ^ 1 != nodes;
+            if known {
+                sums[1] ^= stand_in;
+                stand_ins ^= stand_in;
+            }
             // The children of the hole in the level above are nothing.
             for child in [on & !1, on | 1] {
                 if child < nodes {
@@ -94,10 +114,13 @@ impl Children {
                 let value = sums[off & 1] ^ sibling(l);
                 leaves[off] = value;
                 sums[off & 1] ^= value;
+            } else if shape.has_stand_in(l) {
+                stand_ins ^= sums[1] ^ sibling(l);
             }
+            // Only the last level's counts, which has no stand-in.
             total = sums[0] ^ sums[1];
         }
-        total
+        total ^ stand_ins
     }
 }
 
@@ -110,22 +133,29 @@ pub(crate) const fn choice(shape: &VoleShape, hole: usize, level: usize) -> bool
 mod tests {
     use super::*;
 
-    fn shape(leaves: usize) -> VoleShape {
+    fn shape(leaves: usize, checked: bool) -> VoleShape {
         VoleShape {
             blocks: 1,
             leaves,
             depth: (usize::BITS - (leaves - 1).leading_zeros()) as usize,
+            checked,
         }
     }
 
     #[test]
     fn all_leaves_but_the_hole_are_the_responder_s() {
         let children = Children::new();
-        for leaves in [2, 4, 6, 10, 14, 30, 32, 62, 66, 130] {
-            let shape = shape(leaves);
+        for (leaves, checked) in [2, 4, 6, 10, 14, 30, 32, 62, 66, 130]
+            .into_iter()
+            .flat_map(|n| [(n, false), (n, true)])
+        {
+            let shape = shape(leaves, checked);
             let mut all = vec![0; leaves];
             let mut sums = vec![[0; 2]; shape.depth + 1];
-            children.expand(&shape, 77 + leaves as u128, &mut all, |l, s| sums[l] = s);
+            let sum = children.expand(&shape, 77 + leaves as u128, &mut all, |l, s| sums[l] = s);
+            let stand_ins = sum ^ all.iter().fold(0, |s, l| s ^ l);
+            let open = (1..=shape.depth).all(|l| !shape.has_stand_in(l));
+            assert_eq!(stand_ins == 0, open);
             let distinct: std::collections::HashSet<_> = all.iter().collect();
             assert_eq!(distinct.len(), leaves);
             for hole in 0..leaves {
@@ -136,7 +166,69 @@ mod tests {
                 let mut expected = all.clone();
                 expected[hole] = 0;
                 assert_eq!(got, expected, "{leaves} leaves, hole {hole}");
-                assert_eq!(total, expected.iter().fold(0, |s, l| s ^ l));
+                // All but the hole: the responder's sum, once the hole is added.
+                assert_eq!(total ^ all[hole], sum);
+            }
+        }
+    }
+
+    /// What a deviating initiator knows of the sum of leaves and stand-ins if it lets its transfers follow the path to `place`,
+    /// where there need not be a leaf: it grows what it has, level by level.
+    fn known_sum(shape: &VoleShape, place: usize, sums: &[[u128; 2]]) -> u128 {
+        let children = Children::new();
+        // Node by node, with those that it lacks as `None`.
+        let mut nodes: Vec<Option<u128>> = vec![None];
+        let mut stand_ins = 0;
+        for (l, sums) in (1..).zip(&sums[1..]) {
+            let mut next = Vec::new();
+            for node in &nodes {
+                for key in &children.0 {
+                    let mut out = [0];
+                    key.apply(&[node.unwrap_or(0)], &mut out);
+                    next.push(node.map(|_| out[0]));
+                }
+            }
+            let side = usize::from(choice(shape, place, l));
+            let room = shape.level_nodes(l);
+            let counted = room + usize::from(shape.has_stand_in(l));
+            let mut missing = sums[side];
+            let mut at = None;
+            for (i, node) in next
+                .iter()
+                .enumerate()
+                .take(counted)
+                .filter(|(i, _)| i % 2 == side)
+            {
+                match node {
+                    Some(v) => missing ^= v,
+                    None => at = Some(i),
+                }
+            }
+            if let Some(at) = at {
+                next[at] = Some(missing);
+            }
+            if shape.has_stand_in(l) {
+                stand_ins ^= next[room].unwrap_or(0);
+            }
+            next.truncate(room);
+            nodes = next;
+        }
+        nodes.iter().fold(stand_ins, |s, n| s ^ n.unwrap_or(0))
+    }
+
+    /// The reason for stand-ins: without them a path to where no leaf is gives everything, hence Delta.
+    #[test]
+    fn a_path_past_the_last_leaf_gives_everything_away_unless_there_are_stand_ins() {
+        for leaves in [6, 10, 14, 30, 62, 66, 130] {
+            for checked in [false, true] {
+                let shape = shape(leaves, checked);
+                let mut all = vec![0; leaves];
+                let mut sums = vec![[0; 2]; shape.depth + 1];
+                let sum = Children::new().expand(&shape, 5, &mut all, |l, s| sums[l] = s);
+                for place in 0..1 << shape.depth {
+                    let knows = known_sum(&shape, place, &sums) == sum;
+                    assert_eq!(knows, place >= leaves && !checked, "{leaves}, {place}");
+                }
             }
         }
     }
@@ -144,7 +236,7 @@ mod tests {
     #[test]
     fn a_tree_is_golden() {
         let mut leaves = [0; 4];
-        Children::new().expand(&shape(4), 0, &mut leaves, |_, _| ());
+        Children::new().expand(&shape(4, false), 0, &mut leaves, |_, _| ());
         // The image of 0 under a key is its encryption.
         assert_eq!(format!("{:032x}", leaves[0] ^ leaves[3]), GOLDEN);
     }

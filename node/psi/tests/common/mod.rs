@@ -124,4 +124,8 @@ pub(crate) fn plain_join(a: &[String], b: &[String]) -> Vec<u64> {
 }
 
 /// The suites that compute a list.
-pub(crate) const LISTS: [Suite; 2] = [Suite::DhRistrettoV1, Suite::VoleRr22V1];
+pub(crate) const LISTS: [Suite; 3] = [
+    Suite::DhRistrettoV1,
+    Suite::VoleRr22V1,
+    Suite::VoleRr22MaliciousV1,
+];

@@ -112,7 +112,11 @@ async fn a_noisy_match_is_within_its_bounds_and_charged_to_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_goes_to_the_side_that_asked_alone_under_every_suite() {
-    for suite in [Suite::DhRistrettoV1, Suite::VoleRr22V1] {
+    for suite in [
+        Suite::DhRistrettoV1,
+        Suite::VoleRr22V1,
+        Suite::VoleRr22MaliciousV1,
+    ] {
         list_under(suite).await;
     }
 }
