@@ -406,7 +406,6 @@ pub(crate) fn in_state<T: Canonical>(
 
 #[cfg(test)]
 mod tests {
-    use crate::network_policy;
     use tally_contracts::genesis::{cosigner_name, origin};
     use tally_merkle::note;
 

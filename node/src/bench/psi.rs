@@ -676,6 +676,7 @@ mod tests {
     fn options(engine: &str, computation: Computation, input: Input) -> Options {
         Options {
             engine: engine.into(),
+            malicious: false,
             computation,
             input,
             out: None,

@@ -60,7 +60,6 @@ impl Scanned {
                 network: w.id(),
                 member: w.network.member(0),
                 forward_deadline: Duration::from_secs(1),
-                cell_length: 5,
             },
             log,
             Arc::new(Book::brand()),
