@@ -19,6 +19,13 @@ const EXACT_BOUND: u32 = 2_000;
 /// [`MatchError::Psi`] for an epsilon or delta out of range (1 to 100,000,000 millionths; 1 to 2^60 - 1), or if no bound up to
 /// [`tally_psi::MAX_BOUND`] serves.
 pub fn plan_noise(micro_eps: u32, delta: u64) -> Result<Noise, MatchError> {
+    // All of the odds: such a noise would promise nothing.
+    if delta >= tally_psi::DELTA_ONE {
+        return Err(tally_psi::Error::Noise {
+            reason: "delta out of range",
+        }
+        .into());
+    }
     let planned = tally_psi::plan_bound_for(micro_eps, delta, SENSITIVITY)?;
     Ok(Noise::Laplace {
         micro_eps: micro_eps.into(),
