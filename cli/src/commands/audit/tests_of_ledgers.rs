@@ -214,6 +214,32 @@ fn a_good_ledger_is_replayed_and_a_bent_one_is_not() {
 }
 
 #[test]
+fn a_ledger_that_ends_within_a_block_or_never_ends_one_is_refused() {
+    let mut log = Log::new();
+    log.blocks(2, 4);
+    // A checkpoint of the genesis, a block of five entries, and two records of the next: no validator signs one.
+    let out = log.dir.path().join("torn");
+    let root = log.ledger.root_at(8).unwrap();
+    log.ledger.export_tiles(8, &out).unwrap();
+    let note = signed(&log.network, 8, root, &[0, 1, 2]);
+    std::fs::write(out.join("checkpoint"), note.to_string()).unwrap();
+    assert_eq!(replay_of(&out), Err("unfinished".into()));
+
+    // Records without end, all signed by a member: memory is bounded by the largest block.
+    let mut network = SampleNetwork::new(4).unwrap();
+    let most = network.genesis.rules.max_block_records as usize;
+    let mut replay = tally_evidence::replay::Replay::new(&network.genesis.to_bytes()).unwrap();
+    let records = network.records(most + 1, START_MS).unwrap();
+    let (last, fitting) = records.split_last().unwrap();
+    for record in fitting {
+        replay.entry(record.bytes()).unwrap();
+    }
+    let difference = replay.entry(last.bytes()).unwrap_err();
+    assert_eq!(difference.fault.reason(), "block_size");
+    assert_eq!(difference.index, 1 + most as u64);
+}
+
+#[test]
 fn where_two_histories_part_is_found_with_who_signed_both() {
     for (before, after) in [(1, 4), (60, 2), (3, 60)] {
         let (mut a, mut b) = (Log::new(), Log::new());
