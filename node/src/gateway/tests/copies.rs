@@ -55,3 +55,21 @@ async fn a_suspect_code_is_told_with_reasons_in_the_api_on_the_page_and_in_the_m
     let line = "tally_scans_total{verdict=\"suspect\",channel=\"post\"} 1";
     assert!(metrics.body.contains(line), "{}", metrics.body);
 }
+
+#[tokio::test]
+async fn a_source_that_tries_codes_raises_one_alarm() {
+    let dir = dir();
+    let site = site(dir.path()).await;
+    let alarm = "tally_probing_alarms_total{from=\"source\"} 1";
+    for n in 1..=20 {
+        let metrics = site.send("GET", "/metrics", "", "").await;
+        assert!(!metrics.body.contains("tally_probing_alarms_total{"), "{n}");
+        assert_eq!(
+            site.scan(&format!("X{n}")).await.verdict(),
+            said("unknown", 0)
+        );
+    }
+    let metrics = site.send("GET", "/metrics", "", "").await;
+    assert!(metrics.body.contains(alarm), "{}", metrics.body);
+    assert!(!metrics.body.contains("from=\"all\""), "{}", metrics.body);
+}
