@@ -49,8 +49,6 @@ use crate::wiring::matching::{
 use crate::wiring::reconnect::run_reconnecting;
 use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
 
-/// The member's scan log that this node keeps; a member with several gateways numbers them.
-const LOG_ID: u16 = 0;
 /// How long a forwarded scan is waited for.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -252,12 +250,14 @@ pub async fn run_until(
 
     let records = Submitter::new(chain.clone(), keys.records());
     let admin = Submitter::new(chain.clone(), own.admin.signing());
+    let log_id = config.scans.log_id;
     let scan_config = ScanLogConfig {
         min_free_bytes: config.limits.disk_reserve_bytes,
         history: Arc::new(Copies {
             threshold_mnat: config.scans.suspect_score,
         }),
-        ..ScanLogConfig::new(dir.scans(), LOG_ID)
+        shared: config.shared_index(path)?.map(Arc::new),
+        ..ScanLogConfig::new(dir.scans(), log_id)
     };
     let storage = keys.storage();
     let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
@@ -398,7 +398,7 @@ pub async fn run_until(
     tasks.spawn(run_anchoring(
         service.clone(),
         anchorer,
-        LOG_ID,
+        log_id,
         task_config,
         stop.clone(),
     ));

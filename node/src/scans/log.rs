@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::{AnchorBook, AnchorRecord, AnchorState};
 use super::checkpoint::{Checkpoint, Keeper};
-use super::index::{EmbeddedIndex, ScanIndex};
+use super::index::{EmbeddedIndex, PostgresIndex, ScanIndex};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
 use super::record::LogEntry;
@@ -19,7 +19,8 @@ use super::state::{Limits, Pending, Shared};
 use super::table::Table;
 use super::writer::{self, Appended, Draft, Job, LaterDraft, MAX_LINE};
 use super::{
-    CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen, Verdict,
+    CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen,
+    SharedIndex, Verdict,
 };
 use crate::sealed::{LogOptions, RowSealer, SealedError, SealedLog, SealedReader, StorageKey};
 
@@ -48,6 +49,8 @@ pub struct ScanLogConfig {
     pub files: LogOptions,
     /// What is kept of a code's earlier scans.
     pub history: Arc<dyn History>,
+    /// The index that it shares with the member's other gateways; `None` for one of its own.
+    pub shared: Option<Arc<SharedIndex>>,
 }
 
 impl ScanLogConfig {
@@ -64,6 +67,7 @@ impl ScanLogConfig {
             min_free_bytes: 64 << 20,
             files: LogOptions::default(),
             history: Arc::new(Copies::default()),
+            shared: None,
         }
     }
 }
@@ -172,7 +176,10 @@ fn read_on(
     let log_key = key.derive("tally/scan-log/v1");
     let snapshot = beside.checkpoint.snapshot.clone();
     let table = Arc::new(beside.table);
-    let index: Arc<dyn ScanIndex> = Arc::new(EmbeddedIndex(Arc::clone(&table)));
+    let index: Arc<dyn ScanIndex> = match &config.shared {
+        None => Arc::new(EmbeddedIndex(Arc::clone(&table))),
+        Some(shared) => Arc::new(PostgresIndex::new(shared, config.log_id)?),
+    };
     let keeper = Keeper::start(
         &index_dir,
         index_key.clone(),
@@ -504,6 +511,21 @@ impl ScanLog {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+}
+
+#[cfg(test)]
+impl ScanLog {
+    /// Serial, verdict and count of every entry, for tests that add logs up.
+    pub(super) fn everything(&self) -> Vec<(String, Verdict, u64)> {
+        let entry = |index| match self.shared.entry(index).expect("entry").1 {
+            LogEntry::Scan(s) => (s.code.serial().to_owned(), s.verdict, s.count),
+            LogEntry::Later(l) => {
+                let scan = self.scan(&l.scan).expect("scan");
+                (scan.record.code.serial().to_owned(), l.verdict, l.count)
+            }
+        };
+        (0..self.size()).map(entry).collect()
     }
 }
 

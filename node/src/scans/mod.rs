@@ -37,7 +37,7 @@ pub use codes::{CodeHash, MAX_SERIAL, ScanId, ScannedCode};
 pub use copies::{Copies, Reasons};
 pub use error::ScanError;
 pub use history::{History, MAX_HISTORY, NoHistory, Observation};
-pub use index::Seen;
+pub use index::{Seen, SharedIndex};
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
 pub use place::{Cell, MAX_CELL, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};

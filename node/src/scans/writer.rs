@@ -175,6 +175,8 @@ struct Decided {
     staged: Vec<Staged>,
     rows: HashMap<CodeHash, Seen>,
     changed: BTreeMap<[u8; 32], Seen>,
+    /// Whether rows are held for change.
+    holds: bool,
     /// One for each work; what is new has its index still open.
     results: Vec<(Reply, Outcome)>,
     /// The line of each work, if it has one.
@@ -187,6 +189,8 @@ struct ScanWriter {
     max_frame_bytes: usize,
     /// Whether log and index are known to agree.
     in_step: bool,
+    /// Idempotency keys of a group of which it is not known whether the index took it.
+    unsure: HashSet<[u8; 16]>,
 }
 
 /// Runs until every sender is gone.
@@ -204,6 +208,7 @@ pub(super) fn run(
         in_step: !shared.index.is_apart(),
         shared: Arc::clone(shared),
         max_frame_bytes,
+        unsure: HashSet::new(),
     };
     if !writer.in_step {
         // Not for a scan to wait for; if the index is away it is tried again with the first one.
@@ -274,6 +279,15 @@ impl ScanWriter {
         match job {
             Job::Scan(draft, reply) => {
                 if let Some(used) = &draft.key {
+                    if self.unsure.contains(&used.key) {
+                        // It may be counted already: kept once more it would be counted twice.
+                        return answer(
+                            reply,
+                            Err(ScanError::IndexAway {
+                                reason: "whether this scan was counted is not known yet".to_owned(),
+                            }),
+                        );
+                    }
                     match gathered.keys.get(&used.key) {
                         Some((request, work)) if *request == used.request => {
                             return gathered.again.push((*work, reply));
@@ -330,20 +344,30 @@ impl ScanWriter {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        if !self.in_step {
-            self.step()?;
-        }
         let wanted: Vec<_> = wanted
             .into_iter()
             .map(|(code, change)| Wanted { code, change })
             .collect();
-        let rows = self.shared.index.begin(&wanted)?;
-        Ok(wanted.into_iter().map(|w| w.code).zip(rows).collect())
+        for again in [true, false] {
+            if !self.in_step {
+                self.step()?;
+            }
+            match self.shared.index.begin(&wanted) {
+                Ok(rows) => return Ok(wanted.iter().map(|w| w.code).zip(rows).collect()),
+                // The database may have been started again since the last group.
+                Err(IndexError::Away { .. }) if again => self.in_step = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(IndexError::Away {
+            reason: "it went away twice".to_owned(),
+        })
     }
 
     fn decide(&mut self, works: Vec<Work>) -> (Decided, bool) {
         let mut decided = Decided::default();
         let mut away = None;
+        decided.holds = works.iter().filter_map(Work::wanted).any(|w| w.change);
         match self.rows(&works) {
             Ok(rows) => decided.rows = rows,
             Err(IndexError::Failed(error)) => {
@@ -502,7 +526,7 @@ impl ScanWriter {
                 .iter()
                 .map(|(code, seen)| (CodeHash(*code), seen.clone()))
                 .collect();
-            let committed = if rows.is_empty() || away {
+            let committed = if away || !decided.holds {
                 Ok(())
             } else {
                 self.shared.index.commit(
@@ -520,6 +544,8 @@ impl ScanWriter {
                 }
                 Err(IndexError::Unsure { reason }) => {
                     self.in_step = false;
+                    self.unsure
+                        .extend(decided.staged.iter().filter_map(|s| Some(s.key?.key)));
                     // Back at once, it may say that the group is in force: then the group has just been put into the log.
                     match self.step() {
                         Ok(Some(recovered)) if self.is_logged(lines.first()) => {
@@ -628,6 +654,7 @@ impl ScanWriter {
         }
         self.give_back(resume.applied, &own)?;
         self.in_step = true;
+        self.unsure.clear();
         Ok(recovered)
     }
 
