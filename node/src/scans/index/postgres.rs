@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use tally_contracts::codec::Canonical;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use zeroize::Zeroizing;
@@ -43,7 +44,7 @@ const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '4s'
                        SET idle_in_transaction_session_timeout = '5s'";
 
 const TABLES: &str = "\
-    CREATE TABLE tally_scan_meta (only int PRIMARY KEY CHECK (only = 1), version int NOT NULL, key_check bytea NOT NULL); \
+    CREATE TABLE tally_scan_meta (id int PRIMARY KEY CHECK (id = 1), version int NOT NULL, key_check bytea NOT NULL); \
     CREATE TABLE tally_scan_codes (code bytea PRIMARY KEY, data bytea NOT NULL); \
     CREATE TABLE tally_scan_logs (log_id int PRIMARY KEY, applied bigint NOT NULL, lines bytea[] NOT NULL)";
 
@@ -205,18 +206,25 @@ impl Database {
     async fn begin_session(&self) -> Result<Session, String> {
         let client = self.connect().await?;
         let fail = |e: tokio_postgres::Error| told(&e);
-        let lock = "SELECT pg_try_advisory_lock($1, $2)";
-        let row = client
-            .query_one(lock, &[&GATEWAY_LOCK, &self.log_id])
+        // An earlier session of this log, killed with its gateway, may take a moment to end.
+        client
+            .batch_execute("SET lock_timeout = '1s'")
             .await
             .map_err(fail)?;
-        if !row.get::<_, bool>(0) {
-            return Err(format!(
+        let lock = "SELECT pg_advisory_lock($1, $2)";
+        let locked = client.execute(lock, &[&GATEWAY_LOCK, &self.log_id]).await;
+        locked.map_err(|e| match e.code() {
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => format!(
                 "another session writes for log {}: an earlier one that is not over yet, or another gateway with the same \
                  scans.log_id",
                 self.log_id
-            ));
-        }
+            ),
+            _ => told(&e),
+        })?;
+        client
+            .batch_execute("SET lock_timeout = '3s'")
+            .await
+            .map_err(fail)?;
         self.migrate(&client).await?;
         let prepare = |sql: &'static str| client.prepare(sql);
         let make = prepare(

@@ -601,7 +601,10 @@ proptest! {
 async fn durable_scans_per_second() {
     let dir = tempfile::tempdir_in(std::env::var("TALLY_BENCH_DIR").unwrap_or("/var/tmp".into()))
         .expect("temp dir");
-    let node = node(BRAND, dir.path());
+    measure(&node(BRAND, dir.path())).await;
+}
+
+async fn measure(node: &TestNode) {
     for clients in [1_usize, 16, 256, 1024] {
         let start = Instant::now();
         let each = (20_000 / clients).clamp(10, 300);
