@@ -15,6 +15,7 @@ use super::index::{EmbeddedIndex, PostgresIndex, ScanIndex};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
 use super::record::LogEntry;
+use super::retention::{Deleted, delete_before};
 use super::state::{Limits, Pending, Shared};
 use super::table::Table;
 use super::writer::{self, Appended, Draft, Job, LaterDraft, MAX_LINE};
@@ -109,6 +110,7 @@ pub struct ScanLog {
     log_id: u16,
     max_waiting: usize,
     secret: StorageKey,
+    retention: StorageKey,
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -249,6 +251,7 @@ impl ScanLog {
             );
         }
         shared.set_bytes(log.bytes());
+        shared.set_segment(log.segment());
         let anchors = AnchorBook::open(&config.dir.join("anchors"), key)?;
         let shared = Arc::new(shared);
         let (jobs, receiver) = mpsc::channel(config.max_waiting.max(1));
@@ -271,6 +274,7 @@ impl ScanLog {
             log_id: config.log_id,
             max_waiting: config.max_waiting,
             secret: key.derive("tally/scan-secret/v1"),
+            retention: key.derive("tally/scan-retention/v1"),
             jobs: Some(jobs),
             writer: Some(writer),
         })
@@ -400,16 +404,17 @@ impl ScanLog {
     /// # Errors
     /// [`ScanError::NotFound`], [`ScanError::NotAnchored`].
     pub fn proof(&self, id: &ScanId) -> Result<ScanProof, ScanError> {
-        let scan = self.scan(id)?;
-        let anchor = self.anchor_of(scan.index).ok_or(ScanError::NotAnchored)?;
+        let index = self.shared.leaf_of(id)?.ok_or(ScanError::NotFound)?;
+        let leaf = self.shared.leaf(index)?;
+        let anchor = self.anchor_of(index).ok_or(ScanError::NotAnchored)?;
         let path = self
             .shared
-            .leaves(|l| l.inclusion_proof(scan.index, anchor.size))?;
+            .leaves(|l| l.inclusion_proof(index, anchor.size))?;
         Ok(ScanProof {
             scan: *id,
             log_id: self.log_id,
-            index: scan.index,
-            leaf: scan.leaf,
+            index,
+            leaf,
             path,
             anchor,
         })
@@ -484,6 +489,30 @@ impl ScanLog {
             .into_iter()
             .filter_map(|index| scan(index).transpose())
             .collect()
+    }
+
+    /// Deletes scans from before `cutoff_ms` POSIX milliseconds: their leaves stay, so do receipts' proofs and the counts of their codes. Scans
+    /// that still wait for their issuer stay until they have their verdict. Reads and writes whole segments; a crash loses nothing.
+    ///
+    /// # Errors
+    /// [`ScanError::Sealed`], [`ScanError::Closed`]; what was deleted until then stays deleted.
+    pub(super) async fn begin_deleting(&self, cutoff_ms: u64) -> Result<(), ScanError> {
+        let last = self.shared.full_segments().end;
+        let begin = self.shared.begin_of_segment(last)?;
+        if begin.is_none_or(|time| time >= cutoff_ms) {
+            return Ok(());
+        }
+        let jobs = self.jobs.as_ref().ok_or(ScanError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        jobs.send(Job::Roll(reply))
+            .await
+            .map_err(|_| ScanError::Closed)?;
+        answer.await.map_err(|_| ScanError::Closed)?
+    }
+
+    /// The rest of [`Self::begin_deleting`]; blocks.
+    pub(super) fn delete_before(&self, cutoff_ms: u64) -> Result<Deleted, ScanError> {
+        delete_before(&self.shared, &self.shared.dir, &self.retention, cutoff_ms)
     }
 
     /// Follows the size of the log.

@@ -19,8 +19,10 @@ mod log;
 mod place;
 mod receipt;
 mod record;
+mod retention;
 mod service;
 mod state;
+mod stored;
 mod table;
 mod tasks;
 #[cfg(test)]
@@ -44,6 +46,7 @@ pub use receipt::{Receipt, SignedReceipt, verify_receipt};
 pub use record::{
     Channel, ClaimCheck, First, LaterVerdict, ScanRecord, UnitRef, Verdict, scan_leaf,
 };
+pub use retention::{Deleted, run_retention};
 pub use service::{Knowledge, ScanOutcome, ScanRequest, ScanService, ServiceConfig};
 pub use table::TableError;
 pub use tasks::{TaskConfig, run_anchoring, run_retries};

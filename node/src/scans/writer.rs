@@ -13,6 +13,7 @@ use super::index::{Group, IndexError, Wanted};
 use super::keys::{KeyState, KeyUse};
 use super::record::{LogEntry, read_option, write_option};
 use super::state::{Effect, Shared, Staged};
+use super::stored::Stored;
 use super::{
     Channel, ClaimCheck, CodeHash, First, LaterVerdict, MAX_FORWARD_BYTES, Place, Reasons,
     ScanError, ScanId, ScanRecord, ScannedCode, Seen, UnitRef, Verdict, scan_leaf,
@@ -118,6 +119,8 @@ pub(super) type Reply = oneshot::Sender<Outcome>;
 pub(super) enum Job {
     Scan(Box<Draft>, Reply),
     Later(LaterDraft, Reply),
+    /// Begin a new segment, so that retention can reach the scans of the last one.
+    Roll(oneshot::Sender<Result<(), ScanError>>),
 }
 
 /// A job that gets a line, once its verdict is decided.
@@ -236,19 +239,25 @@ impl ScanWriter {
     fn take(&mut self, jobs: Vec<Job>) {
         if let Err(reason) = self.shared.check_room() {
             for job in jobs {
-                let (Job::Scan(_, reply) | Job::Later(_, reply)) = job;
-                answer(
-                    reply,
-                    Err(ScanError::ReadOnly {
-                        reason: reason.clone(),
-                    }),
-                );
+                let error = ScanError::ReadOnly {
+                    reason: reason.clone(),
+                };
+                match job {
+                    Job::Scan(_, reply) | Job::Later(_, reply) => answer(reply, Err(error)),
+                    Job::Roll(reply) => drop(reply.send(Err(error))),
+                }
             }
             return;
         }
         let mut gathered = Gathered::default();
         for job in jobs {
-            self.gather(&mut gathered, job);
+            let Job::Roll(reply) = job else {
+                self.gather(&mut gathered, job);
+                continue;
+            };
+            let rolled = self.log.roll().map_err(ScanError::from);
+            self.shared.set_segment(self.log.segment());
+            let _ = reply.send(rolled);
         }
         let again = std::mem::take(&mut gathered.again);
         let (decided, away) = self.decide(gathered.works);
@@ -315,6 +324,7 @@ impl ScanWriter {
                     reply,
                 });
             }
+            Job::Roll(_) => {}
             Job::Later(draft, reply) => {
                 if !gathered.resolved.insert(draft.index) {
                     return answer(reply, Ok(Appended::Later));
@@ -590,6 +600,7 @@ impl ScanWriter {
     fn append(&mut self, lines: &[&[u8]], staged: Vec<Staged>) -> Result<(), String> {
         let result = match self.log.append(lines) {
             Ok(positions) => {
+                self.shared.set_segment(self.log.segment());
                 let applied = self.shared.apply(staged, &positions, self.log.bytes());
                 self.shared.noted(applied).map_err(|e| describe(&e))
             }
@@ -630,12 +641,12 @@ impl ScanWriter {
         for bytes in &resume.lines {
             let line = Line::from_bytes(bytes).map_err(ScanError::from)?;
             let staged = self.shared.staged(&line)?;
-            own.insert(name(&staged.entry));
+            own.extend(staged.entry.as_ref().map(name));
             entries.push(staged);
         }
         let mut recovered = None;
-        if let Some(first) = entries.first()
-            && !self.has(&first.entry)?
+        if let Some(first) = entries.first().and_then(|e| e.entry.as_ref())
+            && !self.has(first)?
         {
             let lines: Vec<&[u8]> = resume.lines.iter().map(Vec::as_slice).collect();
             let size: usize = lines.iter().map(|l| l.len() + 4).sum();
@@ -663,11 +674,11 @@ impl ScanWriter {
         let size = self.shared.size();
         let mut effects = Vec::new();
         for leaf in from..size {
-            let (_, entry) = self.shared.entry(leaf)?;
-            if own.contains(&name(&entry)) {
+            let stored = self.shared.stored(leaf)?;
+            if matches!(&stored, Stored::Line(_, entry) if own.contains(&name(entry))) {
                 continue;
             }
-            effects.extend(self.shared.effect(&entry)?);
+            effects.extend(self.shared.effect_of(&stored)?);
             if effects.len() >= GIVE_BACK || (leaf + 1 == size && !effects.is_empty()) {
                 self.give_back_some(&effects, leaf + 1)?;
                 effects.clear();
@@ -795,7 +806,7 @@ impl Decided {
         }
         self.staged.push(Staged {
             leaf,
-            entry,
+            entry: Some(entry),
             key,
             resolves,
             row: row.map(|row| (code, row)),

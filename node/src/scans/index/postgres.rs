@@ -571,17 +571,26 @@ impl ScanIndex for PostgresIndex {
                 return Err("no session".to_owned());
             };
             let sql = "SELECT data FROM tally_scan_codes WHERE code = $1";
-            let row = timeout(DEADLINE, open.query_opt(sql, &[&name.as_slice()])).await;
-            match row.map_err(|_| LATE.to_owned()) {
-                Ok(Ok(row)) => Ok(row.map(|r| r.get::<_, Vec<u8>>(0)).unwrap_or_default()),
-                Ok(Err(error)) => {
-                    *client = None;
-                    Err(told(&error))
-                }
-                Err(reason) => {
-                    *client = None;
-                    Err(reason)
-                }
+            let begun = Instant::now();
+            loop {
+                let row = timeout(DEADLINE, open.query_opt(sql, &[&name.as_slice()])).await;
+                let reason = match row {
+                    Ok(Ok(row)) => {
+                        return Ok(row.map(|r| r.get::<_, Vec<u8>>(0)).unwrap_or_default());
+                    }
+                    // The writer makes the tables when it first connects, which may be a moment after this.
+                    Ok(Err(error))
+                        if error.code() == Some(&SqlState::UNDEFINED_TABLE)
+                            && begun.elapsed() < CONNECT =>
+                    {
+                        tokio::time::sleep(RETRY_MIN).await;
+                        continue;
+                    }
+                    Ok(Err(error)) => told(&error),
+                    Err(_) => LATE.to_owned(),
+                };
+                *client = None;
+                return Err(reason);
             }
         });
         let data = read

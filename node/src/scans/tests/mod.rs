@@ -4,6 +4,7 @@ mod copies;
 mod index;
 mod postgres;
 mod process;
+mod retention;
 
 use std::fs;
 use std::path::Path;
