@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use tally_tests::postgres::{PASSWORD, Postgres};
 use tally_tests::{Member, Network, Scenario, gtin, skip, until};
@@ -49,8 +49,11 @@ fn scan(member: &Member, code: &str, key: &str) -> Result<Value> {
 }
 
 #[test]
-fn two_nodes_of_one_brand_never_both_say_first() -> Result<()> {
-    let scenario = Scenario::new("two-gateways")?;
+fn two_nodes_of_one_brand_never_both_say_first() {
+    Scenario::run("two-gateways", both);
+}
+
+fn both(scenario: &Scenario) -> Result<()> {
     let Some(mut postgres) = Postgres::start()? else {
         skip(
             "two gateways",
