@@ -53,6 +53,14 @@ pub enum CeremonyError {
         /// The directory.
         path: PathBuf,
     },
+    /// A node of another member, or with other roles.
+    #[error("the card of the further node is of {found}, expected {expected} with the same roles")]
+    OtherMember {
+        /// The own member.
+        expected: String,
+        /// The member of the card.
+        found: String,
+    },
     /// Two cards of one member.
     #[error("there are two cards for member {name}")]
     DuplicateCard {
@@ -193,6 +201,30 @@ fn entry_of(
         vec![admin.public()],
         vec![node],
     )?)
+}
+
+/// Takes the nodes of `further`, the card that [`init`] made on another machine for the same member, into the own card, and signs that anew. It
+/// must then replace the card in the other machine's directory too, and be the one that the genesis is drawn up from.
+///
+/// # Errors
+/// [`CeremonyError::OtherMember`], [`CeremonyError::Card`] (a node that is there already), [`CeremonyError::File`].
+pub fn add_node(
+    dir: &DataDir,
+    further: &MemberCard,
+    admin: &AdminKey,
+) -> Result<MemberCard, CeremonyError> {
+    let own = read_card(&dir.card_file())?;
+    let (mut entry, other) = (own.entry().clone(), further.entry());
+    if entry.name != other.name || entry.roles != other.roles {
+        return Err(CeremonyError::OtherMember {
+            expected: entry.name,
+            found: other.name.clone(),
+        });
+    }
+    entry.nodes.extend(other.nodes.iter().cloned());
+    let card = MemberCard::sign(entry, admin)?;
+    write_atomic(&dir.card_file(), card.to_text()?.as_bytes(), 0o644)?;
+    Ok(card)
 }
 
 /// Reads a card and verifies its signature.

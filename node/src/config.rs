@@ -16,7 +16,7 @@ mod keys_table;
 mod scans;
 
 pub use keys_table::{KeyDoc, SectionDoc, documentation};
-pub use scans::{ScansSection, SharedIndex};
+pub use scans::ScansSection;
 
 /// The name of the configuration file in a data directory.
 pub const CONFIG_FILE: &str = "tally.toml";

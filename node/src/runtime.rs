@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use rand_core::{OsRng, RngCore as _};
 use tally_consensus::{EngineConfig, EngineHandle, Secret};
+use tally_contracts::Roles;
 use tally_contracts::genesis::NetworkKind;
 use tally_contracts::ids::{MemberId, PublicKey};
 use tally_contracts::state;
@@ -29,7 +30,7 @@ use crate::chain::{
 use crate::config::{Config, ConfigError, DataDir};
 use crate::files::FileError;
 use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
-use crate::issuer::{IssuerError, IssuerStore};
+use crate::issuer::{IssuerError, IssuerStore, has_issuer, reseal};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::matching::{DeskIdentity, MatchDesk, MatchError};
 use crate::membership::{self, Again, Follower};
@@ -38,8 +39,9 @@ use crate::proofs;
 use crate::room::Room;
 use crate::scans::{
     Copies, ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
-    run_anchoring, run_retries,
+    run_anchoring, run_retention, run_retries,
 };
+use crate::sealed::StorageKey;
 use crate::status::Status;
 use crate::tiles;
 use crate::vitals::VitalsCollector;
@@ -49,8 +51,6 @@ use crate::wiring::matching::{
 use crate::wiring::reconnect::run_reconnecting;
 use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
 
-/// The member's scan log that this node keeps; a member with several gateways numbers them.
-const LOG_ID: u16 = 0;
 /// How long a forwarded scan is waited for.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -88,6 +88,14 @@ pub enum RunError {
     /// The stored matches.
     #[error(transparent)]
     Matches(#[from] MatchError),
+    /// A further gateway of a brand without the issuer's folder: it would take every code for an invented one.
+    #[error(
+        "{path} holds no issuer's keys: a node with scans.log_id over 0 needs a copy of that folder from the node that issues"
+    )]
+    NoCodes {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A port or socket that cannot be opened.
     #[error("cannot listen on {address}: {source}; is another node running, or the port taken?")]
     Listen {
@@ -252,16 +260,29 @@ pub async fn run_until(
 
     let records = Submitter::new(chain.clone(), keys.records());
     let admin = Submitter::new(chain.clone(), own.admin.signing());
+    let log_id = config.scans.log_id;
+    let index = config.shared_index(path)?.map(Arc::new);
+    // Gateways of one member share the issuer's folder under the member's key, not under this node's.
+    let codes_key = index
+        .as_ref()
+        .map_or_else(|| keys.storage(), |i| i.key.derive("tally/codes/v1"));
+    if index.is_some() {
+        reseal(&dir.codes(), &keys.storage(), &codes_key)?;
+    }
+    if log_id > 0 && member.roles.has(Roles::BRAND) && !has_issuer(&dir.codes()) {
+        return Err(RunError::NoCodes { path: dir.codes() });
+    }
     let scan_config = ScanLogConfig {
         min_free_bytes: config.limits.disk_reserve_bytes,
         history: Arc::new(Copies {
             threshold_mnat: config.scans.suspect_score,
         }),
-        ..ScanLogConfig::new(dir.scans(), LOG_ID)
+        shared: index,
+        ..ScanLogConfig::new(dir.scans(), log_id)
     };
     let storage = keys.storage();
     let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
-    let issuer = open_issuer(&dir, keys, member.id, ledger.clone()).await?;
+    let issuer = open_issuer(&dir, codes_key, member.id, ledger.clone()).await?;
     let book = LedgerBook::new(ledger.clone(), member.id);
     let service = Arc::new(ScanService::new(
         ServiceConfig {
@@ -398,11 +419,19 @@ pub async fn run_until(
     tasks.spawn(run_anchoring(
         service.clone(),
         anchorer,
-        LOG_ID,
+        log_id,
         task_config,
         stop.clone(),
     ));
     tasks.spawn(run_retries(service.clone(), task_config, stop.clone()));
+    if shared.config.scans.retention_days > 0 {
+        tasks.spawn(run_retention(
+            service.clone(),
+            Arc::new(SystemClock),
+            shared.config.scans.retention_days,
+            stop.clone(),
+        ));
+    }
 
     tasks.spawn(run_tidying(desk.clone(), stop.clone()));
     serve_matches(&host, ledger.clone(), desk.clone(), &tasks, stop.clone())?;
@@ -571,11 +600,11 @@ async fn open_ledger(
 /// Opens the issuer's store; its batches are read from disk.
 async fn open_issuer(
     dir: &DataDir,
-    keys: &NodeKeys,
+    key: StorageKey,
     owner: MemberId,
     ledger: Arc<Ledger>,
 ) -> Result<Arc<IssuerStore>, RunError> {
-    let (codes, key) = (dir.codes(), keys.storage());
+    let codes = dir.codes();
     Ok(Arc::new(
         blocking(move || IssuerStore::open(codes, key, owner, ledger)).await??,
     ))

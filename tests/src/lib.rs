@@ -12,6 +12,7 @@ mod lab;
 mod member;
 mod network;
 mod observer;
+pub mod postgres;
 mod scenario;
 mod wait;
 

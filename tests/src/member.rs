@@ -72,11 +72,36 @@ impl Member {
         Self::init_at(root, name, roles, power, Place::loopback()?)
     }
 
+    /// As [`Self::init`], with further arguments.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn init_with(
+        root: &Path,
+        name: &str,
+        roles: &str,
+        power: u64,
+        further: &[&str],
+    ) -> Result<Self> {
+        Self::init_by(root, name, roles, power, Place::loopback()?, further)
+    }
+
     /// `tally init` in a new folder below `root`, for a node at a place.
     ///
     /// # Errors
     /// If it fails.
     pub fn init_at(root: &Path, name: &str, roles: &str, power: u64, place: Place) -> Result<Self> {
+        Self::init_by(root, name, roles, power, place, &[])
+    }
+
+    fn init_by(
+        root: &Path,
+        name: &str,
+        roles: &str,
+        power: u64,
+        place: Place,
+        further: &[&str],
+    ) -> Result<Self> {
         let passphrase = root.join(format!("{name}.passphrase"));
         let mut file = File::options()
             .write(true)
@@ -87,33 +112,32 @@ impl Member {
         let dir = root.join(name);
         let (port_text, power) = (place.port.to_string(), power.to_string());
         let (dir_text, passphrase) = (path_text(&dir)?, path_text(&passphrase)?);
-        run_in(
-            root,
-            &[
-                "init",
-                "--name",
-                name,
-                "--role",
-                roles,
-                "--dir",
-                &dir_text,
-                "--host",
-                &place.host,
-                "--listen",
-                &place.host,
-                "--port",
-                &port_text,
-                "--power",
-                &power,
-                "--passphrase-file",
-                &passphrase,
-                "--work-factor",
-                WORK_FACTOR,
-                "--auto-accept",
-            ],
-        )?
-        .ok()
-        .with_context(|| format!("init of {name}"))?;
+        let mut args = vec![
+            "init",
+            "--name",
+            name,
+            "--role",
+            roles,
+            "--dir",
+            &dir_text,
+            "--host",
+            &place.host,
+            "--listen",
+            &place.host,
+            "--port",
+            &port_text,
+            "--power",
+            &power,
+            "--passphrase-file",
+            &passphrase,
+            "--work-factor",
+            WORK_FACTOR,
+            "--auto-accept",
+        ];
+        args.extend_from_slice(further);
+        run_in(root, &args)?
+            .ok()
+            .with_context(|| format!("init of {name}"))?;
         let client = Client {
             name: name.to_owned(),
             dir,

@@ -132,6 +132,9 @@ pub(crate) struct BenchScanArgs {
     /// How many connections; a node takes at most 256 from one address
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = number(1, 256))]
     pub(crate) connections: usize,
+    /// Go on until so many scans are stored, all taken over HTTP, then compare the last with the first, kill the node and start it again
+    #[arg(long, value_name = "N", value_parser = number(1, 100_000_000))]
+    pub(crate) stored: Option<usize>,
 }
 
 /// Arguments of `bench ledger`.

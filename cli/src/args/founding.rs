@@ -75,6 +75,10 @@ pub(crate) struct InitArgs {
     /// File whose first line protects the keys; `tally up` will read it too. Without it the terminal is asked
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// Card of a further node of the same member, made by `tally init` on its machine: it is taken into this node's card, which then replaces
+    /// the other's; may be given more than once
+    #[arg(long = "with-node", value_name = "CARD")]
+    pub(crate) with_nodes: Vec<PathBuf>,
     /// Cost of a guess at the passphrase, as log2 of scrypt's N
     #[arg(long, hide = true, default_value_t = tally_node::keys::DEFAULT_WORK_FACTOR)]
     pub(crate) work_factor: u8,

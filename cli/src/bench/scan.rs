@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) scans: usize,
     /// Connections.
     pub(crate) connections: usize,
+    /// Scans that are stored in the end, if more than those.
+    pub(crate) stored: Option<usize>,
 }
 
 /// The figures.
@@ -47,8 +50,29 @@ pub(crate) struct Figures {
     /// CPU of the load generator for each scan, on the same cores.
     client_cpu_us_per_scan: f64,
     rss_mb: f64,
+    #[serde(flatten)]
+    stored: Option<Stored>,
     hardware: String,
     cores: usize,
+}
+
+/// The figures of a node that has stored many scans.
+#[derive(Debug, Serialize)]
+struct Stored {
+    /// Scans stored when the last ones were measured.
+    stored: usize,
+    /// Over all of them.
+    stored_per_s: f64,
+    /// Of the first and of the last [`Options::scans`].
+    first_p99_ms: f64,
+    last_p99_ms: f64,
+    last_over_first: f64,
+    last_per_s: f64,
+    /// From the start of the process after SIGKILL until it answers.
+    restart_s: f64,
+    /// What the scan log and what is beside it take on disk.
+    disk_mb: f64,
+    rss_stored_mb: f64,
 }
 
 /// Runs the bench; `say` hears what is being done.
@@ -62,26 +86,14 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
     let mut network = Network::found_of("bench", scratch.path(), &[("brand", Roles::BRAND)])?;
     network.start()?;
     say("issuing codes");
-    let codes = issue(&network, scratch.path(), options.scans + WARM_UP)?;
+    let total = options.stored.unwrap_or(0).max(options.scans + WARM_UP);
+    let mut links = issue(&network, scratch.path(), total)?;
+    let codes = links.take(options.scans + WARM_UP)?;
     let node = network.brand();
-    let address = node
-        .http
-        .strip_prefix("http://")
-        .context("an http:// address")?;
-    let requests = |codes: &[String]| -> Arc<Vec<Vec<u8>>> {
-        let body = |code: &String| json!({"code": code}).to_string();
-        Arc::new(
-            codes
-                .iter()
-                .enumerate()
-                .map(|(i, code)| {
-                    load::post("/v1/scans", address, &format!("{i}-{code}"), &body(code))
-                })
-                .collect(),
-        )
-    };
+    let address = node.http.replace("http://", "");
+    let address = address.as_str();
     let (warm_up, measured) = codes.split_at(WARM_UP);
-    let (warm_up, measured) = (requests(warm_up), requests(measured));
+    let (warm_up, measured) = (post(address, warm_up), post(address, measured));
     let genuine = r#""verdict":"genuine_first""#;
 
     say("scanning");
@@ -100,7 +112,20 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         genuine,
     ))?;
     let (node_cpu, own_cpu) = (cpu_s(pid)? - node_before, used().cpu_s - own_before);
-    let rss_mb = rss_mb(pid)?;
+    let rss = rss_mb(pid)?;
+    let stored = if options.stored.is_some() {
+        Some(store(
+            options,
+            &runtime,
+            &mut network,
+            &mut links,
+            total,
+            &scans,
+            say,
+        )?)
+    } else {
+        None
+    };
     drop(network);
 
     say("the same load on a server that does nothing");
@@ -117,7 +142,8 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         connections: options.connections,
         node_cpu_us_per_scan: node_cpu * 1e6 / n,
         client_cpu_us_per_scan: own_cpu * 1e6 / n,
-        rss_mb,
+        rss_mb: rss,
+        stored,
         hardware: hardware(),
         cores: cores(),
     })
@@ -128,8 +154,93 @@ fn precise(n: usize) -> f64 {
     n as f64
 }
 
+/// The links of a printer's file, read bit by bit.
+struct Links(csv::StringRecordsIntoIter<std::fs::File>);
+
+impl Links {
+    fn take(&mut self, count: usize) -> Result<Vec<String>> {
+        self.0
+            .by_ref()
+            .take(count)
+            .map(|row| Ok(row?.get(0).context("a row without a link")?.to_owned()))
+            .collect()
+    }
+}
+
+fn post(address: &str, codes: &[String]) -> Arc<Vec<Vec<u8>>> {
+    let request = |(i, code): (usize, &String)| {
+        let body = json!({"code": code}).to_string();
+        load::post("/v1/scans", address, &format!("{i}-{code}"), &body)
+    };
+    Arc::new(codes.iter().enumerate().map(request).collect())
+}
+
+/// Goes on scanning until `total` scans are stored, the last ones measured like the first; then kills the node and starts it again.
+fn store(
+    options: &Options,
+    runtime: &Runtime,
+    network: &mut Network,
+    links: &mut Links,
+    total: usize,
+    first: &Outcome,
+    say: &dyn Fn(&str),
+) -> Result<Stored> {
+    let genuine = r#""verdict":"genuine_first""#;
+    let address = network.brand().http.replace("http://", "");
+    let begun = Instant::now();
+    let before = options.scans + WARM_UP;
+    let (mut stored, mut last) = (before, None);
+    while stored < total {
+        let codes = links.take(options.scans.min(total - stored))?;
+        anyhow::ensure!(!codes.is_empty(), "fewer codes than were issued");
+        stored += codes.len();
+        let requests = post(&address, &codes);
+        last =
+            Some(runtime.block_on(load::run(&address, options.connections, requests, genuine))?);
+        say(&format!("{stored} scans are stored"));
+    }
+    let last = last.as_ref().unwrap_or(first);
+    let stored_s = (begun.elapsed() + first.elapsed).as_secs_f64();
+    let member = network.members.first_mut().context("a member")?;
+    let rss_stored_mb = rss_mb(member.pid().context("a node that runs")?)?;
+    say("killing the node and starting it again");
+    member.kill()?;
+    let disk_mb = folder_bytes(&member.dir.scans())? / 1024.0 / 1024.0;
+    let started = Instant::now();
+    member.start()?;
+    member.wait_up()?;
+    let restart_s = started.elapsed().as_secs_f64();
+    let p99 = |outcome: &Outcome| percentile_ms(&outcome.times, 0.99);
+    Ok(Stored {
+        stored,
+        stored_per_s: precise(stored - WARM_UP) / stored_s,
+        first_p99_ms: p99(first),
+        last_p99_ms: p99(last),
+        last_over_first: p99(last) / p99(first),
+        last_per_s: precise(last.times.len()) / last.elapsed.as_secs_f64(),
+        restart_s,
+        disk_mb,
+        rss_stored_mb,
+    })
+}
+
+/// What the files of a folder hold, in bytes.
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn folder_bytes(dir: &Path) -> Result<f64> {
+    let mut sum = 0.0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        sum += if entry.file_type()?.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            entry.metadata()?.len() as f64
+        };
+    }
+    Ok(sum)
+}
+
 /// Registers a product, issues codes for it and releases them; their links, in the order of the printer's file.
-fn issue(network: &Network, root: &Path, count: usize) -> Result<Vec<String>> {
+fn issue(network: &Network, root: &Path, count: usize) -> Result<Links> {
     let node = network.brand();
     node.call(
         "product_add",
@@ -141,10 +252,7 @@ fn issue(network: &Network, root: &Path, count: usize) -> Result<Vec<String>> {
         &json!({"gtin": GTIN, "lot": "BENCH", "count": count, "out": out}),
     )?;
     node.call("batch_activate", &json!({"batch": made["batch"]}))?;
-    csv::Reader::from_path(&out)?
-        .records()
-        .map(|row| Ok(row?.get(0).context("a row without a link")?.to_owned()))
-        .collect()
+    Ok(Links(csv::Reader::from_path(&out)?.into_records()))
 }
 
 /// The server that does nothing, as a process; ended when dropped.

@@ -146,6 +146,7 @@ fn bench_scan(ctx: &Context, args: &BenchScanArgs) -> Result<()> {
     let options = scan::Options {
         scans: args.scans,
         connections: args.connections,
+        stored: args.stored,
     };
     let figures = scan::run(&options, &say(ctx)).context("the bench gave no figures")?;
     ctx.show(&serde_json::to_value(&figures)?, None);

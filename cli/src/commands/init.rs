@@ -8,6 +8,7 @@ use serde_json::json;
 use tally_contracts::Roles;
 use tally_node::ceremony::{self, CeremonyError};
 use tally_node::config::{AutoAccept, Config};
+use tally_node::keys::KeyStore;
 use tally_node::passphrase::{Purpose, find_passphrase};
 
 use super::{Context, absolute};
@@ -27,7 +28,14 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
     }
     let passphrase =
         find_passphrase(args.passphrase_file.as_deref(), None, Purpose::Create).map_err(refused)?;
-    let made = ceremony::init(
+    // Read before anything is made.
+    let further = args
+        .with_nodes
+        .iter()
+        .map(|path| ceremony::read_card(path))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(refused)?;
+    let mut made = ceremony::init(
         &root,
         &config,
         &passphrase,
@@ -35,6 +43,12 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
         &mut rand::rngs::OsRng,
     )
     .map_err(refused)?;
+    for card in &further {
+        let admin = KeyStore::new(made.dir.keys())
+            .open_admin(&passphrase)
+            .map_err(refused)?;
+        made.card = ceremony::add_node(&made.dir, card, &admin).map_err(refused)?;
+    }
     let entry = made.card.entry();
     let (card, file) = (made.dir.card_file(), made.dir.config_file());
     if ctx.common.json {
@@ -58,6 +72,12 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
         card = card.display(),
         keys = made.dir.keys().display(),
     ));
+    if !further.is_empty() {
+        output::text(&format!(
+            "      the card holds {} nodes: copy it over the member-card.toml of each of the others before `tally join` there\n",
+            entry.nodes.len()
+        ));
+    }
     Ok(())
 }
 

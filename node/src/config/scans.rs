@@ -7,7 +7,7 @@ use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigError, parent, read_bounded};
-use crate::scans::MAX_CELL;
+use crate::scans::{MAX_CELL, SharedIndex};
 use crate::sealed::StorageKey;
 
 /// The index that needs no other program.
@@ -52,16 +52,6 @@ impl Default for ScansSection {
             index_key_file: PathBuf::new(),
         }
     }
-}
-
-/// A shared index, with its secrets.
-pub struct SharedIndex {
-    /// The database, without a password.
-    pub url: String,
-    /// Its password, if it asks for one.
-    pub password: Option<Zeroizing<String>>,
-    /// The key under which every gateway of the member names and seals the rows.
-    pub key: StorageKey,
 }
 
 impl ScansSection {

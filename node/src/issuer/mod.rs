@@ -17,6 +17,7 @@ mod error;
 mod job;
 mod meta;
 mod print;
+mod reseal;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -26,5 +27,6 @@ mod verify;
 pub use error::IssuerError;
 pub use meta::BatchMeta;
 pub(crate) use meta::{encode_batch, recode_batch};
+pub use reseal::{has_issuer, reseal};
 pub use store::{IssuerStore, NewBatch};
 pub use verify::{AnchoredBatch, AnchoredBatches, Counters, Finding, UnitProof, VerifyOutcome};

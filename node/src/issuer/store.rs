@@ -21,10 +21,10 @@ use super::{BatchMeta, IssuerError};
 use crate::files::{FileError, create_private_dir, sync_dir};
 use crate::sealed::{StorageKey, read_sealed, write_sealed};
 
-const KEY_FILE: &str = "issuer.keys";
-const KEY_PURPOSE: &str = "issuer-keys";
-const BATCHES: &str = "batches";
-const BATCH_FILE: &str = "batch";
+pub(super) const KEY_FILE: &str = "issuer.keys";
+pub(super) const KEY_PURPOSE: &str = "issuer-keys";
+pub(super) const BATCHES: &str = "batches";
+pub(super) const BATCH_FILE: &str = "batch";
 pub(super) const TREES_FILE: &str = "trees";
 /// What a directory is called while a batch is being written into it.
 const UNFINISHED: &str = "unfinished-";
@@ -301,7 +301,7 @@ impl Loaded {
 }
 
 /// Binds the sealed file to its directory, so that no batch takes the place of another.
-fn batch_purpose(dir_name: &str) -> String {
+pub(super) fn batch_purpose(dir_name: &str) -> String {
     format!("issuer-batch/{dir_name}")
 }
 
@@ -319,7 +319,7 @@ fn batch_dirs(folder: &Path) -> Result<Vec<PathBuf>, IssuerError> {
     Ok(dirs)
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()
         .to_string_lossy()

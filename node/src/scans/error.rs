@@ -80,6 +80,12 @@ pub enum ScanError {
         /// Why, without secrets.
         reason: String,
     },
+    /// The index that several gateways share is not what it should be.
+    #[error("the shared scan index: {what}")]
+    Shared {
+        /// What is wrong.
+        what: &'static str,
+    },
     /// What lies beside the scan log on disk.
     #[error(transparent)]
     Table(#[from] TableError),

@@ -11,15 +11,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::{AnchorBook, AnchorRecord, AnchorState};
 use super::checkpoint::{Checkpoint, Keeper};
-use super::index::{EmbeddedIndex, ScanIndex};
+use super::index::{EmbeddedIndex, PostgresIndex, ScanIndex};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
 use super::record::LogEntry;
+use super::retention::{Deleted, delete_before};
 use super::state::{Limits, Pending, Shared};
 use super::table::Table;
 use super::writer::{self, Appended, Draft, Job, LaterDraft, MAX_LINE};
 use super::{
-    CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen, Verdict,
+    CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen,
+    SharedIndex, Verdict,
 };
 use crate::sealed::{LogOptions, RowSealer, SealedError, SealedLog, SealedReader, StorageKey};
 
@@ -48,6 +50,8 @@ pub struct ScanLogConfig {
     pub files: LogOptions,
     /// What is kept of a code's earlier scans.
     pub history: Arc<dyn History>,
+    /// The index that it shares with the member's other gateways; `None` for one of its own.
+    pub shared: Option<Arc<SharedIndex>>,
 }
 
 impl ScanLogConfig {
@@ -64,6 +68,7 @@ impl ScanLogConfig {
             min_free_bytes: 64 << 20,
             files: LogOptions::default(),
             history: Arc::new(Copies::default()),
+            shared: None,
         }
     }
 }
@@ -105,6 +110,7 @@ pub struct ScanLog {
     log_id: u16,
     max_waiting: usize,
     secret: StorageKey,
+    retention: StorageKey,
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -172,7 +178,10 @@ fn read_on(
     let log_key = key.derive("tally/scan-log/v1");
     let snapshot = beside.checkpoint.snapshot.clone();
     let table = Arc::new(beside.table);
-    let index: Arc<dyn ScanIndex> = Arc::new(EmbeddedIndex(Arc::clone(&table)));
+    let index: Arc<dyn ScanIndex> = match &config.shared {
+        None => Arc::new(EmbeddedIndex(Arc::clone(&table))),
+        Some(shared) => Arc::new(PostgresIndex::new(shared, config.log_id)?),
+    };
     let keeper = Keeper::start(
         &index_dir,
         index_key.clone(),
@@ -242,6 +251,7 @@ impl ScanLog {
             );
         }
         shared.set_bytes(log.bytes());
+        shared.set_segment(log.segment());
         let anchors = AnchorBook::open(&config.dir.join("anchors"), key)?;
         let shared = Arc::new(shared);
         let (jobs, receiver) = mpsc::channel(config.max_waiting.max(1));
@@ -264,6 +274,7 @@ impl ScanLog {
             log_id: config.log_id,
             max_waiting: config.max_waiting,
             secret: key.derive("tally/scan-secret/v1"),
+            retention: key.derive("tally/scan-retention/v1"),
             jobs: Some(jobs),
             writer: Some(writer),
         })
@@ -393,16 +404,17 @@ impl ScanLog {
     /// # Errors
     /// [`ScanError::NotFound`], [`ScanError::NotAnchored`].
     pub fn proof(&self, id: &ScanId) -> Result<ScanProof, ScanError> {
-        let scan = self.scan(id)?;
-        let anchor = self.anchor_of(scan.index).ok_or(ScanError::NotAnchored)?;
+        let index = self.shared.leaf_of(id)?.ok_or(ScanError::NotFound)?;
+        let leaf = self.shared.leaf(index)?;
+        let anchor = self.anchor_of(index).ok_or(ScanError::NotAnchored)?;
         let path = self
             .shared
-            .leaves(|l| l.inclusion_proof(scan.index, anchor.size))?;
+            .leaves(|l| l.inclusion_proof(index, anchor.size))?;
         Ok(ScanProof {
             scan: *id,
             log_id: self.log_id,
-            index: scan.index,
-            leaf: scan.leaf,
+            index,
+            leaf,
             path,
             anchor,
         })
@@ -479,6 +491,30 @@ impl ScanLog {
             .collect()
     }
 
+    /// Deletes scans from before `cutoff_ms` POSIX milliseconds: their leaves stay, so do receipts' proofs and the counts of their codes. Scans
+    /// that still wait for their issuer stay until they have their verdict. Reads and writes whole segments; a crash loses nothing.
+    ///
+    /// # Errors
+    /// [`ScanError::Sealed`], [`ScanError::Closed`]; what was deleted until then stays deleted.
+    pub(super) async fn begin_deleting(&self, cutoff_ms: u64) -> Result<(), ScanError> {
+        let last = self.shared.full_segments().end;
+        let begin = self.shared.begin_of_segment(last)?;
+        if begin.is_none_or(|time| time >= cutoff_ms) {
+            return Ok(());
+        }
+        let jobs = self.jobs.as_ref().ok_or(ScanError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        jobs.send(Job::Roll(reply))
+            .await
+            .map_err(|_| ScanError::Closed)?;
+        answer.await.map_err(|_| ScanError::Closed)?
+    }
+
+    /// The rest of [`Self::begin_deleting`]; blocks.
+    pub(super) fn delete_before(&self, cutoff_ms: u64) -> Result<Deleted, ScanError> {
+        delete_before(&self.shared, &self.shared.dir, &self.retention, cutoff_ms)
+    }
+
     /// Follows the size of the log.
     #[must_use]
     pub fn watch_size(&self) -> watch::Receiver<u64> {
@@ -504,6 +540,21 @@ impl ScanLog {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+}
+
+#[cfg(test)]
+impl ScanLog {
+    /// Serial, verdict and count of every entry, for tests that add logs up.
+    pub(super) fn everything(&self) -> Vec<(String, Verdict, u64)> {
+        let entry = |index| match self.shared.entry(index).expect("entry").1 {
+            LogEntry::Scan(s) => (s.code.serial().to_owned(), s.verdict, s.count),
+            LogEntry::Later(l) => {
+                let scan = self.scan(&l.scan).expect("scan");
+                (scan.record.code.serial().to_owned(), l.verdict, l.count)
+            }
+        };
+        (0..self.size()).map(entry).collect()
     }
 }
 

@@ -19,8 +19,10 @@ mod log;
 mod place;
 mod receipt;
 mod record;
+mod retention;
 mod service;
 mod state;
+mod stored;
 mod table;
 mod tasks;
 #[cfg(test)]
@@ -37,13 +39,14 @@ pub use codes::{CodeHash, MAX_SERIAL, ScanId, ScannedCode};
 pub use copies::{Copies, Reasons};
 pub use error::ScanError;
 pub use history::{History, MAX_HISTORY, NoHistory, Observation};
-pub use index::Seen;
+pub use index::{Seen, SharedIndex};
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
 pub use place::{Cell, MAX_CELL, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};
 pub use record::{
     Channel, ClaimCheck, First, LaterVerdict, ScanRecord, UnitRef, Verdict, scan_leaf,
 };
+pub use retention::{Deleted, run_retention};
 pub use service::{Knowledge, ScanOutcome, ScanRequest, ScanService, ServiceConfig};
 pub use table::TableError;
 pub use tasks::{TaskConfig, run_anchoring, run_retries};

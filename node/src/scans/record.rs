@@ -180,6 +180,13 @@ pub(super) enum LogEntry {
 }
 
 impl LogEntry {
+    /// POSIX milliseconds.
+    pub(super) const fn time_ms(&self) -> u64 {
+        match self {
+            Self::Scan(scan) => scan.time_ms,
+            Self::Later(later) => later.time_ms,
+        }
+    }
     /// Whether it is the first scan that counts for its code.
     pub(super) fn is_first(&self) -> bool {
         match self {

@@ -590,6 +590,18 @@ impl ScanService {
         }
     }
 
+    /// Deletes scans from before `cutoff_ms` POSIX milliseconds from the log; their leaves and the counts of their codes stay.
+    ///
+    /// # Errors
+    /// [`ScanError::Sealed`], [`ScanError::Closed`].
+    pub async fn delete_before(
+        self: &Arc<Self>,
+        cutoff_ms: u64,
+    ) -> Result<super::Deleted, ScanError> {
+        self.log.begin_deleting(cutoff_ms).await?;
+        self.blocking(move |s| s.log.delete_before(cutoff_ms)).await
+    }
+
     /// Runs on a thread that may compute and read the disk.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,

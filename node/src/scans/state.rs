@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use super::index::{IndexError, ScanIndex, Wanted};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
 use super::record::LogEntry;
+use super::stored::{Gone, Stored};
 use super::table::{Kind, RowKey, Table};
 use super::writer::Line;
 use super::{
@@ -36,7 +38,8 @@ pub(super) struct Pending {
 /// An entry on its way into the log, or read from it.
 pub(super) struct Staged {
     pub(super) leaf: Hash,
-    pub(super) entry: LogEntry,
+    /// `None` if it was deleted.
+    pub(super) entry: Option<LogEntry>,
     pub(super) key: Option<KeyUse>,
     /// For a later verdict: the leaf of its scan.
     pub(super) resolves: Option<u64>,
@@ -69,12 +72,13 @@ pub(super) struct Shared {
     pub(super) index: Arc<dyn ScanIndex>,
     history: Arc<dyn History>,
     keeper: Keeper,
-    reader: SealedReader,
+    pub(super) reader: SealedReader,
     pub(super) dir: PathBuf,
     limits: Limits,
     write_failure: Mutex<Option<(String, Instant)>>,
     forked: Mutex<Option<String>>,
     size: watch::Sender<u64>,
+    segment: AtomicU32,
 }
 
 /// One scan of a unit of this member, as far as the index is concerned.
@@ -82,6 +86,8 @@ pub(super) struct Effect {
     pub(super) code: CodeHash,
     /// What is kept as first, if it counts and is.
     pub(super) first: Option<super::First>,
+    /// Whether the scan was deleted: then nothing is known of it but that it counted.
+    gone: bool,
     held: Option<Verdict>,
     time_ms: u64,
     source: [u8; 16],
@@ -95,6 +101,7 @@ impl Effect {
     pub(super) fn new(scan: &ScanRecord, verdict: Verdict, first: Option<super::First>) -> Self {
         Self {
             code: scan.code_hash(),
+            gone: false,
             held: first.is_none().then_some(verdict),
             first,
             time_ms: scan.time_ms,
@@ -103,6 +110,21 @@ impl Effect {
             channel: scan.channel,
             claim: scan.claim,
         }
+    }
+
+    /// That of a deleted scan; `None` if it did not count.
+    fn of_gone(gone: &Gone) -> Option<Self> {
+        Some(Self {
+            code: gone.code?,
+            first: Some(gone.first.clone()?),
+            gone: true,
+            held: None,
+            time_ms: 0,
+            source: [0; 16],
+            place: None,
+            channel: super::Channel::Post,
+            claim: super::ClaimCheck::Absent,
+        })
     }
 
     /// The row after it.
@@ -117,7 +139,11 @@ impl Effect {
             channel: self.channel,
             claim: self.claim,
         };
-        let after = history.after(&row.history, &observation);
+        let after = if self.gone {
+            row.history.clone()
+        } else {
+            history.after(&row.history, &observation)
+        };
         Seen {
             count,
             first: row.first.clone().or_else(|| self.first.clone()),
@@ -198,6 +224,7 @@ impl Shared {
             write_failure: Mutex::default(),
             forked: Mutex::default(),
             size: watch::Sender::new(size),
+            segment: AtomicU32::new(0),
         }
     }
 }
@@ -221,10 +248,20 @@ impl Shared {
 
     /// Takes over one entry of the log at start.
     pub(super) fn replay(&self, position: Position, bytes: &[u8]) -> Result<(), ScanError> {
-        let mut staged = self.staged(&Line::from_bytes(bytes)?)?;
+        let stored = Stored::from_bytes(bytes)?;
+        let mut staged = match &stored {
+            Stored::Line(line, _) => self.staged(line)?,
+            Stored::Gone(gone) => Staged {
+                leaf: gone.leaf,
+                entry: None,
+                key: None,
+                resolves: None,
+                row: None,
+            },
+        };
         // An index that is kept apart has its rows already.
         if !self.index.is_apart()
-            && let Some(effect) = self.effect(&staged.entry)?
+            && let Some(effect) = self.effect_of(&stored)?
         {
             let wanted = Wanted {
                 code: effect.code,
@@ -248,8 +285,7 @@ impl Shared {
         position: Position,
         bytes: &[u8],
     ) -> Result<(), ScanError> {
-        let line = Line::from_bytes(bytes)?;
-        let leaf = scan_leaf(&line.salt, &line.entry);
+        let leaf = Stored::from_bytes(bytes)?.leaf();
         if self.read(|s| s.leaves.get(index))?? == Some((leaf, position)) {
             return Ok(());
         }
@@ -274,11 +310,19 @@ impl Shared {
         };
         Ok(Staged {
             leaf: scan_leaf(&line.salt, &line.entry),
-            entry,
+            entry: Some(entry),
             key: line.key,
             resolves,
             row: None,
         })
+    }
+
+    /// What a stored line does to the row of its code; `None` if nothing.
+    pub(super) fn effect_of(&self, stored: &Stored) -> Result<Option<Effect>, ScanError> {
+        match stored {
+            Stored::Line(_, entry) => self.effect(entry),
+            Stored::Gone(gone) => Ok(Effect::of_gone(gone)),
+        }
     }
 
     /// What an entry does to the row of its code; `None` if nothing.
@@ -290,11 +334,18 @@ impl Shared {
             }),
             LogEntry::Later(later) if later.unit.is_some() => {
                 let leaf = self.leaf_of(&later.scan)?.ok_or(ScanError::NotFound)?;
-                let (_, LogEntry::Scan(scan)) = self.entry(leaf)? else {
-                    return Err(ScanError::NotFound);
-                };
                 let first = later.first.clone().filter(|_| later.verdict.is_counted());
-                Some(Effect::new(&scan, later.verdict, first))
+                match self.stored(leaf)? {
+                    Stored::Line(_, entry) => match *entry {
+                        LogEntry::Scan(scan) => Some(Effect::new(&scan, later.verdict, first)),
+                        LogEntry::Later(_) => return Err(ScanError::NotFound),
+                    },
+                    // The scan is deleted and its later verdict is not yet.
+                    Stored::Gone(mut gone) => {
+                        gone.first = first;
+                        Effect::of_gone(&gone)
+                    }
+                }
             }
             LogEntry::Later(_) => None,
         })
@@ -318,10 +369,11 @@ impl Shared {
             let index = state.leaves.size();
             state.leaves.append(staged.leaf, *position)?;
             state.last = Some(*position);
-            state.codes += u64::from(staged.entry.is_first());
+            state.codes += u64::from(staged.entry.as_ref().is_some_and(LogEntry::is_first));
             seen.extend(staged.row);
             match staged.entry {
-                LogEntry::Scan(scan) => {
+                None => {}
+                Some(LogEntry::Scan(scan)) => {
                     state.newest_ms = state.newest_ms.max(scan.time_ms);
                     if let Some(used) = &staged.key {
                         rows.push((used.row_key(), used.row(index, scan.time_ms)));
@@ -334,7 +386,7 @@ impl Shared {
                         state.pending.insert(index);
                     }
                 }
-                LogEntry::Later(_) => {
+                Some(LogEntry::Later(_)) => {
                     if let Some(scan) = staged.resolves {
                         state.pending.remove(&scan);
                         rows.push((leaf_key(scan), Box::new(index.to_be_bytes())));
@@ -467,19 +519,75 @@ impl Shared {
         }
     }
 
-    /// The entry at a leaf.
+    /// The entry at a leaf; [`ScanError::NotFound`] if it was deleted.
     pub(super) fn entry(&self, index: u64) -> Result<(Hash, LogEntry), ScanError> {
+        let stored = self.stored(index)?;
+        let leaf = stored.leaf();
+        match stored {
+            Stored::Line(_, entry) => Ok((leaf, *entry)),
+            Stored::Gone(_) => Err(ScanError::NotFound),
+        }
+    }
+
+    /// What lies at a leaf.
+    pub(super) fn stored(&self, index: u64) -> Result<Stored, ScanError> {
         let found = self.read(|s| s.leaves.get(index))?;
         let (leaf, position) = self
             .noted(found.map_err(ScanError::from))?
             .ok_or(ScanError::NotFound)?;
-        let line = Line::from_bytes(&self.reader.read(position)?)?;
-        if scan_leaf(&line.salt, &line.entry) != leaf {
+        let stored = Stored::from_bytes(&self.reader.read(position)?)?;
+        if stored.leaf() != leaf {
             return Err(ScanError::Internal {
                 what: "an entry that is not the one of its leaf",
             });
         }
-        Ok((leaf, LogEntry::from_bytes(&line.entry)?))
+        Ok(stored)
+    }
+
+    /// Whether the scan at a leaf waits for its issuer.
+    pub(super) fn is_pending(&self, index: u64) -> Result<bool, ScanError> {
+        self.read(|s| s.pending.contains(&index))
+    }
+
+    /// The leaf hash at an index.
+    pub(super) fn leaf(&self, index: u64) -> Result<Hash, ScanError> {
+        let found = self.read(|s| s.leaves.get(index))?;
+        let found = self.noted(found.map_err(ScanError::from))?;
+        found.map(|(leaf, _)| leaf).ok_or(ScanError::NotFound)
+    }
+
+    /// The segments of the log before the last one.
+    pub(super) fn full_segments(&self) -> std::ops::Range<u32> {
+        0..self.segment.load(Ordering::SeqCst)
+    }
+
+    /// Tells which segment is the last.
+    pub(super) fn set_segment(&self, segment: u32) {
+        self.segment.store(segment, Ordering::SeqCst);
+    }
+
+    /// When the first entry of a segment was made, in POSIX milliseconds; `None` if it is deleted, or there is none.
+    pub(super) fn begin_of_segment(&self, segment: u32) -> Result<Option<u64>, ScanError> {
+        let (mut low, mut high) = (0, self.size());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let found = self.read(|s| s.leaves.get(middle))?;
+            let (_, position) = self
+                .noted(found.map_err(ScanError::from))?
+                .ok_or(ScanError::NotFound)?;
+            if position.segment() < segment {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        if low == self.size() {
+            return Ok(None);
+        }
+        Ok(match self.stored(low)? {
+            Stored::Line(_, entry) => Some(entry.time_ms()),
+            Stored::Gone(_) => None,
+        })
     }
 
     /// Looks at the leaves.

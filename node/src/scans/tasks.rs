@@ -220,9 +220,12 @@ async fn retry_loop(service: &Arc<ScanService>, config: TaskConfig) {
     }
 }
 
+/// How many scans are asked about at once, when their issuer is known to answer.
+const RETRY_AT_ONCE: usize = 64;
+
 /// One pass over the waiting scans; says whether any was answered. An issuer that fails once is left alone for the round.
 async fn retry_round(service: &Arc<ScanService>) -> bool {
-    let mut silent = Vec::new();
+    let (mut silent, mut speaking) = (Vec::new(), Vec::new());
     let mut answered = false;
     let mut after = None;
     loop {
@@ -237,19 +240,37 @@ async fn retry_round(service: &Arc<ScanService>) -> bool {
             return answered;
         };
         after = Some(*last);
-        for (index, pending) in round {
-            if silent.contains(&pending.issuer) {
-                continue;
-            }
-            let issuer = pending.issuer;
-            match service.retry(index, pending).await {
-                Ok(true) => answered = true,
-                Ok(false) => silent.push(issuer),
-                Err(error) => {
-                    tracing::warn!(%error, "a later verdict was not written");
-                    return answered;
+        let mut rest = round.into_iter().peekable();
+        while rest.peek().is_some() {
+            // One scan alone tells whether the issuer answers; after that many at once.
+            let mut together = Vec::new();
+            for (index, pending) in rest.by_ref() {
+                let issuer = pending.issuer;
+                if silent.contains(&issuer) {
+                    continue;
+                }
+                together.push((issuer, service.retry(index, pending)));
+                if !speaking.contains(&issuer) || together.len() == RETRY_AT_ONCE {
+                    break;
                 }
             }
+            let (issuers, asked): (Vec<_>, Vec<_>) = together.into_iter().unzip();
+            let results = futures::future::join_all(asked).await;
+            for (issuer, result) in issuers.into_iter().zip(results) {
+                match result {
+                    Ok(true) => {
+                        answered = true;
+                        speaking.push(issuer);
+                    }
+                    Ok(false) => silent.push(issuer),
+                    Err(error) => {
+                        tracing::warn!(%error, "a later verdict was not written");
+                        return answered;
+                    }
+                }
+            }
+            speaking.sort_unstable();
+            speaking.dedup();
         }
     }
 }

@@ -13,6 +13,7 @@ use super::index::{Group, IndexError, Wanted};
 use super::keys::{KeyState, KeyUse};
 use super::record::{LogEntry, read_option, write_option};
 use super::state::{Effect, Shared, Staged};
+use super::stored::Stored;
 use super::{
     Channel, ClaimCheck, CodeHash, First, LaterVerdict, MAX_FORWARD_BYTES, Place, Reasons,
     ScanError, ScanId, ScanRecord, ScannedCode, Seen, UnitRef, Verdict, scan_leaf,
@@ -118,6 +119,8 @@ pub(super) type Reply = oneshot::Sender<Outcome>;
 pub(super) enum Job {
     Scan(Box<Draft>, Reply),
     Later(LaterDraft, Reply),
+    /// Begin a new segment, so that retention can reach the scans of the last one.
+    Roll(oneshot::Sender<Result<(), ScanError>>),
 }
 
 /// A job that gets a line, once its verdict is decided.
@@ -175,6 +178,8 @@ struct Decided {
     staged: Vec<Staged>,
     rows: HashMap<CodeHash, Seen>,
     changed: BTreeMap<[u8; 32], Seen>,
+    /// Whether rows are held for change.
+    holds: bool,
     /// One for each work; what is new has its index still open.
     results: Vec<(Reply, Outcome)>,
     /// The line of each work, if it has one.
@@ -187,6 +192,8 @@ struct ScanWriter {
     max_frame_bytes: usize,
     /// Whether log and index are known to agree.
     in_step: bool,
+    /// Idempotency keys of a group of which it is not known whether the index took it.
+    unsure: HashSet<[u8; 16]>,
 }
 
 /// Runs until every sender is gone.
@@ -204,6 +211,7 @@ pub(super) fn run(
         in_step: !shared.index.is_apart(),
         shared: Arc::clone(shared),
         max_frame_bytes,
+        unsure: HashSet::new(),
     };
     if !writer.in_step {
         // Not for a scan to wait for; if the index is away it is tried again with the first one.
@@ -231,19 +239,25 @@ impl ScanWriter {
     fn take(&mut self, jobs: Vec<Job>) {
         if let Err(reason) = self.shared.check_room() {
             for job in jobs {
-                let (Job::Scan(_, reply) | Job::Later(_, reply)) = job;
-                answer(
-                    reply,
-                    Err(ScanError::ReadOnly {
-                        reason: reason.clone(),
-                    }),
-                );
+                let error = ScanError::ReadOnly {
+                    reason: reason.clone(),
+                };
+                match job {
+                    Job::Scan(_, reply) | Job::Later(_, reply) => answer(reply, Err(error)),
+                    Job::Roll(reply) => drop(reply.send(Err(error))),
+                }
             }
             return;
         }
         let mut gathered = Gathered::default();
         for job in jobs {
-            self.gather(&mut gathered, job);
+            let Job::Roll(reply) = job else {
+                self.gather(&mut gathered, job);
+                continue;
+            };
+            let rolled = self.log.roll().map_err(ScanError::from);
+            self.shared.set_segment(self.log.segment());
+            let _ = reply.send(rolled);
         }
         let again = std::mem::take(&mut gathered.again);
         let (decided, away) = self.decide(gathered.works);
@@ -274,6 +288,15 @@ impl ScanWriter {
         match job {
             Job::Scan(draft, reply) => {
                 if let Some(used) = &draft.key {
+                    if self.unsure.contains(&used.key) {
+                        // It may be counted already: kept once more it would be counted twice.
+                        return answer(
+                            reply,
+                            Err(ScanError::IndexAway {
+                                reason: "whether this scan was counted is not known yet".to_owned(),
+                            }),
+                        );
+                    }
                     match gathered.keys.get(&used.key) {
                         Some((request, work)) if *request == used.request => {
                             return gathered.again.push((*work, reply));
@@ -301,6 +324,7 @@ impl ScanWriter {
                     reply,
                 });
             }
+            Job::Roll(_) => {}
             Job::Later(draft, reply) => {
                 if !gathered.resolved.insert(draft.index) {
                     return answer(reply, Ok(Appended::Later));
@@ -330,20 +354,30 @@ impl ScanWriter {
         if wanted.is_empty() {
             return Ok(HashMap::new());
         }
-        if !self.in_step {
-            self.step()?;
-        }
         let wanted: Vec<_> = wanted
             .into_iter()
             .map(|(code, change)| Wanted { code, change })
             .collect();
-        let rows = self.shared.index.begin(&wanted)?;
-        Ok(wanted.into_iter().map(|w| w.code).zip(rows).collect())
+        for again in [true, false] {
+            if !self.in_step {
+                self.step()?;
+            }
+            match self.shared.index.begin(&wanted) {
+                Ok(rows) => return Ok(wanted.iter().map(|w| w.code).zip(rows).collect()),
+                // The database may have been started again since the last group.
+                Err(IndexError::Away { .. }) if again => self.in_step = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(IndexError::Away {
+            reason: "it went away twice".to_owned(),
+        })
     }
 
     fn decide(&mut self, works: Vec<Work>) -> (Decided, bool) {
         let mut decided = Decided::default();
         let mut away = None;
+        decided.holds = works.iter().filter_map(Work::wanted).any(|w| w.change);
         match self.rows(&works) {
             Ok(rows) => decided.rows = rows,
             Err(IndexError::Failed(error)) => {
@@ -502,7 +536,7 @@ impl ScanWriter {
                 .iter()
                 .map(|(code, seen)| (CodeHash(*code), seen.clone()))
                 .collect();
-            let committed = if rows.is_empty() || away {
+            let committed = if away || !decided.holds {
                 Ok(())
             } else {
                 self.shared.index.commit(
@@ -520,6 +554,8 @@ impl ScanWriter {
                 }
                 Err(IndexError::Unsure { reason }) => {
                     self.in_step = false;
+                    self.unsure
+                        .extend(decided.staged.iter().filter_map(|s| Some(s.key?.key)));
                     // Back at once, it may say that the group is in force: then the group has just been put into the log.
                     match self.step() {
                         Ok(Some(recovered)) if self.is_logged(lines.first()) => {
@@ -564,6 +600,7 @@ impl ScanWriter {
     fn append(&mut self, lines: &[&[u8]], staged: Vec<Staged>) -> Result<(), String> {
         let result = match self.log.append(lines) {
             Ok(positions) => {
+                self.shared.set_segment(self.log.segment());
                 let applied = self.shared.apply(staged, &positions, self.log.bytes());
                 self.shared.noted(applied).map_err(|e| describe(&e))
             }
@@ -604,12 +641,12 @@ impl ScanWriter {
         for bytes in &resume.lines {
             let line = Line::from_bytes(bytes).map_err(ScanError::from)?;
             let staged = self.shared.staged(&line)?;
-            own.insert(name(&staged.entry));
+            own.extend(staged.entry.as_ref().map(name));
             entries.push(staged);
         }
         let mut recovered = None;
-        if let Some(first) = entries.first()
-            && !self.has(&first.entry)?
+        if let Some(first) = entries.first().and_then(|e| e.entry.as_ref())
+            && !self.has(first)?
         {
             let lines: Vec<&[u8]> = resume.lines.iter().map(Vec::as_slice).collect();
             let size: usize = lines.iter().map(|l| l.len() + 4).sum();
@@ -628,6 +665,7 @@ impl ScanWriter {
         }
         self.give_back(resume.applied, &own)?;
         self.in_step = true;
+        self.unsure.clear();
         Ok(recovered)
     }
 
@@ -636,11 +674,11 @@ impl ScanWriter {
         let size = self.shared.size();
         let mut effects = Vec::new();
         for leaf in from..size {
-            let (_, entry) = self.shared.entry(leaf)?;
-            if own.contains(&name(&entry)) {
+            let stored = self.shared.stored(leaf)?;
+            if matches!(&stored, Stored::Line(_, entry) if own.contains(&name(entry))) {
                 continue;
             }
-            effects.extend(self.shared.effect(&entry)?);
+            effects.extend(self.shared.effect_of(&stored)?);
             if effects.len() >= GIVE_BACK || (leaf + 1 == size && !effects.is_empty()) {
                 self.give_back_some(&effects, leaf + 1)?;
                 effects.clear();
@@ -768,7 +806,7 @@ impl Decided {
         }
         self.staged.push(Staged {
             leaf,
-            entry,
+            entry: Some(entry),
             key,
             resolves,
             row: row.map(|row| (code, row)),

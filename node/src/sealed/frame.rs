@@ -140,6 +140,16 @@ fn head(len: u32, frame: u64) -> [u8; FRAME_HEAD_BYTES] {
     out
 }
 
+/// The head of a gap: bytes that were given back to the disk when the frame before `next_frame` was written anew and became shorter.
+pub(super) fn gap_head(len: u32, next_frame: u64) -> [u8; FRAME_HEAD_BYTES] {
+    head(len, !next_frame)
+}
+
+/// The length of a gap, if the head is one.
+pub(super) fn gap_len(bytes: [u8; FRAME_HEAD_BYTES], next_frame: u64) -> Option<u32> {
+    frame_len(bytes, !next_frame)
+}
+
 /// The number of the first frame that a segment header names; nothing is checked.
 pub(super) fn first_frame_of(header: &[u8; HEADER_BYTES]) -> u64 {
     header

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::file::{create_private, sync_parent, temp_name};
 use super::frame::{
     FRAME_HEAD_BYTES, HEADER_BYTES, HeaderFault, SEAL_BYTES, Sealer, first_frame_of, frame_len,
-    join, split,
+    gap_head, gap_len, join, split,
 };
 use super::{SealedError, StorageKey};
 
@@ -285,13 +285,7 @@ impl SealedLog {
             });
         }
         if self.offset >= self.options.max_segment_bytes {
-            let segment = self.segment + 1;
-            let path = create_segment(&self.reader, segment, self.next_frame)?;
-            self.file = open_end(&path, HEADER_BYTES as u64)?;
-            self.bytes_before += self.offset;
-            self.path = path;
-            self.segment = segment;
-            self.offset = HEADER_BYTES as u64;
+            self.roll()?;
         }
         let plain = join(group);
         let frame = self
@@ -320,6 +314,30 @@ impl SealedLog {
         }));
         self.offset += frame.len() as u64;
         self.next_frame += 1;
+        Ok(())
+    }
+
+    /// The number of the last segment.
+    #[must_use]
+    pub const fn segment(&self) -> u32 {
+        self.segment
+    }
+
+    /// Begins a new segment, unless the last one is empty: from then on the one before can be written anew.
+    ///
+    /// # Errors
+    /// [`SealedError::Io`]; the log goes on in the last segment then.
+    pub fn roll(&mut self) -> Result<(), SealedError> {
+        if self.offset <= HEADER_BYTES as u64 || self.poisoned {
+            return Ok(());
+        }
+        let segment = self.segment + 1;
+        let path = create_segment(&self.reader, segment, self.next_frame)?;
+        self.file = open_end(&path, HEADER_BYTES as u64)?;
+        self.bytes_before += self.offset;
+        self.path = path;
+        self.segment = segment;
+        self.offset = HEADER_BYTES as u64;
         Ok(())
     }
 
@@ -383,6 +401,122 @@ impl SealedReader {
             .get(position.entry as usize)
             .map(|e| Zeroizing::new(e.to_vec()))
             .ok_or_else(|| bad("no such entry"))
+    }
+}
+
+impl SealedReader {
+    /// Shows every entry of a segment that is not the last one.
+    ///
+    /// # Errors
+    /// [`SealedError::Damaged`], [`SealedError::Io`], and what `visit` gives.
+    pub fn visit_segment<E: From<SealedError>>(
+        &self,
+        segment: u32,
+        mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first_frame = self.first_frame(segment)?;
+        let start = Start::Segment { first_frame };
+        replay(self, segment, start, false, &any_size(), &mut visit)?;
+        Ok(())
+    }
+
+    /// The number of a segment's first frame.
+    fn first_frame(&self, segment: u32) -> Result<u64, SealedError> {
+        let path = segment_path(&self.dir, segment);
+        let mut header = [0; HEADER_BYTES];
+        File::open(&path)
+            .and_then(|f| f.read_exact_at(&mut header, 0))
+            .map_err(SealedError::io("read", &path))?;
+        Ok(first_frame_of(&header))
+    }
+
+    /// Writes a segment that is not the last one anew, each entry as `map` gives it, none longer than it was. Every entry keeps its position,
+    /// also for who reads meanwhile; what becomes free is given back to the disk. After a crash the segment is the old one or the new one.
+    ///
+    /// # Errors
+    /// [`SealedError::TooLong`] if an entry grew, [`SealedError::Damaged`], [`SealedError::Io`], and what `map` gives; the segment is as before.
+    pub fn rewrite_segment<E: From<SealedError>>(
+        &self,
+        segment: u32,
+        mut map: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<(), E> {
+        let path = segment_path(&self.dir, segment);
+        let mut frames: Vec<(u64, u64)> = Vec::new();
+        self.visit_segment(segment, |position, _| {
+            if frames.last() != Some(&(position.frame, position.offset)) {
+                frames.push((position.frame, position.offset));
+            }
+            Ok::<_, E>(())
+        })?;
+        let old = File::open(&path).map_err(SealedError::io("open", &path))?;
+        let len = old
+            .metadata()
+            .map_err(SealedError::io("read", &path))?
+            .len();
+        let temp = temp_name(&path);
+        let new = create_private(&temp)?;
+        let write = |bytes: &[u8], at: u64| {
+            new.write_all_at(bytes, at)
+                .map_err(SealedError::io("write", &temp))
+        };
+        let mut header = [0; HEADER_BYTES];
+        old.read_exact_at(&mut header, 0)
+            .map_err(SealedError::io("read", &path))?;
+        write(&header, 0)?;
+        for (i, (frame, offset)) in frames.iter().copied().enumerate() {
+            let bad = |what| damaged(&path, offset, what);
+            let end = frames.get(i + 1).map_or(len, |next| next.1);
+            let mut head = [0; FRAME_HEAD_BYTES];
+            old.read_exact_at(&mut head, offset)
+                .map_err(SealedError::io("read", &path))?;
+            let sealed_len = frame_len(head, frame).ok_or_else(|| bad("frame head"))?;
+            let mut sealed = vec![0; sealed_len as usize];
+            old.read_exact_at(&mut sealed, offset + FRAME_HEAD_BYTES as u64)
+                .map_err(SealedError::io("read", &path))?;
+            let plain = self
+                .sealer
+                .open_frame(&sealed, segment, frame)
+                .ok_or_else(|| bad("frame does not open"))?;
+            let entries = split(&plain)
+                .ok_or_else(|| bad("frame is no group"))?
+                .into_iter()
+                .map(&mut map)
+                .collect::<Result<Vec<_>, E>>()?;
+            let too_long = || SealedError::TooLong {
+                found: entries.iter().map(|e| 4 + e.len()).sum(),
+                max: plain.len(),
+            };
+            let mut bytes = self
+                .sealer
+                .frame(&join(&entries), segment, frame)
+                .ok_or_else(too_long)?;
+            let room = usize::try_from(end - offset).unwrap_or_default();
+            let gap = room.checked_sub(bytes.len()).ok_or_else(too_long)?;
+            if gap > 0 && gap < FRAME_HEAD_BYTES {
+                // No gap is so short: such a frame stays as it is.
+                bytes = vec![0; room];
+                old.read_exact_at(&mut bytes, offset)
+                    .map_err(SealedError::io("read", &path))?;
+            }
+            write(&bytes, offset)?;
+            if gap >= FRAME_HEAD_BYTES {
+                let len = u32::try_from(gap - FRAME_HEAD_BYTES).map_err(|_| too_long())?;
+                write(&gap_head(len, frame + 1), offset + bytes.len() as u64)?;
+            }
+        }
+        // Gaps are not written: they take no room.
+        new.set_len(len).map_err(SealedError::io("write", &temp))?;
+        new.sync_all().map_err(SealedError::io("sync", &temp))?;
+        fs::rename(&temp, &path).map_err(SealedError::io("rename", &temp))?;
+        Ok(sync_parent(&path)?)
+    }
+}
+
+/// For segments that were written under limits of their own.
+const fn any_size() -> LogOptions {
+    LogOptions {
+        max_segment_bytes: u64::MAX,
+        max_frame_bytes: u32::MAX as usize - SEAL_BYTES,
     }
 }
 
@@ -496,6 +630,15 @@ fn replay<E: From<SealedError>>(
         let mut head = [0; FRAME_HEAD_BYTES];
         read(&mut input, &mut head)?;
         let after = left - FRAME_HEAD_BYTES as u64;
+        if let Some(gap) = gap_len(head, frame)
+            && u64::from(gap) <= after
+        {
+            input
+                .seek_relative(i64::from(gap))
+                .map_err(SealedError::io("seek", &path))?;
+            at += FRAME_HEAD_BYTES as u64 + u64::from(gap);
+            continue;
+        }
         let Some(frame_len) = frame_len(head, frame).filter(|n| u64::from(*n) <= max_len) else {
             // A file may have grown by blocks that were never written: those read as zeros.
             return if only_zeros(&mut input).map_err(SealedError::io("read", &path))? {

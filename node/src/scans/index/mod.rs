@@ -1,16 +1,19 @@
-//! What is known of each code from its scans, behind one small trait: [`embedded`] for one gateway, `postgres` for several gateways of one
-//! member.
+//! What is known of each code from its scans, behind one small trait: [`embedded`] for one gateway, [`postgres`] for several gateways of
+//! one member.
 //!
 //! The writer of the scan log takes the rows of a group's codes ([`ScanIndex::begin`]), decides, and hands the changed rows back together with
 //! the lines that the log will get ([`ScanIndex::commit`]). Between the two nobody else changes these rows, so "first" is said once.
 //! What was committed is in force even if the process dies before the log has it: then [`ScanIndex::resume`] tells the lines.
 
 mod embedded;
+mod postgres;
 
 use async_trait::async_trait;
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 
 pub(super) use self::embedded::EmbeddedIndex;
+pub(super) use self::postgres::PostgresIndex;
+pub use self::postgres::SharedIndex;
 use super::record::{read_option, write_option};
 use super::{CodeHash, First, MAX_HISTORY, ScanError};
 
@@ -50,7 +53,6 @@ pub(super) struct Wanted {
 }
 
 /// Why the index does not answer.
-#[allow(dead_code, reason = "only an index that is kept apart goes away")]
 #[derive(Debug, thiserror::Error)]
 pub(super) enum IndexError {
     /// It is away and will be back: nothing is decided, and nothing was changed.
@@ -71,7 +73,6 @@ pub(super) enum IndexError {
 }
 
 /// A group of lines on its way into the log.
-#[allow(dead_code, reason = "read by an index that is kept apart")]
 pub(super) struct Group<'a> {
     /// Leaves in the log before it; the effects of all of them are in the index.
     pub(super) base: u64,

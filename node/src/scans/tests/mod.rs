@@ -2,7 +2,9 @@
 
 mod copies;
 mod index;
+mod postgres;
 mod process;
+mod retention;
 
 use std::fs;
 use std::path::Path;
@@ -62,10 +64,9 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-#[tokio::test]
-async fn verdicts_follow_the_order_of_the_log() {
+async fn verdicts_follow_the_order_of_the_log(backend: &Backend) {
     let dir = dir();
-    let node = node(BRAND, dir.path());
+    let node = backend.node(dir.path());
     assert_eq!(verdict(&node, "G1").await, (Verdict::GenuineFirst, 1));
     assert_eq!(verdict(&node, "G1").await, (Verdict::GenuineRepeat, 2));
     assert_eq!(verdict(&node, "G2").await, (Verdict::GenuineFirst, 1));
@@ -84,10 +85,9 @@ async fn verdicts_follow_the_order_of_the_log() {
     assert_eq!(first.place.expect("place").to_string(), "Sichuan, CN");
 }
 
-#[tokio::test]
-async fn of_many_scans_of_one_code_at_once_exactly_one_is_first() {
+async fn of_many_scans_of_one_code_at_once_exactly_one_is_first(backend: &Backend) {
     let dir = dir();
-    let node = node(BRAND, dir.path());
+    let node = backend.node(dir.path());
     let scans = (0..64).map(|_| node.service.scan(request("G1", None)));
     let outcomes = futures::future::join_all(scans).await;
     let mut counts: Vec<_> = outcomes
@@ -98,10 +98,9 @@ async fn of_many_scans_of_one_code_at_once_exactly_one_is_first() {
     assert_eq!(counts, (1..=64).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn looking_changes_nothing() {
+async fn looking_changes_nothing(backend: &Backend) {
     let dir = dir();
-    let node = node(BRAND, dir.path());
+    let node = backend.node(dir.path());
     for _ in 0..3 {
         let known = node.service.look(&code("G1")).await.expect("look");
         assert_eq!((known.verdict, known.count), (Verdict::GenuineFirst, 0));
@@ -112,11 +111,10 @@ async fn looking_changes_nothing() {
     assert_eq!((known.verdict, known.count), (Verdict::GenuineRepeat, 1));
 }
 
-#[tokio::test]
-async fn a_repeated_request_gets_the_same_answer_also_after_a_restart() {
+async fn a_repeated_request_gets_the_same_answer_also_after_a_restart(backend: &Backend) {
     let dir = dir();
     let first = {
-        let node = node(BRAND, dir.path());
+        let node = backend.node(dir.path());
         let first = node
             .service
             .scan(request("G1", Some("k")))
@@ -132,7 +130,7 @@ async fn a_repeated_request_gets_the_same_answer_also_after_a_restart() {
         assert!(matches!(other, Err(ScanError::KeyReused)));
         first
     };
-    let node = node(BRAND, dir.path());
+    let node = backend.node(dir.path());
     let again = node
         .service
         .scan(request("G1", Some("k")))
@@ -167,10 +165,9 @@ async fn a_receipt_verifies_offline_and_fails_on_every_flipped_byte() {
     }
 }
 
-#[tokio::test]
-async fn scans_are_anchored_and_proven_under_the_receipts_leaf() {
+async fn scans_are_anchored_and_proven_under_the_receipts_leaf(backend: &Backend) {
     let dir = dir();
-    let node = node(BRAND, dir.path());
+    let node = backend.node(dir.path());
     let ledger = Arc::new(FakeLedger::default());
     let stop = CancellationToken::new();
     let task = tokio::spawn(run_anchoring(
@@ -297,10 +294,9 @@ async fn a_full_disk_refuses_scans_with_a_reason_and_keeps_reading() {
     assert_eq!(got.scan.record, kept.scan.record);
 }
 
-#[tokio::test]
-async fn a_code_of_another_member_is_decided_and_counted_by_its_issuer() {
+async fn a_code_of_another_member_is_decided_and_counted_by_its_issuer(backend: &Backend) {
     let (a, b) = (dir(), dir());
-    let (brand, media) = pair(a.path(), b.path());
+    let (brand, media) = backend.pair(a.path(), b.path());
     assert_eq!(verdict(&media, "G1").await, (Verdict::GenuineFirst, 1));
     assert_eq!(verdict(&brand, "G1").await, (Verdict::GenuineRepeat, 2));
     assert_eq!(verdict(&media, "G1").await, (Verdict::GenuineRepeat, 3));
@@ -355,10 +351,9 @@ async fn an_answer_that_was_changed_is_no_answer() {
     }
 }
 
-#[tokio::test]
-async fn a_scan_that_could_not_be_verified_is_asked_again_and_counted_once() {
+async fn a_scan_that_could_not_be_verified_is_asked_again_and_counted_once(backend: &Backend) {
     let (a, b) = (dir(), dir());
-    let (brand, media) = pair(a.path(), b.path());
+    let (brand, media) = backend.pair(a.path(), b.path());
     // The issuer counts, but its answer is lost; then the wire is cut.
     media.wire.lose_answers.store(true, Ordering::SeqCst);
     let lost = media.service.scan(request("G1", None)).await.expect("scan");
@@ -396,11 +391,10 @@ async fn a_scan_that_could_not_be_verified_is_asked_again_and_counted_once() {
     );
 }
 
-#[tokio::test]
-async fn an_issuer_that_could_not_verify_counts_later_itself() {
+async fn an_issuer_that_could_not_verify_counts_later_itself(backend: &Backend) {
     let dir = dir();
     {
-        let node = node(BRAND, dir.path());
+        let node = backend.node(dir.path());
         node.issuer.unavailable.store(true, Ordering::SeqCst);
         assert_eq!(verdict(&node, "G1").await, (Verdict::CannotVerifyNow, 0));
         node.issuer.unavailable.store(false, Ordering::SeqCst);
@@ -415,7 +409,7 @@ async fn an_issuer_that_could_not_verify_counts_later_itself() {
         task.await.expect("task");
         assert_eq!(verdict(&node, "G1").await, (Verdict::GenuineRepeat, 2));
     }
-    let node = node(BRAND, dir.path());
+    let node = backend.node(dir.path());
     assert_eq!(verdict(&node, "G1").await, (Verdict::GenuineRepeat, 3));
 }
 
@@ -474,6 +468,61 @@ async fn whatever_was_acknowledged_is_there_after_a_kill() {
     for task in load {
         task.await.expect("worker");
     }
+}
+
+/// Where a brand's node has its index.
+#[derive(Default, Clone)]
+struct Backend {
+    shared: Option<Arc<SharedIndex>>,
+}
+
+impl Backend {
+    fn node(&self, dir: &Path) -> TestNode {
+        node_with(
+            BRAND,
+            &ScanLogConfig {
+                shared: self.shared.clone(),
+                ..ScanLogConfig::new(dir, 0)
+            },
+        )
+    }
+
+    fn pair(&self, brand_dir: &Path, media_dir: &Path) -> (TestNode, TestNode) {
+        let (brand, media) = (self.node(brand_dir), node(MEDIA, media_dir));
+        *media.wire.to.lock().expect("wire") = Some(Arc::clone(&brand.service));
+        (brand, media)
+    }
+}
+
+/// Makes a test on the embedded index of each scenario, and a function that runs all of them on another.
+macro_rules! scenarios {
+    ($($name:ident)+) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::Backend::default()).await;
+            })+
+        }
+
+        /// Runs every scenario; `fresh` gives an index that knows nothing.
+        async fn all_scenarios(mut fresh: impl AsyncFnMut() -> Backend) {
+            $(
+                println!("{}", stringify!($name));
+                $name(&fresh().await).await;
+            )+
+        }
+    };
+}
+
+scenarios! {
+    verdicts_follow_the_order_of_the_log
+    of_many_scans_of_one_code_at_once_exactly_one_is_first
+    looking_changes_nothing
+    a_repeated_request_gets_the_same_answer_also_after_a_restart
+    a_code_of_another_member_is_decided_and_counted_by_its_issuer
+    a_scan_that_could_not_be_verified_is_asked_again_and_counted_once
+    an_issuer_that_could_not_verify_counts_later_itself
+    scans_are_anchored_and_proven_under_the_receipts_leaf
 }
 
 #[test]
@@ -553,7 +602,10 @@ proptest! {
 async fn durable_scans_per_second() {
     let dir = tempfile::tempdir_in(std::env::var("TALLY_BENCH_DIR").unwrap_or("/var/tmp".into()))
         .expect("temp dir");
-    let node = node(BRAND, dir.path());
+    measure(&node(BRAND, dir.path())).await;
+}
+
+async fn measure(node: &TestNode) {
     for clients in [1_usize, 16, 256, 1024] {
         let start = Instant::now();
         let each = (20_000 / clients).clamp(10, 300);

@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 
 const DIR: &str = "TALLY_TEST_GATEWAY_DIR";
+/// The shared index, if there is one.
+pub(super) const URL: &str = "TALLY_TEST_GATEWAY_URL";
+pub(super) const LOG_ID: &str = "TALLY_TEST_GATEWAY_LOG";
 
 /// Not a test: the process. Does nothing when it is run as one.
 #[test]
@@ -21,10 +24,16 @@ fn gateway_process() {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let mut config = ScanLogConfig::new(&dir, 0);
     config.max_rows = 60;
-    let node = {
-        let _inside = runtime.enter();
-        node_with(BRAND, &config)
-    };
+    if let Ok(url) = std::env::var(URL) {
+        config.log_id = std::env::var(LOG_ID).expect("log").parse().expect("log");
+        config.shared = Some(Arc::new(postgres::shared(&url)));
+    }
+    let node = node_with(BRAND, &config);
+    runtime.spawn(run_retries(
+        Arc::clone(&node.service),
+        quick(),
+        CancellationToken::new(),
+    ));
     println!("\nready {}", node.service.log().size());
     for line in std::io::stdin().lines() {
         let line = line.expect("line");

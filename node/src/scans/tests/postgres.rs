@@ -1,0 +1,588 @@
+//! The index that gateways share, on a PostgreSQL that the test starts itself and ends by its process ID.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rand_core::{OsRng, RngCore as _};
+use tokio_postgres::NoTls;
+use zeroize::Zeroizing;
+
+use super::process::{Answer, Gateway, LOG_ID, URL};
+use super::*;
+use crate::sealed::StorageKey;
+
+const PASSWORD: &str = "a password that must stand nowhere";
+/// Who PostgreSQL runs as if the test runs as root, for whom it does not start.
+const NOBODY: u32 = 65534;
+
+/// The index at this URL, with the key and password of all tests.
+pub(super) fn shared(url: &str) -> SharedIndex {
+    SharedIndex {
+        url: url.to_owned(),
+        password: Some(Zeroizing::new(PASSWORD.to_owned())),
+        key: StorageKey::from_bytes([77; 32]),
+    }
+}
+
+/// The folder of PostgreSQL's programs: Debian's packages lay them aside of the PATH.
+fn programs() -> Option<PathBuf> {
+    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path().join("bin"))
+        .filter(|p| p.join("initdb").is_file())
+        .collect();
+    versions.sort();
+    versions.pop()
+}
+
+/// A cluster in a temporary folder, reached over a Unix socket; ended when dropped.
+pub(super) struct Cluster {
+    programs: PathBuf,
+    dir: tempfile::TempDir,
+    server: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts one; `None` if there is no PostgreSQL, which is a failure if nothing may be skipped.
+    async fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            let strict = std::env::var("CI_STRICT").is_ok_and(|v| v == "1");
+            assert!(
+                !strict,
+                "PostgreSQL is not installed: apt-get install postgresql"
+            );
+            println!("SKIPPED: there is no /usr/lib/postgresql/*/bin/initdb");
+            return None;
+        };
+        let dir = tempfile::Builder::new()
+            .prefix("tally-pg-")
+            .tempdir()
+            .expect("temp dir");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        for name in ["data", "socket"] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).expect("mkdir");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("permissions");
+            if rustix::process::geteuid().is_root() {
+                chown(&path, Some(NOBODY), Some(NOBODY)).expect("chown");
+            }
+        }
+        let password = dir.path().join("password");
+        fs::write(&password, PASSWORD).expect("password");
+        let mut cluster = Self {
+            programs,
+            dir,
+            server: None,
+        };
+        let made = cluster
+            .program("initdb")
+            .args([
+                "-U",
+                "tally",
+                "-A",
+                "scram-sha-256",
+                "--no-sync",
+                "-E",
+                "UTF8",
+            ])
+            .arg("--pwfile")
+            .arg(&password)
+            .arg("-D")
+            .arg(cluster.dir.path().join("data"))
+            .output()
+            .expect("initdb");
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        cluster.up().await;
+        Some(cluster)
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    pub(super) fn url(&self, database: &str) -> String {
+        let socket = self.dir.path().join("socket").display().to_string();
+        format!("postgres://tally@{}/{database}", socket.replace('/', "%2F"))
+    }
+
+    async fn client(
+        &self,
+        database: &str,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let mut config: tokio_postgres::Config = self.url(database).parse()?;
+        config.password(PASSWORD);
+        let (client, connection) = config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Starts the server, also after it was killed.
+    async fn up(&mut self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let running = self
+                .server
+                .as_mut()
+                .is_some_and(|s| s.try_wait().expect("wait").is_none());
+            if !running {
+                // Its own children may hold the memory for a moment after it was killed: then it refuses, and is started again.
+                let server = self
+                    .program("postgres")
+                    .arg("-D")
+                    .arg(self.dir.path().join("data"))
+                    .arg("-k")
+                    .arg(self.dir.path().join("socket"))
+                    .args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"])
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .expect("postgres");
+                self.server = Some(server);
+            }
+            if self.client("postgres").await.is_ok() {
+                return;
+            }
+            assert!(Instant::now() < end, "PostgreSQL does not start");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// SIGKILL for the server and for every process it made.
+    fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        let children = children(server.id());
+        let _ = server.kill();
+        let _ = server.wait();
+        for child in children {
+            if let Some(pid) = rustix::process::Pid::from_raw(child) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+
+    /// A database of its own.
+    async fn database(&self, name: &str) -> Backend {
+        let client = self.client("postgres").await.expect("connect");
+        let sql = format!("CREATE DATABASE {name}");
+        client.batch_execute(&sql).await.expect("database");
+        Backend {
+            shared: Some(Arc::new(shared(&self.url(name)))),
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The processes whose parent is this one.
+fn children(parent: u32) -> Vec<i32> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let of_parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1))
+            .is_some_and(|p| p == parent.to_string());
+        if of_parent && let Some(Ok(pid)) = entry.file_name().to_str().map(str::parse) {
+            out.push(pid);
+        }
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scenarios_of_the_embedded_index_on_postgresql() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let mut n = 0;
+    all_scenarios(async || {
+        n += 1;
+        cluster.database(&format!("scenario{n}")).await
+    })
+    .await;
+}
+
+/// As [`super::durable_scans_per_second`], on PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn durable_scans_per_second_on_postgresql() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let backend = cluster.database("speed").await;
+    let dir = dir();
+    measure(&backend.node(dir.path())).await;
+}
+
+fn two(cluster: &Cluster, database: &str, dirs: &[tempfile::TempDir; 2], which: usize) -> Gateway {
+    let env = [(URL, cluster.url(database)), (LOG_ID, which.to_string())];
+    Gateway::start(dirs[which].path(), &env)
+}
+
+fn below(n: u64) -> u64 {
+    OsRng.next_u64() % n
+}
+
+/// Scans that a gateway was given and has not answered.
+type Open = HashMap<String, String>;
+
+/// What was said, and by which gateway.
+#[derive(Default)]
+struct Said {
+    acks: HashMap<String, Answer>,
+    unanswered: [Open; 2],
+    refused: usize,
+}
+
+impl Said {
+    fn take(&mut self, which: usize, answer: &Answer) {
+        match answer {
+            Answer::Ack { key, .. } => {
+                self.unanswered[which].remove(key);
+                if let Some(before) = self.acks.insert(key.clone(), answer.clone()) {
+                    assert_eq!(&before, answer, "said otherwise before");
+                }
+            }
+            Answer::Refused { .. } => self.refused += 1,
+        }
+    }
+}
+
+/// Two gateways on one database, the same codes raced at both, each of the three killed at random moments.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways_never_both_say_first_whatever_is_killed() {
+    const CODES: u64 = 4_000;
+    let Some(mut cluster) = Cluster::start().await else {
+        return;
+    };
+    cluster.database("race").await;
+    let dirs = [dir(), dir()];
+    let mut gateways = [0, 1].map(|which| Some(two(&cluster, "race", &dirs, which)));
+    let mut said = Said::default();
+    let mut kills = [0; 3];
+    let mut next = 0;
+    while next < CODES || said.unanswered.iter().any(|u| !u.is_empty()) {
+        // A few codes more, at both, in another order at each.
+        let until = (next + 20 + below(120)).min(CODES);
+        for (which, slot) in gateways.iter_mut().enumerate() {
+            let gateway = slot.as_mut().expect("running");
+            let mut serials: Vec<_> = (next..until).collect();
+            serials.sort_by_key(|n| n.wrapping_mul(0x9e37_79b9 + 2 * which as u64 + 1) % 8_191);
+            for n in serials {
+                let (serial, key) = (format!("G{n}"), format!("{which}-{n}"));
+                said.unanswered[which].insert(key.clone(), serial.clone());
+                gateway.scan(&serial, &key);
+            }
+        }
+        next = until;
+        // Somebody dies in the middle of it; later on nobody does, so that it comes to an end.
+        let victim = if next < CODES { below(12) } else { 99 };
+        tokio::time::sleep(Duration::from_millis(below(60))).await;
+        match usize::try_from(victim).expect("small") {
+            which @ (0 | 1) => {
+                kills[which] += 1;
+                for answer in gateways[which].take().expect("running").kill() {
+                    said.take(which, &answer);
+                }
+                gateways[which] = Some(two(&cluster, "race", &dirs, which));
+            }
+            2 => {
+                kills[2] += 1;
+                cluster.kill();
+                tokio::time::sleep(Duration::from_millis(below(300))).await;
+                cluster.up().await;
+            }
+            _ => {}
+        }
+        for (which, slot) in gateways.iter_mut().enumerate() {
+            let gateway = slot.as_mut().expect("running");
+            while let Some(answer) = gateway.next(Duration::from_millis(40)) {
+                said.take(which, &answer);
+            }
+            // What is still open is asked again under the same key, as a client does.
+            if next >= CODES || below(4) == 0 {
+                for (key, serial) in &said.unanswered[which] {
+                    gateway.scan(serial, key);
+                }
+            }
+        }
+    }
+    for (which, slot) in gateways.into_iter().enumerate() {
+        for answer in slot.expect("running").stop() {
+            said.take(which, &answer);
+        }
+    }
+    println!(
+        "{} scans acknowledged, {} refused, killed: {kills:?}",
+        said.acks.len(),
+        said.refused
+    );
+    check_race(&cluster, &dirs, &said, CODES).await;
+    assert!(kills.iter().sum::<u32>() > 2);
+}
+
+async fn check_race(cluster: &Cluster, dirs: &[tempfile::TempDir; 2], said: &Said, codes: u64) {
+    let backend = Backend {
+        shared: Some(Arc::new(shared(&cluster.url("race")))),
+    };
+    let nodes = [0_u16, 1].map(|log_id| {
+        node_with(
+            BRAND,
+            &ScanLogConfig {
+                shared: backend.shared.clone(),
+                ..ScanLogConfig::new(dirs[usize::from(log_id)].path(), log_id)
+            },
+        )
+    });
+    // Scans that could not be verified get their verdict.
+    for node in &nodes {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run_retries(
+            Arc::clone(&node.service),
+            quick(),
+            stop.clone(),
+        ));
+        let start = Instant::now();
+        while node.service.log().pending() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(120), "never verified");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+        task.await.expect("task");
+    }
+    // Nothing that was acknowledged is lost or says something else now.
+    let mut unverified = 0;
+    for (key, answer) in &said.acks {
+        let Answer::Ack {
+            verdict,
+            count,
+            index,
+            id,
+            ..
+        } = answer
+        else {
+            panic!("{answer:?}");
+        };
+        let which = usize::from(key.starts_with('1'));
+        let stored = nodes[which].service.log().scan(&id.parse().expect("id"));
+        let stored = stored.expect("acknowledged");
+        assert_eq!(stored.record.verdict.name(), verdict);
+        assert_eq!((stored.record.count, stored.index), (*count, *index));
+        unverified += u64::from(stored.record.verdict == Verdict::CannotVerifyNow);
+    }
+    println!("{unverified} of them could not be verified at once");
+    // Over both logs each code has one first scan, and its scans are numbered without a gap: each counted exactly once.
+    let mut numbers: HashMap<String, Vec<u64>> = HashMap::new();
+    let mut firsts = HashSet::new();
+    for node in &nodes {
+        for entry in node.service.log().everything() {
+            let (serial, verdict, count) = entry;
+            if !verdict.is_counted() {
+                continue;
+            }
+            numbers.entry(serial.clone()).or_default().push(count);
+            if verdict == Verdict::GenuineFirst {
+                assert!(firsts.insert(serial.clone()), "{serial} was first twice");
+            }
+        }
+    }
+    assert_eq!(numbers.len() as u64, codes);
+    assert_eq!(firsts.len() as u64, codes);
+    for (serial, mut counts) in numbers {
+        counts.sort_unstable();
+        assert_eq!(
+            counts,
+            (1..=counts.len() as u64).collect::<Vec<_>>(),
+            "{serial}"
+        );
+        assert!(counts.len() >= 2, "{serial}");
+        let seen = nodes[0].service.log().seen(&code(&serial).hash()).await;
+        assert_eq!(seen.expect("seen").count, counts.len() as u64);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_scans_are_kept_and_decided_later() {
+    let Some(mut cluster) = Cluster::start().await else {
+        return;
+    };
+    let backend = cluster.database("away").await;
+    let dir = dir();
+    let node = backend.node(dir.path());
+    assert_eq!(verdict(&node, "G1").await, (Verdict::GenuineFirst, 1));
+    cluster.kill();
+    for n in 0..5 {
+        let start = Instant::now();
+        let (said, _) = verdict(&node, &format!("G{n}")).await;
+        assert_eq!(said, Verdict::CannotVerifyNow);
+        assert!(start.elapsed() < Duration::from_secs(6));
+    }
+    assert!(node.service.log().index_away().is_some());
+    assert_eq!(verdict(&node, "X").await.0, Verdict::Unknown);
+    let looked = node.service.look(&code("G1")).await.expect("look");
+    assert_eq!(looked.verdict, Verdict::CannotVerifyNow);
+    // A forwarded scan is not taken: the asker keeps it.
+    let forward = ForwardRequest {
+        network: NETWORK,
+        asker: MEDIA,
+        scan: ScanId([9; 16]),
+        code: code("G7"),
+        place: None,
+        look: false,
+        claim: None,
+    };
+    let refused = node
+        .service
+        .answer_forwarded(MEDIA, &forward.to_bytes())
+        .await;
+    assert!(
+        matches!(refused, Err(ScanError::IndexAway { .. })),
+        "{refused:?}"
+    );
+
+    cluster.up().await;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run_retries(
+        Arc::clone(&node.service),
+        quick(),
+        stop.clone(),
+    ));
+    let start = Instant::now();
+    while node.service.log().pending() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    task.await.expect("task");
+    assert_eq!(node.service.log().index_away(), None);
+    assert_eq!(verdict(&node, "G1").await, (Verdict::GenuineRepeat, 3));
+    assert_eq!(verdict(&node, "G2").await, (Verdict::GenuineRepeat, 2));
+    assert_eq!(verdict(&node, "G9").await, (Verdict::GenuineFirst, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_lost_is_counted_again_from_the_log() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let dir = dir();
+    // A log with an index of its own moves to a shared one; what it counted goes along.
+    {
+        let node = Backend::default().node(dir.path());
+        for n in 0..1_500 {
+            let scan = request(&format!("G{}", n % 400), None);
+            node.service.scan(scan).await.expect("scan");
+        }
+    }
+    let backend = cluster.database("lost").await;
+    let node = backend.node(dir.path());
+    assert_eq!(verdict(&node, "G3").await, (Verdict::GenuineRepeat, 5));
+    assert_eq!(verdict(&node, "G399").await, (Verdict::GenuineRepeat, 4));
+    assert_eq!(verdict(&node, "G400").await, (Verdict::GenuineFirst, 1));
+    drop(node);
+    // The database is a copy from before a part of it.
+    let client = cluster.client("lost").await.expect("connect");
+    let sql = "CREATE TABLE kept_codes AS SELECT * FROM tally_scan_codes; CREATE TABLE kept_logs AS SELECT * FROM tally_scan_logs";
+    client.batch_execute(sql).await.expect("copy");
+    let node = backend.node(dir.path());
+    for n in 395..420 {
+        node.service
+            .scan(request(&format!("G{n}"), None))
+            .await
+            .expect("scan");
+    }
+    drop(node);
+    let sql = "TRUNCATE tally_scan_codes, tally_scan_logs; INSERT INTO tally_scan_codes SELECT * FROM kept_codes; \
+               INSERT INTO tally_scan_logs SELECT * FROM kept_logs";
+    client.batch_execute(sql).await.expect("restore");
+    let node = backend.node(dir.path());
+    assert_eq!(verdict(&node, "G419").await, (Verdict::GenuineRepeat, 2));
+    assert_eq!(verdict(&node, "G400").await, (Verdict::GenuineRepeat, 3));
+    assert_eq!(verdict(&node, "G3").await, (Verdict::GenuineRepeat, 6));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_log_or_password_never_says_first_and_the_database_learns_no_code() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let backend = cluster.database("secret").await;
+    let (a, b, c, d) = (dir(), dir(), dir(), dir());
+    let first = backend.node(a.path());
+    let mut with_place = request("G1", None);
+    with_place.place = Some(Place::new("CN", "Sichuan").expect("place"));
+    let outcome = first.service.scan(with_place).await.expect("scan");
+    assert_eq!(outcome.scan.record.verdict, Verdict::GenuineFirst);
+
+    let url = cluster.url("secret");
+    let other_key = SharedIndex {
+        key: StorageKey::from_bytes([78; 32]),
+        ..shared(&url)
+    };
+    let other_password = SharedIndex {
+        password: Some(Zeroizing::new("another secret".to_owned())),
+        ..shared(&url)
+    };
+    let config = |dir: &Path, log_id, shared| ScanLogConfig {
+        shared: Some(Arc::new(shared)),
+        ..ScanLogConfig::new(dir, log_id)
+    };
+    for (dir, log_id, shared, reason) in [
+        (&b, 1, other_key, "another key"),
+        (&c, 0, shared(&url), "log 0"),
+        (&d, 2, other_password, "password"),
+    ] {
+        let node = node_with(BRAND, &config(dir.path(), log_id, shared));
+        for serial in ["G1", "G2"] {
+            assert_eq!(
+                verdict(&node, serial).await.0,
+                Verdict::CannotVerifyNow,
+                "{reason}"
+            );
+        }
+        let away = node.service.log().index_away().expect("away");
+        assert!(away.contains(reason), "{away}");
+        assert!(!away.contains(PASSWORD) && !away.contains("another secret"));
+    }
+    // Neither code nor serial nor place nor the code's plain hash stands in the database.
+    let client = cluster.client("secret").await.expect("connect");
+    let mut stored = Vec::new();
+    for sql in [
+        "SELECT code || data FROM tally_scan_codes",
+        "SELECT unnest(lines) FROM tally_scan_logs",
+        "SELECT key_check FROM tally_scan_meta",
+    ] {
+        for row in client.query(sql, &[]).await.expect("query") {
+            stored.extend(row.get::<_, Vec<u8>>(0));
+        }
+    }
+    assert!(stored.len() > 200);
+    let hash = code("G1").hash();
+    for secret in [&b"Sichuan"[..], GTIN.as_bytes(), &hash.0[..16]] {
+        assert!(!stored.windows(secret.len()).any(|w| w == secret));
+    }
+}

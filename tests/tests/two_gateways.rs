@@ -1,0 +1,135 @@
+//! Two nodes of one brand over one PostgreSQL: codes raced at both are first at one of them; either may be killed, the database too.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tally_tests::postgres::{PASSWORD, Postgres};
+use tally_tests::{Member, Network, Scenario, gtin, skip, until};
+
+const CODES: usize = 120;
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn share(member: &Member, postgres: &Postgres, log_id: i64) -> Result<()> {
+    fs::write(member.dir.join("index.key"), "5a".repeat(32))?;
+    fs::write(member.dir.join("db.password"), PASSWORD)?;
+    member.configure("scans", "log_id", log_id)?;
+    member.configure("scans", "index", postgres.url())?;
+    member.configure("scans", "index_key_file", "index.key")?;
+    member.configure("scans", "index_password_file", "db.password")
+}
+
+/// Scans until the node says something that can be kept; 503 is asked again under the same key.
+fn scan(member: &Member, code: &str, key: &str) -> Result<Value> {
+    let mut said = Value::Null;
+    until("an answer", LIMIT, || {
+        let answer = member.client().scan(code, key)?;
+        ensure!(answer.status == 200, "{}", answer.told());
+        said = answer.json();
+        Ok(())
+    })?;
+    Ok(said)
+}
+
+#[test]
+fn two_nodes_of_one_brand_never_both_say_first() {
+    Scenario::run("two-gateways", both);
+}
+
+fn both(scenario: &Scenario) -> Result<()> {
+    let Some(mut postgres) = Postgres::start()? else {
+        skip(
+            "two gateways",
+            "PostgreSQL is not installed: apt-get install postgresql",
+        );
+        return Ok(());
+    };
+    // The second machine makes its card first; the first takes it into its own.
+    let root = scenario.dir();
+    let other = root.join("other-machine");
+    fs::create_dir(&other)?;
+    let mut second = Member::init(&other, "brand", "brand", 0)?;
+    let card = second.card().display().to_string();
+    let first = Member::init_with(root, "brand", "brand", 1, &["--with-node", &card])?;
+    fs::copy(first.card(), second.card())?;
+    share(&first, &postgres, 0)?;
+    share(&second, &postgres, 1)?;
+    let mut network = Network::found_of(root, vec![first], 1_000)?;
+    network.start()?;
+    let genesis = network[0].dir.join("genesis-to-sign").display().to_string();
+    second.ok(&["join", "--network", &network.id, &genesis])?;
+    // Without the issuer's folder it would take every code for an invented one, so it does not start.
+    let refused = second.run(&["up"])?;
+    ensure!(
+        refused.exit != 0 && format!("{refused:?}").contains("holds no issuer's keys"),
+        "{refused:?}"
+    );
+
+    let product = gtin(77);
+    network[0].add_product(&product)?;
+    let batch = network[0].issue(&product, "L1", CODES, false)?;
+    copy_dir(&network[0].dir.join("codes"), &second.dir.join("codes"))?;
+    second.start()?;
+    second.wait_up(LIMIT)?;
+    second.wait_ready(LIMIT)?;
+    network[0].ok(&["codes", "activate", &batch.id])?;
+    let height = network[0].head(None)?.0;
+    second.wait_height(height, LIMIT)?;
+
+    let mut firsts = BTreeSet::new();
+    for (n, row) in batch.codes.iter().enumerate() {
+        let code = &row.0;
+        let (a, b) = std::thread::scope(|scope| {
+            let a = scope.spawn(|| scan(&network[0], code, &format!("a{n}")));
+            let b = scope.spawn(|| scan(&second, code, &format!("b{n}")));
+            (a.join(), b.join())
+        });
+        let said = [a, b].map(|r| r.map_err(|_| anyhow::anyhow!("a scan panicked")));
+        let [a, b] = said;
+        let verdicts = [a??, b??].map(|s| s["verdict"].as_str().unwrap_or_default().to_owned());
+        let first = verdicts.iter().filter(|v| *v == "genuine_first").count();
+        ensure!(first <= 1, "code {n}: {verdicts:?}");
+        if first == 1 {
+            firsts.insert(n);
+        }
+        match n {
+            30 => {
+                second.kill()?;
+                second.start()?;
+                second.wait_up(LIMIT)?;
+                second.wait_ready(LIMIT)?;
+            }
+            60 => postgres.kill_and_start()?,
+            90 => {
+                network[0].kill()?;
+                network.start()?;
+            }
+            _ => {}
+        }
+    }
+    ensure!(firsts.len() > CODES / 2, "only {} firsts", firsts.len());
+    // What was said is said again, and each counts two scans at least.
+    for (n, row) in batch.codes.iter().enumerate() {
+        let again = scan(&second, &row.0, &format!("c{n}"))?;
+        ensure!(again["verdict"] == "genuine_repeat", "code {n}: {again}");
+    }
+    network.stop()?;
+    second.stop()
+}
