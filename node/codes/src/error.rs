@@ -66,6 +66,9 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// Not a format of rows.
+    #[error("format of rows: expected csv or jsonl")]
+    RowFormat,
     /// The address that printed codes begin with is of no use.
     #[error("code address: {what}")]
     UrlBase {

@@ -7,7 +7,9 @@
 //!
 //! ```
 //! use rand_core::OsRng;
-//! use tally_codes::batch::{BatchBuild, BatchSpec, Deriver, verify_unit_opening};
+//! use tally_codes::batch::{
+//!     BatchBuild, BatchSpec, Deriver, RowBuffers, RowFormat, RowForms, verify_unit_opening,
+//! };
 //! use tally_codes::gs1::{Gtin, UrlBase};
 //! use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};
 //!
@@ -18,10 +20,10 @@
 //! let deriver = Deriver::new(&issuer, issuer.current(), &keys, spec)?;
 //!
 //! let base = UrlBase::parse("https://id.example")?;
-//! let mut build = BatchBuild::new(&deriver, Some(&base));
-//! let mut rows = zeroize::Zeroizing::default();
+//! let mut build = BatchBuild::new(&deriver, &RowForms::outer(RowFormat::Csv, base));
+//! let mut rows = RowBuffers::default();
 //! while build.next_rows(&mut rows) {
-//!     assert!(rows.starts_with(b"HTTPS://ID.EXAMPLE/01/09521234543213/21/"));
+//!     assert!(rows.outer.starts_with(b"HTTPS://ID.EXAMPLE/01/09521234543213/21/"));
 //! }
 //! let trees = build.finish()?;
 //!
