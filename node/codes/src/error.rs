@@ -107,6 +107,12 @@ pub enum Error {
         /// Why not.
         what: String,
     },
+    /// A Data Matrix symbol that cannot be made.
+    #[error("Data Matrix symbol: {what}")]
+    DataMatrix {
+        /// Why not.
+        what: String,
+    },
     /// Called out of order; a bug of the caller.
     #[error("internal error: {what}")]
     Internal {

@@ -2,7 +2,7 @@
 //! the number of codes is public and a code outside an anchored batch is refused.
 //!
 //! In scope: GS1 keys and Digital Link URIs (GS1 Digital Link 1.4, uncompressed), Crockford base 32, FF1 (NIST SP 800-38G) at
-//! 100 bits, unit codes, claim codes, batch trees and openings, verdicts, QR symbols. Out of scope: disk, network, clocks and
+//! 100 bits, unit codes, claim codes, batch trees and openings, verdicts, QR and Data Matrix symbols. Out of scope: disk, network, clocks and
 //! scan counts; randomness is passed in.
 //!
 //! ```
@@ -40,6 +40,7 @@ mod error;
 pub mod ff1;
 pub mod gs1;
 pub mod keys;
+pub mod matrix;
 mod order;
 mod prf;
 pub mod qr;
