@@ -99,15 +99,17 @@ impl Matrix {
 
     /// Dark modules in a row, as `(x, y, length)`, from the upper left, each as long as it can be.
     #[must_use]
-    pub fn runs(&self) -> Vec<(usize, usize, usize)> {
+    pub fn runs(&self) -> Vec<(u16, u16, u16)> {
         let mut out = Vec::new();
-        for (y, row) in self.dark.chunks(self.side.max(1)).enumerate() {
-            let mut x = 0;
+        for (y, row) in (0_u16..).zip(self.dark.chunks(self.side.max(1))) {
+            let mut x = 0_u16;
             for part in row.chunk_by(|a, b| a == b) {
+                // The largest symbols have 177 modules a side.
+                let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
                 if part.first() == Some(&true) {
-                    out.push((x, y, part.len()));
+                    out.push((x, y, length));
                 }
-                x += part.len();
+                x = x.saturating_add(length);
             }
         }
         out
@@ -127,8 +129,9 @@ mod tests {
 
     fn bits(matrix: &Matrix) -> Vec<bool> {
         let mut out = vec![false; matrix.side * matrix.side];
-        for (x, y, length) in matrix.runs() {
-            out[y * matrix.side + x..][..length].fill(true);
+        for run in matrix.runs() {
+            let [x, y, length] = [run.0, run.1, run.2].map(usize::from);
+            out[y * matrix.side..][x..][..length].fill(true);
         }
         out
     }

@@ -258,9 +258,14 @@ fn temporary(out: &Path) -> PathBuf {
 }
 
 fn rename_all(files: &[&Path]) -> Result<(), IssuerError> {
-    for out in files {
-        std::fs::rename(temporary(out), out)
-            .map_err(|e| IssuerError::PrinterFile(FileError::new("rename", *out)(e)))?;
+    for (i, out) in files.iter().enumerate() {
+        if let Err(e) = std::fs::rename(temporary(out), out) {
+            for done in files.iter().take(i) {
+                // Best effort: the error that counts is the one above.
+                let _ = std::fs::remove_file(done);
+            }
+            return Err(IssuerError::PrinterFile(FileError::new("rename", *out)(e)));
+        }
     }
     Ok(())
 }

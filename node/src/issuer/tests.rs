@@ -309,6 +309,18 @@ fn an_insider_with_the_keys_is_noticed() {
             ..Counters::default()
         }
     );
+    let mut registry = prometheus_client::registry::Registry::default();
+    let store = Arc::new(open(w.dir.path(), &w.ledger).unwrap());
+    registry.register_collector(Box::new(IssuerMetrics::new(store.clone())));
+    let text = |registry| {
+        let mut out = String::new();
+        prometheus_client::encoding::text::encode(&mut out, registry).unwrap();
+        out
+    };
+    assert!(text(&registry).contains("tally_codes_insider_alarms_total 0\n"));
+    let found = store.verify(&gtin(), &forge(20), None).finding;
+    assert_eq!(found, Finding::Unknown);
+    assert!(text(&registry).contains("tally_codes_insider_alarms_total 1\n"));
     for made_up in [
         "",
         "x",

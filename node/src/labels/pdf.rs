@@ -14,7 +14,6 @@ const POINTS: f64 = 72.0 / 25.4;
 
 #[allow(
     clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
     reason = "PDF numbers have a few digits"
 )]
 const fn f(x: f64) -> f32 {
@@ -62,7 +61,6 @@ pub fn to_pdf(sheet: &Sheet) -> Result<Vec<u8>, LabelError> {
     Ok(pdf.finish())
 }
 
-#[allow(clippy::cast_precision_loss, reason = "modules of a symbol")]
 fn content(sheet: &Sheet, page: &Page) -> Vec<u8> {
     let mut out = Content::new();
     out.set_fill_gray(0.0).set_stroke_gray(0.0);
@@ -84,7 +82,7 @@ fn content(sheet: &Sheet, page: &Page) -> Vec<u8> {
                 let side = f(sheet.module);
                 out.transform([side, 0.0, 0.0, side, f(*x), f(*y)]);
                 for (x, y, n) in runs {
-                    out.rect(f(*x as f64), f(*y as f64), f(*n as f64), 1.0);
+                    out.rect(f32::from(*x), f32::from(*y), f32::from(*n), 1.0);
                 }
                 out.fill_nonzero();
             }

@@ -98,7 +98,8 @@ pub fn to_png(sheet: &Sheet, page: &Page, dpi: u32) -> Result<Vec<u8>, LabelErro
         match shape {
             Shape::Symbol { x, y, runs } => {
                 let (left, top) = ((x * scale).round() as usize, (y * scale).round() as usize);
-                for (x, y, n) in runs {
+                for run in runs {
+                    let [x, y, n] = [run.0, run.1, run.2].map(usize::from);
                     canvas.fill(left + x * side, top + y * side, n * side, side);
                 }
             }

@@ -60,7 +60,7 @@ pub enum Shape {
         /// Top, millimetres.
         y: f64,
         /// Runs of dark modules.
-        runs: Vec<(usize, usize, usize)>,
+        runs: Vec<(u16, u16, u16)>,
     },
     /// A text as lines with round ends.
     Strokes {

@@ -71,6 +71,7 @@ async fn verdicts_follow_the_order_of_the_log() {
     assert_eq!(verdict(&node, "G2").await, (Verdict::GenuineFirst, 1));
     assert_eq!(verdict(&node, "H1").await, (Verdict::NotReleased, 0));
     assert_eq!(verdict(&node, "R1").await, (Verdict::Recalled, 0));
+    assert_eq!(verdict(&node, "V1").await, (Verdict::Revoked, 0));
     assert_eq!(verdict(&node, "X1").await, (Verdict::Unknown, 0));
     let mut of_nobody = request("G1", None);
     of_nobody.code = ScannedCode::new(GTIN_OF_NOBODY, "G1").expect("code");
@@ -305,6 +306,7 @@ async fn a_code_of_another_member_is_decided_and_counted_by_its_issuer() {
     assert_eq!(verdict(&brand, "G1").await, (Verdict::GenuineRepeat, 2));
     assert_eq!(verdict(&media, "G1").await, (Verdict::GenuineRepeat, 3));
     assert_eq!(verdict(&media, "R1").await, (Verdict::Recalled, 0));
+    assert_eq!(verdict(&media, "V1").await, (Verdict::Revoked, 0));
     assert_eq!(verdict(&media, "X1").await, (Verdict::Unknown, 0));
     let known = media.service.look(&code("G1")).await.expect("look");
     assert_eq!((known.verdict, known.count), (Verdict::GenuineRepeat, 3));
