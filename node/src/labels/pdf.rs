@@ -78,13 +78,20 @@ fn content(sheet: &Sheet, page: &Page) -> Vec<u8> {
     for shape in &page.shapes {
         out.save_state();
         match shape {
-            Shape::Symbol { x, y, runs } => {
+            Shape::Symbol { x, y, outlines, .. } => {
                 let side = f(sheet.module);
                 out.transform([side, 0.0, 0.0, side, f(*x), f(*y)]);
-                for (x, y, n) in runs {
-                    out.rect(f32::from(*x), f32::from(*y), f32::from(*n), 1.0);
+                for line in outlines {
+                    for (i, (x, y)) in line.iter().enumerate() {
+                        if i == 0 {
+                            out.move_to(f32::from(*x), f32::from(*y));
+                        } else {
+                            out.line_to(f32::from(*x), f32::from(*y));
+                        }
+                    }
+                    out.close_path();
                 }
-                out.fill_nonzero();
+                out.fill_even_odd();
             }
             Shape::Strokes {
                 x,

@@ -96,7 +96,7 @@ pub fn to_png(sheet: &Sheet, page: &Page, dpi: u32) -> Result<Vec<u8>, LabelErro
     };
     for shape in &page.shapes {
         match shape {
-            Shape::Symbol { x, y, runs } => {
+            Shape::Symbol { x, y, runs, .. } => {
                 let (left, top) = ((x * scale).round() as usize, (y * scale).round() as usize);
                 for run in runs {
                     let [x, y, n] = [run.0, run.1, run.2].map(usize::from);

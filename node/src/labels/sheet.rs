@@ -53,14 +53,16 @@ impl Default for Options {
 /// What is drawn, black on white.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
-    /// A symbol: its upper left module is at `(x, y)`, its runs are `(x, y, length)` in modules.
+    /// A symbol: its upper left module is at `(x, y)`, its runs are `(x, y, length)` and its outlines corners, in modules.
     Symbol {
         /// Left, millimetres.
         x: f64,
         /// Top, millimetres.
         y: f64,
-        /// Runs of dark modules.
+        /// Runs of dark modules, for pictures of pixels.
         runs: Vec<(u16, u16, u16)>,
+        /// The borders of its dark parts, for vectors.
+        outlines: Vec<Vec<(u16, u16)>>,
     },
     /// A text as lines with round ends.
     Strokes {
@@ -218,6 +220,7 @@ impl Sheet {
                     x: x + quiet,
                     y: y + quiet,
                     runs: matrix.runs(),
+                    outlines: matrix.outlines(),
                 });
                 shapes.push(strokes(&text(label), x, y + label_width, label_width, unit));
             }

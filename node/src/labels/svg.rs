@@ -15,14 +15,17 @@ pub fn to_svg(sheet: &Sheet, page: &Page) -> String {
     // Writing to a string cannot fail.
     for shape in &page.shapes {
         match shape {
-            Shape::Symbol { x, y, runs } => {
+            Shape::Symbol { x, y, outlines, .. } => {
                 let _ = write!(
                     out,
-                    "<path shape-rendering=\"crispEdges\" transform=\"translate({x:.3} {y:.3}) scale({})\" d=\"",
+                    "<path fill-rule=\"evenodd\" transform=\"translate({x:.3} {y:.3}) scale({})\" d=\"",
                     sheet.module
                 );
-                for (x, y, n) in runs {
-                    let _ = write!(out, "M{x} {y}h{n}v1h-{n}z");
+                for line in outlines {
+                    for (i, (x, y)) in line.iter().enumerate() {
+                        let _ = write!(out, "{}{x} {y}", if i == 0 { 'M' } else { 'L' });
+                    }
+                    out.push('z');
                 }
                 out.push_str("\"/>\n");
             }

@@ -306,7 +306,6 @@ async fn a_code_of_another_member_is_decided_and_counted_by_its_issuer() {
     assert_eq!(verdict(&brand, "G1").await, (Verdict::GenuineRepeat, 2));
     assert_eq!(verdict(&media, "G1").await, (Verdict::GenuineRepeat, 3));
     assert_eq!(verdict(&media, "R1").await, (Verdict::Recalled, 0));
-    assert_eq!(verdict(&media, "V1").await, (Verdict::Revoked, 0));
     assert_eq!(verdict(&media, "X1").await, (Verdict::Unknown, 0));
     let known = media.service.look(&code("G1")).await.expect("look");
     assert_eq!((known.verdict, known.count), (Verdict::GenuineRepeat, 3));
