@@ -192,9 +192,7 @@ impl Error {
             Self::Recalled(report)
             | Self::Revoked(report)
             | Self::NotReleased(report)
-            | Self::Absent(report) => {
-                Some(report)
-            }
+            | Self::Absent(report) => Some(report),
             _ => None,
         }
     }

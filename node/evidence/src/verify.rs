@@ -4,9 +4,7 @@ use tally_codes::batch::verify_unit_opening;
 use tally_contracts::genesis::{Genesis, Roles, network_id};
 use tally_contracts::ids::{BatchId, NetworkId, PublicKey};
 use tally_contracts::records::{Body, IssueBatch, RevokedPart};
-use tally_contracts::state::{
-    BatchState, BatchStatus, KeyUse, ProductState, RevokedState, keys,
-};
+use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, RevokedState, keys};
 use tally_contracts::{Canonical, Record, StateProof, ValidatorSet, signature};
 use tally_merkle::{
     Checkpoint, Hash, Note, Policy, TlogProof, Verified, leaf_hash, verify_inclusion,
