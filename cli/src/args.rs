@@ -16,7 +16,9 @@ pub(crate) use bench::{
     BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
     BenchPsiArgs, BenchScanArgs,
 };
-pub(crate) use codes::{CodesCommand, IssueArgs, ProductCommand, ScanArgs, VerifyArgs};
+pub(crate) use codes::{
+    CodesCommand, ExportArgs, IssueArgs, LabelsArgs, ProductCommand, RowArgs, ScanArgs, VerifyArgs,
+};
 pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
     UpArgs,

@@ -46,7 +46,7 @@ impl Bar {
             bar
         });
         let template = if news.total > 0 {
-            "{msg} {wide_bar} {human_pos}/{human_len} {eta}"
+            "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}"
         } else {
             "{spinner} {msg} {human_pos}"
         };

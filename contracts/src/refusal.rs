@@ -94,6 +94,10 @@ refusals! {
     "batch_status" "batch {batch} is {found}, it cannot become {to}"
     BatchStatus { batch: BatchId, found: BatchStatus, to: BatchStatus };
 
+    /// A code of the batch is named that it does not have.
+    "revoked_leaf" "batch {batch} has {count} codes, leaf {found} is none of them"
+    RevokedLeaf { batch: BatchId, count: u64, found: u64 };
+
     /// The anchor is not longer than the last.
     "anchor_size" "log {log_id} has {found} leaves, the last anchor has {last}"
     AnchorSize { log_id: u16, last: u64, found: u64 };

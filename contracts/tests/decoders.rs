@@ -10,7 +10,7 @@ use tally_contracts::block::{Block, BlockInfo, CommitCertificate, Header};
 use tally_contracts::records::{Body, Kind};
 use tally_contracts::state::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, ChangeState, KeyState,
-    MatchState, NetworkInfo, ProductState, RetiredKey, Schedule,
+    MatchState, NetworkInfo, ProductState, RetiredKey, RevokedState, Schedule,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, MemberEntry, NetworkKind, Record, RefusalNotice, Rules,
@@ -60,6 +60,7 @@ fn every_decoder(bytes: &[u8]) {
     canonical::<KeyState>(bytes);
     canonical::<ProductState>(bytes);
     canonical::<BatchState>(bytes);
+    canonical::<RevokedState>(bytes);
     canonical::<AnchorState>(bytes);
     canonical::<AgreementState>(bytes);
     canonical::<AudienceState>(bytes);

@@ -16,7 +16,7 @@ use tally_contracts::records::{Body, BudgetCap, Computation, KeyPurpose, Noise};
 use tally_contracts::state::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
     ChangeState, ChangeStatus, KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo,
-    ProductState, RetiredKey, Schedule, Scheduled, keys,
+    ProductState, RetiredKey, RevokedState, Schedule, Scheduled, keys,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, NetworkKind, Record, Refusal, RefusalNotice, StateProof,
@@ -219,6 +219,12 @@ fn state_values() {
             record,
             changed_ms: 6,
             recall_reason: "leak".into(),
+        },
+    );
+    value(
+        "state_revoked",
+        &RevokedState {
+            leaves: bodies::revoked_part(0, &[0, 100, 2047]).leaves,
         },
     );
     value(

@@ -1,12 +1,15 @@
 //! Envelope rules, products, batches and anchors: what is accepted and every reason to refuse.
 
+#[path = "common/bodies.rs"]
+mod bodies;
 mod common;
 
+use bodies::revoked_part;
 use common::{Net, code, key, public, sign};
 use tally_contracts::ids::{BatchId, MemberId, NetworkId, Signature};
 use tally_contracts::records::{
     ActivateBatch, AnchorScans, Body, ExpiryDate, Gtin, IssueBatch, Lot, RecallBatch,
-    RegisterProduct,
+    RegisterProduct, RevokeCodes,
 };
 use tally_contracts::state::{self, BatchStatus};
 use tally_contracts::{NetworkKind, Record, Refusal, Signer};
@@ -88,6 +91,72 @@ fn life_of_a_batch() {
 }
 
 #[test]
+fn codes_are_withdrawn_one_by_one_and_for_ever() {
+    let mut net = Net::new(NetworkKind::Live);
+    net.by(&["brand"], product()).unwrap();
+    net.by(&["brand"], batch(0, 5000)).unwrap();
+    net.by(&["brand"], batch(5000, 10)).unwrap();
+    let owner = net.member("brand");
+    let (id, other) = (batch(0, 5000).id(&owner), batch(5000, 10).id(&owner));
+    let revoke = |batch, parts: &[(u32, &[u64])]| RevokeCodes {
+        batch,
+        parts: parts.iter().map(|(n, l)| revoked_part(*n, l)).collect(),
+    };
+    let is_void = |net: &Net, id, leaf| state::is_revoked(&net.state, id, leaf).unwrap();
+    let count = |net: &Net, id| state::revoked_count(&net.state, id).unwrap();
+
+    assert!(!is_void(&net, &id, 3));
+    net.by(&["brand"], revoke(id, &[(0, &[3, 2047]), (2, &[903])]))
+        .unwrap();
+    let void = [3, 2047, 4096 + 903];
+    for leaf in 0..5000 {
+        assert_eq!(is_void(&net, &id, leaf), void.contains(&leaf), "{leaf}");
+    }
+    assert_eq!((count(&net, &id), count(&net, &other)), (3, 0));
+    assert!(!is_void(&net, &other, 3), "another batch has its own list");
+    assert_eq!(state::revoked(&net.state, &id, 1).unwrap(), None);
+
+    // What is void stays so; naming it again counts nothing twice.
+    net.by(&["brand"], revoke(id, &[(0, &[3, 4])])).unwrap();
+    assert_eq!(count(&net, &id), 4);
+    assert!(is_void(&net, &id, 2047) && is_void(&net, &id, 4));
+    for step in [
+        Body::from(ActivateBatch { batch: id }),
+        RecallBatch {
+            batch: id,
+            reason: "seal".into(),
+        }
+        .into(),
+    ] {
+        net.by(&["brand"], step).unwrap();
+        assert!(is_void(&net, &id, 3));
+        net.by(&["brand"], revoke(id, &[(0, &[5])])).unwrap();
+    }
+
+    // Leaves that the batch does not have, and batches that nobody has.
+    for (bad, parts) in [
+        (id, [(2, &[904_u64] as &[u64])]),
+        (id, [(3, &[0])]),
+        (id, [(u32::MAX, &[0])]),
+        (other, [(0, &[10])]),
+    ] {
+        assert_eq!(
+            code(net.by(&["brand"], revoke(bad, &parts))),
+            "revoked_leaf"
+        );
+    }
+    net.by(&["brand"], revoke(other, &[(0, &[9])])).unwrap();
+    let nobody = revoke(BatchId([9; 16]), &[(0, &[0])]);
+    assert_eq!(code(net.by(&["brand"], nobody)), "unknown_batch");
+    assert_eq!(code(net.by(&["brand"], revoke(id, &[]))), "malformed");
+    assert_eq!(
+        code(net.by(&["brand"], revoke(id, &[(1, &[0]), (0, &[0])]))),
+        "malformed"
+    );
+    assert_eq!(code(net.by(&["media"], revoke(id, &[(0, &[0])]))), "role");
+}
+
+#[test]
 fn only_brands_issue_and_only_what_they_own() {
     let mut net = Net::new(NetworkKind::Live);
     for name in ["platform", "media", "auditor"] {
@@ -110,6 +179,11 @@ fn only_brands_issue_and_only_what_they_own() {
         code(net.by(&["media"], ActivateBatch { batch: id })),
         "not_owner"
     );
+    let revoke = RevokeCodes {
+        batch: id,
+        parts: vec![revoked_part(0, &[0])],
+    };
+    assert_eq!(code(net.by(&["media"], revoke)), "not_owner");
 }
 
 #[test]

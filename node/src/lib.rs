@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod issuer;
 pub mod keys;
+pub mod labels;
 pub mod matching;
 mod membership;
 pub mod passphrase;

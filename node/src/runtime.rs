@@ -30,7 +30,7 @@ use crate::chain::{
 use crate::config::{Config, ConfigError, DataDir};
 use crate::files::FileError;
 use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
-use crate::issuer::{IssuerError, IssuerStore, has_issuer, reseal};
+use crate::issuer::{IssuerError, IssuerMetrics, IssuerStore, has_issuer, reseal};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::matching::{DeskIdentity, MatchDesk, MatchError};
 use crate::membership::{self, Again, Follower};
@@ -572,6 +572,7 @@ fn routes(
     let mut registry = prometheus_client::registry::Registry::default();
     node.host.register_metrics(&mut registry);
     registry.register_collector(Box::new(VitalsCollector::new(node)));
+    registry.register_collector(Box::new(IssuerMetrics::new(node.issuer.clone())));
     let gateway = Gateway::new(
         config,
         node.scans.clone(),

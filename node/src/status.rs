@@ -45,6 +45,9 @@ pub fn status(node: &Node) -> Value {
         .iter()
         .map(|m| json!({"name": m.name, "power": m.power, "seconds": m.seconds}))
         .collect();
+    let codes = node.issuer.counters();
+    let mut advice = vitals.advice(heartbeat_ms);
+    advice.extend(codes.advice());
     json!({
         "member": node.member_name,
         "network_id": ledger.network().to_string(),
@@ -72,8 +75,15 @@ pub fn status(node: &Node) -> Value {
         "disk": {"free_bytes": vitals.disk_free_bytes, "reserve_bytes": vitals.disk_reserve_bytes},
         "clock_skew_ms": vitals.clock_skew_ms,
         "peers": peers,
+        "codes": {
+            "checked": codes.checks,
+            "not_ours": codes.tag_failures,
+            "insider_alarms": codes.alarms_outside_batch,
+            "unannounced_alarms": codes.alarms_not_anchored,
+            "wrong_claims": codes.wrong_claims,
+        },
         "read_only": vitals.read_only,
-        "advice": vitals.advice(heartbeat_ms),
+        "advice": advice,
     })
 }
 

@@ -1,5 +1,6 @@
 //! A member as its operator and its customers reach it; may be cloned into threads.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -149,12 +150,14 @@ impl Client {
         id(&made, "record")
     }
 
-    /// Issues a batch of codes, activates it if wanted, and gives its ID and the printer's rows: link and claim code.
+    /// Issues a batch of codes, its claim codes for a printer of its own, and activates it if wanted. Gives its ID and the rows:
+    /// link and claim code.
     ///
     /// # Errors
     /// If a command fails, or the file is not as announced.
     pub fn issue(&self, gtin: &str, lot: &str, count: usize, activate: bool) -> Result<Batch> {
         let out = self.dir.join(format!("{lot}.csv"));
+        let printer = Printer::new();
         let (count_text, out_text) = (count.to_string(), path_text(&out)?);
         let made = self.ok(&[
             "codes",
@@ -167,11 +170,16 @@ impl Client {
             &count_text,
             "--out",
             &out_text,
+            "--claims-to",
+            &printer.recipient,
         ])?;
         let batch = Batch {
             id: id(&made, "batch")?,
             record: id(&made, "record")?,
-            codes: rows(&out)?,
+            codes: rows(
+                &std::fs::read_to_string(&out)?,
+                &printer.decrypted(&out.with_extension("claims.csv.age"))?,
+            )?,
         };
         ensure!(
             batch.codes.len() == count,
@@ -196,20 +204,71 @@ pub struct Batch {
     pub codes: Vec<(String, String)>,
 }
 
-/// Link and claim code of each row of a printer's file.
-fn rows(path: &Path) -> Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(path)?;
-    let mut lines = text.lines();
+/// A printer with an age key of its own.
+pub struct Printer {
+    identity: age::x25519::Identity,
+    /// Its public recipient, `age1...`.
+    pub recipient: String,
+}
+
+impl Printer {
+    /// One that nobody knew before.
+    #[must_use]
+    pub fn new() -> Self {
+        let identity = age::x25519::Identity::generate();
+        let recipient = identity.to_public().to_string();
+        Self {
+            identity,
+            recipient,
+        }
+    }
+
+    /// Reads a file that was encrypted to it.
+    ///
+    /// # Errors
+    /// If it was not, or is not whole.
+    pub fn decrypted(&self, path: &Path) -> Result<String> {
+        let file = std::fs::File::open(path)
+            .with_context(|| format!("{} cannot be opened", path.display()))?;
+        let opened = age::Decryptor::new_buffered(std::io::BufReader::new(file))?;
+        let identity: &dyn age::Identity = &self.identity;
+        let mut text = String::new();
+        opened
+            .decrypt(std::iter::once(identity))?
+            .read_to_string(&mut text)?;
+        Ok(text)
+    }
+}
+
+impl Default for Printer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Link and claim code of each unit, from the two files of a printer, whose rows are in one order.
+fn rows(outer: &str, claims: &str) -> Result<Vec<(String, String)>> {
+    let (mut outer, mut claims) = (outer.lines(), claims.lines());
     ensure!(
-        lines.next() == Some("url,serial,claim_code"),
-        "another header"
+        (outer.next(), claims.next()) == (Some("url,serial"), Some("serial,claim_code")),
+        "other headers"
     );
-    lines
-        .map(|line| match line.split(',').collect::<Vec<_>>()[..] {
-            [url, _, claim] => Ok((url.to_owned(), claim.to_owned())),
-            _ => bail!("a row of another form"),
+    let rows = outer
+        .by_ref()
+        .zip(claims.by_ref())
+        .map(|(outer, claim)| {
+            let (url, serial) = outer.split_once(',').context("a row of another form")?;
+            match claim.split_once(',') {
+                Some((same, claim)) if same == serial => Ok((url.to_owned(), claim.to_owned())),
+                _ => bail!("the files are not of one order"),
+            }
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(
+        outer.next().is_none() && claims.next().is_none(),
+        "one file has more rows"
+    );
+    Ok(rows)
 }
 
 /// Text at a key of an answer.

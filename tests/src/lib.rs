@@ -17,7 +17,7 @@ mod scenario;
 mod wait;
 
 pub use binary::tally;
-pub use client::{Client, Outcome};
+pub use client::{Client, Outcome, Printer};
 pub use entries::{Entry, entries, entry_bundle_path};
 pub use http::{Response, get, request};
 pub use lab::{Lab, inside_lab};

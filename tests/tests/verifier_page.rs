@@ -201,12 +201,22 @@ fn the_page_and_the_command_agree() {
             ensure!(said["code"] == "verified", "{kind}: {said}");
             ensure!(golden.judge(&golden.policy, &proof, None)? == "verified");
         }
+        let void = Golden::proof("void")?;
+        let script = format!(
+            "return tally.verify('{}', null, Uint8Array.from(atob('{}'), c => c.charCodeAt(0)), '')",
+            golden.network,
+            STANDARD.encode(&void)
+        );
+        let said = session.execute(&script)?;
+        ensure!(said["code"] == "revoked" && said["ok"] == false, "{said}");
+        ensure!(golden.judge(&golden.policy, &void, None)? == "revoked");
         // A whole proof byte by byte, the others in steps that no length of a field divides.
         let mut count = agree(&session, &golden, "code", "policy", 1)?;
         for kind in KINDS {
             let step = if kind == "scan" { 1 } else { 17 };
             count += agree(&session, &golden, kind, "proof", step)?;
         }
+        count += agree(&session, &golden, "void", "proof", 17)?;
         println!("{count} bent files, one verdict of both for each");
 
         // And the command itself, as a process.

@@ -108,8 +108,8 @@ pub(crate) struct BenchAttributionArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tally bench issue --count 10000000 --json\n\n\
-    Everything is made but the ledger's one record: keys, serials, tags, claim codes, both trees, the CSV file and the sealed batch,\n\
-    all of it synced to disk. What was made is removed at the end."
+    Everything is made but the ledger's one record: keys, serials, tags, claim codes, both trees, the CSV file of outer codes, the\n\
+    encrypted one of claim codes and the sealed batch, all of it synced to disk. What was made is removed at the end."
 )]
 pub(crate) struct BenchIssueArgs {
     /// How many codes

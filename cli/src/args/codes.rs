@@ -27,8 +27,12 @@ pub(crate) enum ProductCommand {
 /// `codes ...`
 #[derive(Debug, Subcommand)]
 pub(crate) enum CodesCommand {
-    /// Issue a batch of codes and write them to a CSV file for the printer
+    /// Issue a batch of codes and write the printer's files
     Issue(IssueArgs),
+    /// Write the printer's files of a batch again
+    Export(ExportArgs),
+    /// Make sheets of labels from a file of codes; needs no node
+    Labels(LabelsArgs),
     /// Release a batch: until then its codes answer `not_released`
     #[command(after_help = "Example:\n  tally codes activate 5d0c...")]
     Activate {
@@ -44,18 +48,59 @@ pub(crate) enum CodesCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Withdraw single codes for ever, waste labels say: from then on they answer `revoked`
+    #[command(
+        after_help = "Examples:\n  tally codes void 5d0c... waste.txt\n  zbarimg --raw -q waste/*.jpg | tally codes void 5d0c... -\n\n\
+        A line is a link, GTIN/SERIAL, a serial, or a row of an exported file; empty lines and those that begin with # are passed\n\
+        over. If a line names no code of this batch, nothing is withdrawn and the bad lines are named. What the ledger gets shows\n\
+        no serial and nothing of the order of production. A list may be given again: what is withdrawn already is left out."
+    )]
+    Void {
+        /// The batch ID
+        batch: String,
+        /// The list; `-` is standard input
+        list: PathBuf,
+    },
     /// Look at one code without counting it as a scan; exit code 4 unless it is genuine
     Verify(VerifyArgs),
     /// List this member's batches
     List,
+    /// List the key epochs that codes are verified against
+    Epochs,
+    /// Draw a new permutation key, which later batches take; codes of the others go on verifying. At most four are live
+    NewEpoch,
+    /// Destroy the permutation key of an epoch, to make room or because it leaked: its codes answer `unknown` for ever
+    RetireEpoch {
+        /// The epoch's number
+        epoch: u32,
+        /// Do it although there are codes of it
+        #[arg(long)]
+        forget_codes: bool,
+    },
+}
+
+/// How rows are written, and who gets claim codes.
+#[derive(Debug, Args)]
+pub(crate) struct RowArgs {
+    /// How rows are written
+    #[arg(long, value_parser = ["csv", "jsonl"], default_value = "csv")]
+    pub(crate) format: String,
+    /// Write the claim codes too, encrypted to this age recipient (age1...), or to those of a file with one a line; may be repeated
+    #[arg(long, value_name = "AGE1|FILE")]
+    pub(crate) claims_to: Vec<String>,
+    /// Where the encrypted claim codes go [default: like --out, ending in .claims.csv.age]
+    #[arg(long, value_name = "FILE", requires = "claims_to")]
+    pub(crate) claims_out: Option<PathBuf>,
 }
 
 /// Arguments of `codes issue`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv\n\n\
-    The CSV holds the secret codes of every unit: it goes to the printer and to nobody else. The ledger holds only the batch's\n\
-    roots. Codes are not released yet: activate the batch when the goods leave."
+    after_help = "Examples:\n  tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv\n  \
+    tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --claims-to age1qz...\n\n\
+    The file has the outer code of every unit: it goes to the printer and to nobody else. Claim codes, under a scratch layer or in\n\
+    the cap, are written only encrypted, to the printer's age key; `age --decrypt` reads them. The ledger holds only the batch's\n\
+    roots. Codes are not released yet: activate the batch when the goods leave. Interrupted, the same command goes on."
 )]
 pub(crate) struct IssueArgs {
     /// GTIN of a product of this member
@@ -67,9 +112,73 @@ pub(crate) struct IssueArgs {
     /// How many codes
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: u64,
-    /// The CSV file to write
+    /// The file of outer codes to write
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+}
+
+/// Arguments of `codes export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally codes export 5d0c... --out codes.jsonl --format jsonl\n  \
+    tally codes export 5d0c... --claims-to printer.txt --claims-out claims.csv.age"
+)]
+pub(crate) struct ExportArgs {
+    /// The batch ID
+    pub(crate) batch: String,
+    /// The file of outer codes to write
+    #[arg(long, value_name = "FILE", required_unless_present = "claims_out")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+}
+
+/// Arguments of `codes labels`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally codes labels codes.csv --out labels.pdf\n  \
+    tally codes labels codes.csv --out labels.png --format png --symbol datamatrix --page letter --columns 4 --rows 6\n\n\
+    Under each symbol stand the GTIN and the serial with its check character, as a person types them. Files of several pages are\n\
+    one PDF, or several pictures with the page's number in their names. At most 20,000 labels at a time: go on with --first."
+)]
+pub(crate) struct LabelsArgs {
+    /// The file of outer codes, CSV or JSON lines
+    pub(crate) codes: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// What to write
+    #[arg(long, value_parser = ["pdf", "svg", "png"], default_value = "pdf")]
+    pub(crate) format: String,
+    /// What is on a label; gs1-datamatrix holds GTIN and serial and is no link
+    #[arg(long, value_parser = ["qr", "datamatrix", "gs1-datamatrix"], default_value = "qr")]
+    pub(crate) symbol: String,
+    /// The paper
+    #[arg(long, value_parser = ["a4", "letter"], default_value = "a4")]
+    pub(crate) page: String,
+    /// Labels beside each other [default: as many as fit]
+    #[arg(long, requires = "rows")]
+    pub(crate) columns: Option<usize>,
+    /// Labels below each other [default: as many as fit]
+    #[arg(long, requires = "columns")]
+    pub(crate) rows: Option<usize>,
+    /// Side of a module in millimetres
+    #[arg(long, value_name = "MM", default_value_t = 0.5)]
+    pub(crate) module: f64,
+    /// Free edge of a page in millimetres
+    #[arg(long, value_name = "MM", default_value_t = 8.0)]
+    pub(crate) margin: f64,
+    /// Dots an inch of a PNG
+    #[arg(long, default_value_t = 300)]
+    pub(crate) dpi: u32,
+    /// The first code, counted from 1
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) first: u64,
+    /// How many labels [default: all, at most 20,000]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<usize>,
 }
 
 /// Arguments of `codes verify`.
@@ -90,8 +199,8 @@ pub(crate) struct VerifyArgs {
 #[command(
     after_help = "Examples:\n  tally scan http://127.0.0.1:26680/01/09521234543213/21/ABC...\n  \
     tally scan 09521234543213/ABC... --country CN --region Sichuan --receipt scan.receipt\n\n\
-    Verdicts: genuine_first, genuine_repeat, not_released, recalled, suspect, unknown, cannot_verify_now. A verdict is an answer, so the\n\
-    exit code is 0 for each of them."
+    Verdicts: genuine_first, genuine_repeat, not_released, recalled, revoked, suspect, unknown, cannot_verify_now. A verdict is an\n\
+    answer, so the exit code is 0 for each of them."
 )]
 pub(crate) struct ScanArgs {
     /// The code: the link of its QR code, or GTIN/SERIAL

@@ -234,10 +234,12 @@ pub(crate) struct DiffArgs {
 #[command(
     after_help = "Examples:\n  tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof\n  \
     tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof --code 09521234543213/0Q2B...\n\n\
-    Exit code 0: all of it verified, and a code's batch is released and not recalled as of the time that is printed.\n\
+    Exit code 0: all of it verified, and a code's batch is released and not recalled, and the code not void, as of\n\
+    the time that is printed.\n\
     Exit code 4: it did not; error.code says why:\n  \
       recalled           verified, and the batch is recalled\n  \
       absent             verified, and the state has no such batch, member or agreement\n  \
+      revoked            verified, and this one code is void\n  \
       not_released       verified, and the batch is issued but not released for sale\n  \
       other_network      the proof is of a network with another ID\n  \
       other_code         the proof is not of the code named by --code\n  \

@@ -92,6 +92,7 @@ fn carry_out(
         Body::IssueBatch(b) => call.issue_batch(b),
         Body::ActivateBatch(b) => call.activate_batch(b),
         Body::RecallBatch(b) => call.recall_batch(b),
+        Body::RevokeCodes(b) => call.revoke_codes(b),
         Body::AnchorScans(b) => call.anchor_scans(b),
         Body::ProposeAgreement(b) => call.propose_agreement(b),
         Body::AcceptAgreement(b) => call.accept_agreement(b),
@@ -173,6 +174,7 @@ const fn key_use(kind: Kind) -> KeyUse {
         | Kind::IssueBatch
         | Kind::ActivateBatch
         | Kind::RecallBatch
+        | Kind::RevokeCodes
         | Kind::AnchorScans
         | Kind::CommitAudience
         | Kind::OpenMatch

@@ -5,9 +5,13 @@ use tally_merkle::{Hash, verify_consistency};
 use super::Call;
 use crate::genesis::Roles;
 use crate::ids::{BatchId, MemberId};
-use crate::records::{ActivateBatch, AnchorScans, IssueBatch, RecallBatch, RegisterProduct};
+use crate::records::{
+    ActivateBatch, AnchorScans, IssueBatch, RecallBatch, RegisterProduct, RevokeCodes, RevokedPart,
+};
 use crate::refusal::{ApplyError, Refusal};
-use crate::state::{self, AnchorState, BatchState, BatchStatus, ProductState, StateRead, keys};
+use crate::state::{
+    self, AnchorState, BatchState, BatchStatus, ProductState, RevokedState, StateRead, keys,
+};
 
 impl Call<'_> {
     pub(super) fn register_product(&mut self, body: &RegisterProduct) -> Result<(), ApplyError> {
@@ -99,6 +103,41 @@ impl Call<'_> {
         batch.changed_ms = self.ctx.block_time_ms;
         reason.clone_into(&mut batch.recall_reason);
         self.state.put(keys::batch(&id), &batch);
+        Ok(())
+    }
+
+    /// Adds to the void list; what is void stays so, whatever becomes of the batch.
+    pub(super) fn revoke_codes(&mut self, body: &RevokeCodes) -> Result<(), ApplyError> {
+        let owner = self.brand()?;
+        let id = body.batch;
+        let batch = state::batch(&self.state, &id)?.ok_or(Refusal::UnknownBatch { batch: id })?;
+        owned("batch", batch.owner, owner)?;
+        // Parts are ascending, so the last one names the last leaf.
+        if let Some(found) = body.parts.last().map(RevokedPart::last_leaf)
+            && found >= batch.count
+        {
+            return Err(Refusal::RevokedLeaf {
+                batch: id,
+                count: batch.count,
+                found,
+            }
+            .into());
+        }
+        let mut count = state::revoked_count(&self.state, &id)?;
+        for part in &body.parts {
+            let mut leaves = part.leaves.clone();
+            let mut before = 0;
+            if let Some(old) = state::revoked(&self.state, &id, part.number)? {
+                before = old.leaves.count();
+                leaves.add(&old.leaves);
+            }
+            // The list only grows, and a batch has at most 2^32 codes.
+            count = count.saturating_add(leaves.count().saturating_sub(before));
+            self.state
+                .put(keys::revoked(&id, part.number), &RevokedState { leaves });
+        }
+        self.state
+            .set(keys::revoked_count(&id), Some(count.to_be_bytes().to_vec()));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod audience;
 mod governance;
 mod matches;
 mod product;
+mod revoke;
 
 pub(crate) use product::{read_expiry, write_expiry};
 
@@ -25,6 +26,7 @@ pub use product::{
     ActivateBatch, ExpiryDate, Gtin, INDEX_BITS, IssueBatch, Lot, MAX_BATCH_COUNT, MAX_DESCRIPTION,
     MAX_LOT, MAX_REASON, ParseTradeError, RecallBatch, RegisterProduct, batch_id,
 };
+pub use revoke::{MAX_REVOKED_PARTS, REVOKED_PART_LEAVES, RevokeCodes, RevokedLeaves, RevokedPart};
 
 use crate::codec::{Canonical, CodecError};
 
@@ -108,6 +110,7 @@ bodies! {
     2 IssueBatch "issue batch",
     3 ActivateBatch "activate batch",
     4 RecallBatch "recall batch",
+    5 RevokeCodes "revoke codes",
     10 AnchorScans "anchor scans",
     20 ProposeAgreement "propose agreement",
     21 AcceptAgreement "accept agreement",

@@ -38,6 +38,10 @@ namespaces! {
     BATCH_RANGE = "batch-range/",
     /// u64 by owner: the index after its last batch.
     BATCH_NEXT = "batch-next/",
+    /// [`super::RevokedState`] by batch ID and part: which of 2,048 leaves are void; absent if none is.
+    REVOKED = "revoked/",
+    /// u64 by batch ID: how many of its codes are void.
+    REVOKED_COUNT = "revoked-count/",
     /// [`super::AnchorState`] by member ID and log ID.
     ANCHOR = "anchor/",
     /// [`super::AgreementState`] by agreement ID.
@@ -132,6 +136,18 @@ pub fn batch_range(owner: &MemberId, first_index: u64) -> Vec<u8> {
 #[must_use]
 pub fn batch_next(owner: &MemberId) -> Vec<u8> {
     key(BATCH_NEXT, &[&owner.0])
+}
+
+/// A part of the void list of a batch.
+#[must_use]
+pub fn revoked(batch: &BatchId, part: u32) -> Vec<u8> {
+    key(REVOKED, &[&batch.0, &part.to_be_bytes()])
+}
+
+/// How many codes of a batch are void.
+#[must_use]
+pub fn revoked_count(batch: &BatchId) -> Vec<u8> {
+    key(REVOKED_COUNT, &[&batch.0])
 }
 
 /// The last anchor of a log.

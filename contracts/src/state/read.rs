@@ -3,7 +3,7 @@
 use super::governance::{ChangeState, RetiredKey, Schedule};
 use super::values::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
-    NetworkInfo, ProductState,
+    NetworkInfo, ProductState, RevokedState,
 };
 use super::{StateError, StateRead, keys};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
@@ -11,7 +11,7 @@ use crate::genesis::{MemberEntry, Rules};
 use crate::ids::{
     AgreementId, AudienceLabel, BatchId, ChangeId, KeyId, MemberId, PublicKey, SessionId,
 };
-use crate::records::Gtin;
+use crate::records::{Gtin, RevokedPart};
 use crate::validators::ValidatorSet;
 
 /// The typed value under a key.
@@ -57,6 +57,8 @@ readers! {
     product(gtin: &Gtin) -> ProductState = keys::product(gtin);
     /// A batch.
     batch(id: &BatchId) -> BatchState = keys::batch(id);
+    /// A part of the void list of a batch.
+    revoked(batch: &BatchId, part: u32) -> RevokedState = keys::revoked(batch, part);
     /// The last anchor of a member's log.
     anchor(owner: &MemberId, log_id: u16) -> AnchorState = keys::anchor(owner, log_id);
     /// An agreement.
@@ -128,6 +130,23 @@ pub fn batch_by_range(
 /// [`StateError`].
 pub fn next_index(state: &dyn StateRead, owner: &MemberId) -> Result<u64, StateError> {
     Ok(read::<Count64>(state, &keys::batch_next(owner))?.map_or(0, |n| n.0))
+}
+
+/// How many codes of a batch are void.
+///
+/// # Errors
+/// [`StateError`].
+pub fn revoked_count(state: &dyn StateRead, batch: &BatchId) -> Result<u64, StateError> {
+    Ok(read::<Count64>(state, &keys::revoked_count(batch))?.map_or(0, |n| n.0))
+}
+
+/// Whether the code whose leaf is at this place of its batch's unit tree is void.
+///
+/// # Errors
+/// [`StateError`].
+pub fn is_revoked(state: &dyn StateRead, batch: &BatchId, leaf: u64) -> Result<bool, StateError> {
+    let part = revoked(state, batch, RevokedPart::number_of(leaf))?;
+    Ok(part.is_some_and(|p| p.leaves.contains(leaf)))
 }
 
 /// What stands under one of the budget keys; nothing is zero.

@@ -7,7 +7,7 @@ use crate::genesis::{MAX_NETWORK_NAME, NetworkKind};
 use crate::ids::{AgreementId, MemberId, NetworkId, PublicKey, RecordId};
 use crate::records::{
     AudienceRef, BudgetCap, Computation, ExpiryDate, Gtin, Lot, MAX_DESCRIPTION, MAX_PARTIES,
-    MAX_REASON, Noise, Profile, ProposeAgreement,
+    MAX_REASON, Noise, Profile, ProposeAgreement, RevokedLeaves,
 };
 use crate::records::{read_expiry, write_expiry};
 
@@ -270,6 +270,26 @@ impl Canonical for BatchState {
             record: RecordId(r.array("record ID")?),
             changed_ms: r.u64("time of change")?,
             recall_reason: r.text("reason", MAX_REASON)?,
+        })
+    }
+}
+
+/// Under [`super::keys::revoked`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedState {
+    /// What is void of this part of the batch, at least one leaf.
+    pub leaves: RevokedLeaves,
+}
+
+impl Canonical for RevokedState {
+    fn write(&self, w: &mut Writer) {
+        self.leaves.write(w.u8(VERSION));
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.version(WHAT, VERSION)?;
+        Ok(Self {
+            leaves: RevokedLeaves::read(r)?,
         })
     }
 }

@@ -46,6 +46,15 @@ pub(crate) fn terms(parties: Vec<MemberId>) -> ProposeAgreement {
     }
 }
 
+pub(crate) fn revoked_part(number: u32, leaves: &[u64]) -> RevokedPart {
+    let mut part = RevokedLeaves::default();
+    leaves.iter().for_each(|leaf| part.insert(*leaf));
+    RevokedPart {
+        number,
+        leaves: part,
+    }
+}
+
 pub(crate) fn receipt() -> MatchReceipt {
     MatchReceipt {
         computation: Computation::Cardinality,
@@ -183,6 +192,14 @@ pub(crate) fn all() -> Vec<(&'static str, Body)> {
             RecallBatch {
                 batch,
                 reason: "seal may leak".into(),
+            }
+            .into(),
+        ),
+        (
+            "revoke_codes",
+            RevokeCodes {
+                batch,
+                parts: vec![revoked_part(0, &[1, 9]), revoked_part(2, &[2047])],
             }
             .into(),
         ),

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
-use tally_codes::batch::{BatchBuild, BatchSpec, Deriver};
+use tally_codes::batch::{
+    BatchBuild, BatchRows, BatchSpec, Deriver, RowBuffers, RowFormat, RowForms,
+};
 use tally_codes::ff1::{GROUP, Permutation};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, SecretKey};
 use tally_codes::verdict::{BatchChecker, BatchStatus, check};
-use zeroize::Zeroizing;
 
 fn rate(what: &str, n: u64, run: impl FnOnce()) {
     let start = Instant::now();
@@ -42,18 +43,29 @@ fn main() -> Result<(), tally_codes::Error> {
             black_box(&numbers);
         }
     });
-    for (what, rows) in [("both trees", None), ("both trees and rows", Some(&base))] {
+    let rows = RowForms::outer(RowFormat::Csv, base).with_claims(true);
+    for (what, forms) in [
+        ("both trees", &RowForms::none()),
+        ("both trees and rows", &rows),
+    ] {
         rate(what, count, || {
-            let mut build = BatchBuild::new(&deriver, rows);
-            let mut part = Zeroizing::default();
+            let mut build = BatchBuild::new(&deriver, forms);
+            let mut part = RowBuffers::default();
             while build.next_rows(&mut part) {
-                black_box(part.len());
+                black_box(part.outer.len());
             }
             black_box(build.finish().map(|t| t.unit.root()).ok());
         });
     }
-    let mut build = BatchBuild::new(&deriver, None);
-    while build.next_rows(&mut Zeroizing::default()) {}
+    rate("claim codes alone", count, || {
+        let mut rows = BatchRows::new(&deriver, &RowForms::claims(RowFormat::Csv), u64::MAX);
+        let mut part = RowBuffers::default();
+        while rows.next_rows(&mut part) {
+            black_box(part.claims.len());
+        }
+    });
+    let mut build = BatchBuild::new(&deriver, &RowForms::none());
+    while build.next_rows(&mut RowBuffers::default()) {}
     let trees = build.finish()?;
     rate("unit openings, one thread", 1000, || {
         for i in 0..1000 {

@@ -66,6 +66,9 @@ pub enum Error {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// Not a format of rows.
+    #[error("format of rows: expected csv or jsonl")]
+    RowFormat,
     /// The address that printed codes begin with is of no use.
     #[error("code address: {what}")]
     UrlBase {
@@ -101,6 +104,12 @@ pub enum Error {
     /// A symbol that cannot be drawn.
     #[error("QR symbol: {what}")]
     Qr {
+        /// Why not.
+        what: String,
+    },
+    /// A Data Matrix symbol that cannot be made.
+    #[error("Data Matrix symbol: {what}")]
+    DataMatrix {
         /// Why not.
         what: String,
     },

@@ -2,12 +2,14 @@
 //! the number of codes is public and a code outside an anchored batch is refused.
 //!
 //! In scope: GS1 keys and Digital Link URIs (GS1 Digital Link 1.4, uncompressed), Crockford base 32, FF1 (NIST SP 800-38G) at
-//! 100 bits, unit codes, claim codes, batch trees and openings, verdicts, QR symbols. Out of scope: disk, network, clocks and
+//! 100 bits, unit codes, claim codes, batch trees and openings, verdicts, QR and Data Matrix symbols. Out of scope: disk, network, clocks and
 //! scan counts; randomness is passed in.
 //!
 //! ```
 //! use rand_core::OsRng;
-//! use tally_codes::batch::{BatchBuild, BatchSpec, Deriver, verify_unit_opening};
+//! use tally_codes::batch::{
+//!     BatchBuild, BatchSpec, Deriver, RowBuffers, RowFormat, RowForms, verify_unit_opening,
+//! };
 //! use tally_codes::gs1::{Gtin, UrlBase};
 //! use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};
 //!
@@ -18,10 +20,10 @@
 //! let deriver = Deriver::new(&issuer, issuer.current(), &keys, spec)?;
 //!
 //! let base = UrlBase::parse("https://id.example")?;
-//! let mut build = BatchBuild::new(&deriver, Some(&base));
-//! let mut rows = zeroize::Zeroizing::default();
+//! let mut build = BatchBuild::new(&deriver, &RowForms::outer(RowFormat::Csv, base));
+//! let mut rows = RowBuffers::default();
 //! while build.next_rows(&mut rows) {
-//!     assert!(rows.starts_with(b"HTTPS://ID.EXAMPLE/01/09521234543213/21/"));
+//!     assert!(rows.outer.starts_with(b"HTTPS://ID.EXAMPLE/01/09521234543213/21/"));
 //! }
 //! let trees = build.finish()?;
 //!
@@ -38,6 +40,7 @@ mod error;
 pub mod ff1;
 pub mod gs1;
 pub mod keys;
+pub mod matrix;
 mod order;
 mod prf;
 pub mod qr;

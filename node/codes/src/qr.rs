@@ -48,6 +48,11 @@ impl Symbol {
         self.0.width()
     }
 
+    /// The modules from the upper left, row by row.
+    pub(crate) fn colors(&self) -> Vec<qrcode::Color> {
+        self.0.to_colors()
+    }
+
     /// A scalable drawing with its quiet zone of four modules.
     #[must_use]
     pub fn to_svg(&self) -> String {

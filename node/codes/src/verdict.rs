@@ -7,6 +7,7 @@ use crate::batch::BatchSpec;
 use crate::ff1::Permutation;
 use crate::gs1::Gtin;
 use crate::keys::{BatchKeys, IssuerKeys, KeyEpoch, MAX_EPOCHS};
+use crate::order::{LeafOrder, Tree};
 use crate::unit::{Serial, TagMac, decipher};
 
 /// What a person who scans a code is told. None accuses that person.
@@ -25,7 +26,7 @@ pub enum Verdict {
     Unknown,
     /// The issuer could not be asked; it will be asked again.
     CannotVerifyNow,
-    /// Reserved: issued, and this unit is withdrawn.
+    /// Issued, and this unit is withdrawn: a wasted label, a lost pack.
     Revoked,
     /// Reserved: issued, and past its date.
     Expired,
@@ -63,14 +64,16 @@ impl Verdict {
         }
     }
 
-    /// The verdict on an issued unit by where its batch is in its life; `scanned_before` counts deliberate scans only.
+    /// The verdict on an issued unit by where its batch is in its life and whether the unit is void; `scanned_before` counts
+    /// deliberate scans only. A recall is told before all else: it may be about somebody's health.
     #[must_use]
-    pub const fn of_unit(status: BatchStatus, scanned_before: bool) -> Self {
-        match (status, scanned_before) {
-            (BatchStatus::Issued, _) => Self::NotReleased,
-            (BatchStatus::Recalled, _) => Self::Recalled,
-            (BatchStatus::Active, false) => Self::GenuineFirst,
-            (BatchStatus::Active, true) => Self::GenuineRepeat,
+    pub const fn of_unit(status: BatchStatus, void: bool, scanned_before: bool) -> Self {
+        match (status, void, scanned_before) {
+            (BatchStatus::Recalled, ..) => Self::Recalled,
+            (_, true, _) => Self::Revoked,
+            (BatchStatus::Issued, ..) => Self::NotReleased,
+            (BatchStatus::Active, false, false) => Self::GenuineFirst,
+            (BatchStatus::Active, false, true) => Self::GenuineRepeat,
         }
     }
 }
@@ -97,6 +100,7 @@ pub struct BatchChecker {
     spec: BatchSpec,
     epoch: KeyEpoch,
     tag: TagMac,
+    order: LeafOrder,
 }
 
 impl BatchChecker {
@@ -107,6 +111,7 @@ impl BatchChecker {
             spec,
             epoch,
             tag: TagMac::new(&keys.tag, issuer.issuer()),
+            order: LeafOrder::new(&keys.order, Tree::Unit, spec.count()),
         }
     }
 
@@ -114,6 +119,14 @@ impl BatchChecker {
     #[must_use]
     pub const fn spec(&self) -> &BatchSpec {
         &self.spec
+    }
+
+    /// The place of a unit's leaf in the batch's unit tree. It is in every proof of the unit, and says nothing of its index.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the batch has no such index.
+    pub fn leaf_index(&self, index: u64) -> Result<u64, Error> {
+        Ok(self.order.leaf(self.spec.offset(index)?))
     }
 }
 

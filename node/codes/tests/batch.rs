@@ -8,13 +8,12 @@ use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 use tally_codes::Error;
 use tally_codes::batch::{
-    BatchBuild, BatchSpec, BatchTrees, CSV_HEADER, Deriver, UnitOpening, verify_redemption_opening,
-    verify_unit_opening,
+    BatchBuild, BatchSpec, BatchTrees, Deriver, RowBuffers, RowFormat, RowForms, UnitOpening,
+    verify_redemption_opening, verify_unit_opening,
 };
 use tally_codes::claim::{ClaimCode, ClaimOutcome};
 use tally_codes::gs1::{DigitalLink, Gtin, LinkOptions, UrlBase};
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};
-use zeroize::Zeroizing;
 
 const GTIN: &str = "09521234543213";
 
@@ -26,12 +25,22 @@ fn deriver(seed: u64, first: u64, count: u64) -> Deriver {
     Deriver::new(&issuer, issuer.current(), &keys, spec).unwrap()
 }
 
+/// The trees, and `url,serial,claim_code` of each unit: the rows of outer codes and of claim codes put together.
 fn build(deriver: &Deriver, base: Option<&UrlBase>) -> (BatchTrees, String) {
-    let mut build = BatchBuild::new(deriver, base);
-    let (mut rows, mut last) = (CSV_HEADER.to_owned(), 0);
-    let mut part = Zeroizing::default();
+    let forms = base.map_or_else(RowForms::none, |base| {
+        RowForms::outer(RowFormat::Csv, base.clone()).with_claims(true)
+    });
+    let mut build = BatchBuild::new(deriver, &forms);
+    let (mut rows, mut last) = (String::new(), 0);
+    let mut part = RowBuffers::default();
     while build.next_rows(&mut part) {
-        rows.push_str(std::str::from_utf8(&part).unwrap());
+        let [outer, claims] = [&part.outer, &part.claims].map(|b| std::str::from_utf8(b).unwrap());
+        assert_eq!(outer.lines().count(), claims.lines().count());
+        for (outer, claim) in outer.lines().zip(claims.lines()) {
+            let (serial, claim) = claim.split_once(',').unwrap();
+            assert!(outer.ends_with(serial));
+            rows.push_str(&format!("{outer},{claim}\n"));
+        }
         assert!(build.done() > last, "progress");
         last = build.done();
     }
@@ -45,11 +54,9 @@ fn rows_hold_every_unit_once_and_in_no_order_of_production() {
     let deriver = deriver(1, first, count);
     let base = UrlBase::parse("https://id.t.cn").unwrap();
     let (_, rows) = build(&deriver, Some(&base));
-    let mut lines = rows.lines();
-    assert_eq!(lines.next(), Some("url,serial,claim_code"));
     let mut serials = Vec::new();
     let mut claims = HashSet::new();
-    for line in lines {
+    for line in rows.lines() {
         let [url, serial, claim] = line.split(',').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };
@@ -102,15 +109,14 @@ fn fixed_keys_give_fixed_roots_and_rows() {
         trees.redemption.root().to_string(),
         "166a08d483aeffc6cfccf2225252bee4542421cd735ad58afe1f94078dcedf0f"
     );
-    let rows = rows.strip_prefix(CSV_HEADER).unwrap();
     assert_eq!(
-        hex::encode(Sha256::digest(rows)),
+        hex::encode(Sha256::digest(&rows)),
         "9abef93555e53a915ee6ec04e2018625b666bcda80d37173152b19d4eebd89c5"
     );
     let (plain, rows) = build(&deriver, None);
     assert_eq!(
         (plain, rows.as_str()),
-        (trees, CSV_HEADER),
+        (trees, ""),
         "roots do not depend on rows"
     );
 }
@@ -230,7 +236,9 @@ fn limits() {
         .unwrap();
     verify_unit_opening(&trees.unit.root(), 5, &opening).unwrap();
     assert!(
-        BatchBuild::new(&deriver, None).finish().is_err(),
+        BatchBuild::new(&deriver, &RowForms::none())
+            .finish()
+            .is_err(),
         "nothing was made yet"
     );
 }

@@ -216,13 +216,17 @@ fn verdicts_have_stable_names() {
             "suspect"
         ]
     );
-    for (status, before, verdict) in [
-        (BatchStatus::Issued, false, Verdict::NotReleased),
-        (BatchStatus::Issued, true, Verdict::NotReleased),
-        (BatchStatus::Active, false, Verdict::GenuineFirst),
-        (BatchStatus::Active, true, Verdict::GenuineRepeat),
-        (BatchStatus::Recalled, true, Verdict::Recalled),
+    for (status, void, before, verdict) in [
+        (BatchStatus::Issued, false, false, Verdict::NotReleased),
+        (BatchStatus::Issued, false, true, Verdict::NotReleased),
+        (BatchStatus::Issued, true, false, Verdict::Revoked),
+        (BatchStatus::Active, false, false, Verdict::GenuineFirst),
+        (BatchStatus::Active, false, true, Verdict::GenuineRepeat),
+        (BatchStatus::Active, true, false, Verdict::Revoked),
+        (BatchStatus::Active, true, true, Verdict::Revoked),
+        (BatchStatus::Recalled, false, true, Verdict::Recalled),
+        (BatchStatus::Recalled, true, true, Verdict::Recalled),
     ] {
-        assert_eq!(Verdict::of_unit(status, before), verdict);
+        assert_eq!(Verdict::of_unit(status, void, before), verdict);
     }
 }

@@ -141,6 +141,9 @@ pub enum Error {
     /// All is proven, and what is proven is that the batch was recalled.
     #[error("the batch was recalled: {}", recall_reason(.0))]
     Recalled(Box<Report>),
+    /// All is proven, and what is proven is that this one code is void.
+    #[error("the code was withdrawn by its issuer: a wasted label or a lost pack")]
+    Revoked(Box<Report>),
     /// All is proven, and what is proven is that the batch was issued and not released for sale.
     #[error("the batch was issued, but it is not released")]
     NotReleased(Box<Report>),
@@ -176,18 +179,20 @@ impl Error {
             Self::State { .. } => "state",
             Self::Contradiction { .. } => "contradiction",
             Self::Recalled(_) => "recalled",
+            Self::Revoked(_) => "revoked",
             Self::NotReleased(_) => "not_released",
             Self::Absent(_) => "absent",
         }
     }
 
-    /// What is proven all the same: that the batch is recalled or not released, or that there is no such thing.
+    /// What is proven all the same: that the batch is recalled or not released, the code void, or that there is no such thing.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         match self {
-            Self::Recalled(report) | Self::NotReleased(report) | Self::Absent(report) => {
-                Some(report)
-            }
+            Self::Recalled(report)
+            | Self::Revoked(report)
+            | Self::NotReleased(report)
+            | Self::Absent(report) => Some(report),
             _ => None,
         }
     }

@@ -1,8 +1,8 @@
 //! The `extra` of our `.tlog-proof` files: what the proof is of, and all that its checkpoint does not say by itself.
 //!
-//! Version u8 (1), kind u8 (1 code, 2 record, 3 scan, 4 statement on the state, 5 match). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
+//! Version u8 (2 of a code, 1 of the others), kind u8 (1 code, 2 record, 3 scan, 4 statement on the state, 5 match). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
 //! u64, BlockInfo [107], path list<=64 of [32]). A code's has further: opening bytes<=1,117, BlockInfo of the last entry [107] and
-//! its path, the batch and the product (value bytes<=1,024 and state proof each). The proof's own index and hashes are the
+//! its path, the batch, the product and the part of the void list (value bytes<=1,024 and state proof each). The proof's own index and hashes are the
 //! record's. The other kinds are in [`crate::scan`], [`crate::state`] and [`crate::matching`].
 
 use tally_codes::batch::UnitOpening;
@@ -15,6 +15,9 @@ use crate::matching::MatchExtra;
 use crate::scan::ScanExtra;
 use crate::state::StateExtra;
 
+/// A code's first version did not say whether the code is void; a proof without that is none, so that it cannot be left out.
+const CODE_VERSION: u8 = 2;
+/// Of all other kinds.
 const VERSION: u8 = 1;
 const CODE: u8 = 1;
 const RECORD: u8 = 2;
@@ -106,6 +109,8 @@ pub struct CodeExtra {
     pub batch: StateValue,
     /// The product in the state.
     pub product: StateValue,
+    /// The part of the batch's void list that the code's leaf belongs to; no value if the state has none, as nothing of it is void.
+    pub revoked: StateValue,
 }
 
 /// A BlockInfo entry and its place.
@@ -128,7 +133,7 @@ pub struct HeadInclusion {
     pub path: Vec<Hash>,
 }
 
-/// A value of the state and its proof.
+/// A value of the state and its proof. An absent one has no bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateValue {
     /// The value's bytes.
@@ -226,6 +231,7 @@ impl Canonical for CodeExtra {
         self.head.write(w);
         self.batch.write(w);
         self.product.write(w);
+        self.revoked.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -240,31 +246,35 @@ impl Canonical for CodeExtra {
             head: HeadInclusion::read(r)?,
             batch: StateValue::read(r)?,
             product: StateValue::read(r)?,
+            revoked: StateValue::read(r)?,
         })
     }
 }
 
 impl Canonical for Extra {
     fn write(&self, w: &mut Writer) {
-        w.u8(VERSION);
         match self {
-            Self::Code(code) => code.write(w.u8(CODE)),
-            Self::Record(record) => record.write(w.u8(RECORD)),
-            Self::Scan(scan) => scan.write(w.u8(SCAN)),
-            Self::State(state) => state.write(w.u8(STATE)),
-            Self::Match(matched) => matched.write(w.u8(MATCH)),
+            Self::Code(code) => code.write(w.u8(CODE_VERSION).u8(CODE)),
+            Self::Record(record) => record.write(w.u8(VERSION).u8(RECORD)),
+            Self::Scan(scan) => scan.write(w.u8(VERSION).u8(SCAN)),
+            Self::State(state) => state.write(w.u8(VERSION).u8(STATE)),
+            Self::Match(matched) => matched.write(w.u8(VERSION).u8(MATCH)),
         }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        r.version("extra version", VERSION)?;
-        match r.u8("extra kind")? {
-            CODE => Ok(Self::Code(Box::new(CodeExtra::read(r)?))),
-            RECORD => Ok(Self::Record(RecordExtra::read(r)?)),
-            SCAN => Ok(Self::Scan(Box::new(ScanExtra::read(r)?))),
-            STATE => Ok(Self::State(Box::new(StateExtra::read(r)?))),
-            MATCH => Ok(Self::Match(Box::new(MatchExtra::read(r)?))),
-            found => Err(CodecError::Invalid {
+        let version = r.u8("extra version")?;
+        match (version, r.u8("extra kind")?) {
+            (CODE_VERSION, CODE) => Ok(Self::Code(Box::new(CodeExtra::read(r)?))),
+            (VERSION, RECORD) => Ok(Self::Record(RecordExtra::read(r)?)),
+            (VERSION, SCAN) => Ok(Self::Scan(Box::new(ScanExtra::read(r)?))),
+            (VERSION, STATE) => Ok(Self::State(Box::new(StateExtra::read(r)?))),
+            (VERSION, MATCH) => Ok(Self::Match(Box::new(MatchExtra::read(r)?))),
+            (found, CODE..=MATCH) => Err(CodecError::Invalid {
+                what: "extra version",
+                found: found.into(),
+            }),
+            (_, found) => Err(CodecError::Invalid {
                 what: "extra kind",
                 found: found.into(),
             }),

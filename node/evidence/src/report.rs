@@ -109,6 +109,8 @@ pub struct CodeReport {
     pub status_since_ms: u64,
     /// Why it was recalled; empty otherwise.
     pub recall_reason: String,
+    /// Whether this one code is void.
+    pub revoked: bool,
     /// Height of the last block under the checkpoint: nothing is known of later ones.
     pub as_of_height: u64,
     /// Time of that block, POSIX milliseconds.

@@ -2,9 +2,9 @@
 
 use tally_codes::batch::verify_unit_opening;
 use tally_contracts::genesis::{Genesis, Roles, network_id};
-use tally_contracts::ids::{NetworkId, PublicKey};
-use tally_contracts::records::{Body, IssueBatch};
-use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, keys};
+use tally_contracts::ids::{BatchId, NetworkId, PublicKey};
+use tally_contracts::records::{Body, IssueBatch, RevokedPart};
+use tally_contracts::state::{BatchState, BatchStatus, KeyUse, ProductState, RevokedState, keys};
 use tally_contracts::{Canonical, Record, StateProof, ValidatorSet, signature};
 use tally_merkle::{
     Checkpoint, Hash, Note, Policy, TlogProof, Verified, leaf_hash, verify_inclusion,
@@ -21,11 +21,11 @@ use crate::{Error, UnitCode};
 /// and `proof` are the bytes of the two files; `code`, if given, is the code that the proof must be of.
 ///
 /// Every byte counts: a policy must be the one of [`crate::network_policy`], a proof must be in its one form, and signatures by keys
-/// that the network does not have are refused. A code's batch must be released and not recalled as of the last block under the
-/// checkpoint; of anything later no proof can speak. At most a few hundred signatures and hashes; no IO, no clock.
+/// that the network does not have are refused. A code's batch must be released and not recalled, and the code not void, as of the last block
+/// under the checkpoint; of anything later no proof can speak. At most a few hundred signatures and hashes; no IO, no clock.
 ///
 /// # Errors
-/// [`Error`]. For [`Error::Recalled`] and [`Error::NotReleased`] all else is proven, and [`Error::report`] has it.
+/// [`Error`]. For [`Error::Recalled`], [`Error::Revoked`] and [`Error::NotReleased`] all else is proven, and [`Error::report`] has it.
 pub fn verify(
     network: &NetworkId,
     policy: &[u8],
@@ -149,18 +149,19 @@ pub fn verify_under(
         proven,
     };
     let status = match &report.proven {
-        Proven::Code(shown) => Some(shown.status),
+        Proven::Code(shown) => Some((shown.status, shown.revoked)),
         Proven::State(shown) => match &shown.statement {
             statement if !statement.is_there() => return Err(Error::Absent(Box::new(report))),
-            Statement::Batch { state, .. } => state.as_ref().map(|b| b.status),
+            Statement::Batch { state, .. } => state.as_ref().map(|b| (b.status, false)),
             _ => None,
         },
         _ => None,
     };
     match status {
-        None | Some(BatchStatus::Active) => Ok(report),
-        Some(BatchStatus::Recalled) => Err(Error::Recalled(Box::new(report))),
-        Some(BatchStatus::Issued) => Err(Error::NotReleased(Box::new(report))),
+        Some((BatchStatus::Recalled, _)) => Err(Error::Recalled(Box::new(report))),
+        Some((_, true)) => Err(Error::Revoked(Box::new(report))),
+        Some((BatchStatus::Issued, false)) => Err(Error::NotReleased(Box::new(report))),
+        None | Some((BatchStatus::Active, false)) => Ok(report),
     }
 }
 
@@ -367,6 +368,7 @@ fn judge_code(
     if product.owner != member.id {
         return Err(contradiction("the product is another member's"));
     }
+    let revoked = is_revoked(&id, root, opening.leaf_index, &extra.revoked)?;
     Ok(CodeReport {
         code,
         description: product.description,
@@ -384,9 +386,24 @@ fn judge_code(
         status: batch.status,
         status_since_ms: batch.changed_ms,
         recall_reason: batch.recall_reason,
+        revoked,
         as_of_height: head.info.height,
         as_of_ms: head.info.time_ms,
     })
+}
+
+/// Whether the leaf is void, by its part of the batch's void list or by the proof that there is no such part.
+fn is_revoked(id: &BatchId, root: &Hash, leaf: u64, shown: &StateValue) -> Result<bool, Error> {
+    let key = keys::revoked(id, RevokedPart::number_of(leaf));
+    if shown.value.is_empty() {
+        StateProof::verify(&shown.proof, root, &key, None).map_err(|source| Error::State {
+            what: "void list",
+            source,
+        })?;
+        return Ok(false);
+    }
+    let part: RevokedState = in_state("void list", root, &key, shown)?;
+    Ok(part.leaves.contains(leaf))
 }
 
 pub(crate) fn in_state<T: Canonical>(

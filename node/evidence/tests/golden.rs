@@ -86,6 +86,13 @@ fn code() -> CodeExtra {
                 terminal: Terminal::Empty,
             },
         },
+        revoked: StateValue {
+            value: b"part".to_vec(),
+            proof: StateProof {
+                siblings: vec![Hash([12; 32])],
+                terminal: Terminal::Empty,
+            },
+        },
     }
 }
 
@@ -115,7 +122,7 @@ fn check(name: &str, extra: &Extra) {
 
 #[test]
 fn extras() {
-    check("extra_code", &Extra::Code(Box::new(code())));
+    check("extra_code_2", &Extra::Code(Box::new(code())));
     check("extra_record", &Extra::Record(record()));
 }
 
@@ -214,7 +221,7 @@ fn lengths_are_bounded_before_memory_is_taken() {
     let mut long = bytes.clone();
     long[count..count + 4].copy_from_slice(&65_u32.to_be_bytes());
     assert!(Extra::from_bytes(&long).is_err());
-    for (at, value) in [(0, 2), (1, 6), (1, 0)] {
+    for (at, value) in [(0, 2), (1, 6), (1, 0), (1, 1)] {
         let mut other = bytes.clone();
         other[at] = value;
         assert!(Extra::from_bytes(&other).is_err(), "byte {at} is {value}");
@@ -232,7 +239,30 @@ fn golden() -> (NetworkId, String, String, UnitCode) {
 }
 
 #[test]
-fn a_proof_of_the_first_version_still_verifies() {
+fn a_proof_of_the_first_version_is_refused_for_its_version() {
+    let (network, proof) = (file("network_id"), file("code-1.tlog-proof"));
+    let error = verify(
+        &network.trim().parse().unwrap(),
+        file("policy").as_bytes(),
+        proof.as_bytes(),
+        None,
+    );
+    let error = error.unwrap_err();
+    assert_eq!(error.reason(), "malformed");
+    assert!(error.to_string().contains("extra version"), "{error}");
+}
+
+#[test]
+fn a_proof_of_a_void_code_is_refused_as_that() {
+    let (network, policy, ..) = golden();
+    let proof = file("void.tlog-proof");
+    let error = verify(&network, policy.as_bytes(), proof.as_bytes(), None).unwrap_err();
+    assert_eq!(error.reason(), "revoked");
+    assert!(error.report().is_some());
+}
+
+#[test]
+fn a_proof_of_the_second_version_still_verifies() {
     let (network, policy, proof, code) = golden();
     let report = verify(&network, policy.as_bytes(), proof.as_bytes(), Some(&code)).unwrap();
     let Proven::Code(found) = report.proven else {

@@ -10,10 +10,11 @@ use tally_contracts::records::{Body, Gtin, Lot};
 use tally_contracts::state;
 
 use super::ops::{DEADLINE, committed, internal, usage};
+use super::printing::RowArgs;
 use super::{AdminError, Progress};
 use crate::chain::SubmitError;
 use crate::gateway::parse_link_url;
-use crate::issuer::{BatchMeta, IssuerError, NewBatch};
+use crate::issuer::{BatchMeta, IssuerError, NewBatch, PrintOrder};
 use crate::runtime::Node;
 
 /// Arguments of `codes_issue`.
@@ -24,6 +25,12 @@ pub(super) struct IssueArgs {
     lot: String,
     count: u64,
     out: PathBuf,
+    #[serde(default)]
+    format: Option<String>,
+    #[serde(default)]
+    claims_to: Vec<String>,
+    #[serde(default)]
+    claims_out: Option<PathBuf>,
 }
 
 /// Arguments of `codes_verify`.
@@ -50,6 +57,14 @@ impl From<IssuerError> for AdminError {
                 message,
                 "give --out a new file in a folder that this node may write to",
             )
+        } else if matches!(error, IssuerError::SameFile { .. }) {
+            usage(error)
+        } else if matches!(error, IssuerError::NoBatch { .. }) {
+            Self::new(
+                "not_found",
+                error.to_string(),
+                "`tally codes list` has this member's batches",
+            )
         } else {
             Self::new("issuer", error.to_string(), "read the node's log")
         }
@@ -73,7 +88,17 @@ pub(super) async fn issue(
 ) -> Result<Value, AdminError> {
     let gtin: Gtin = a.gtin.parse().map_err(usage)?;
     let lot: Lot = a.lot.parse().map_err(usage)?;
-    let base = UrlBase::parse(&node.config.http.base_url).map_err(usage)?;
+    let rows = RowArgs {
+        format: a.format,
+        claims_to: a.claims_to,
+        claims_out: a.claims_out,
+    };
+    let order = PrintOrder {
+        base: UrlBase::parse(&node.config.http.base_url).map_err(usage)?,
+        format: rows.format()?,
+        out: a.out,
+        claims: rows.claims()?,
+    };
     // One batch at a time: its first index is the one after the last batch in the ledger.
     let _turn = node.issuing.lock().await;
     let ledger = node.chain.ledger();
@@ -101,12 +126,12 @@ pub(super) async fn issue(
         count: a.count,
         first_index,
     };
-    let (issuer, out) = (node.issuer.clone(), a.out.clone());
+    let (issuer, wanted) = (node.issuer.clone(), order.clone());
     let (meta, known) = tokio::task::spawn_blocking(move || {
-        if let Some(meta) = issuer.already_announced(&new, &base, &out)? {
+        if let Some(meta) = issuer.already_announced(&new, &wanted)? {
             return Ok::<_, IssuerError>((meta, true));
         }
-        let meta = issuer.print_batch(&new, &base, &out, &mut |done, total| {
+        let meta = issuer.print_batch(&new, &wanted, &mut |done, total| {
             progress.report("codes", done, total);
         })?;
         Ok((meta, false))
@@ -115,7 +140,7 @@ pub(super) async fn issue(
     .map_err(internal)??;
     if known {
         // The node was stopped after the batch had come into the ledger and before this was said.
-        return said_again(node, &meta, &a.out);
+        return said_again(node, &meta, &order);
     }
     let body = Body::from(meta.to_record(None));
     let done = match node.records.submit(&body, DEADLINE).await {
@@ -123,7 +148,10 @@ pub(super) async fn issue(
         Err(e) => {
             if matches!(e, SubmitError::Refused(_)) {
                 // Codes of a batch that the ledger refuses would never verify: nobody must print them.
-                let _ = std::fs::remove_file(&a.out);
+                let _ = std::fs::remove_file(&order.out);
+                if let Some(claims) = &order.claims {
+                    let _ = std::fs::remove_file(&claims.out);
+                }
                 node.issuer.announced(meta.first_index)?;
             }
             // Otherwise it may come into the ledger yet; the same command goes on from here.
@@ -131,23 +159,33 @@ pub(super) async fn issue(
         }
     };
     node.issuer.announced(meta.first_index)?;
-    Ok(json!({
+    Ok(issued(&meta, &order, &done["record"], &done["height"]))
+}
+
+fn issued(meta: &BatchMeta, order: &PrintOrder, record: &Value, height: &Value) -> Value {
+    json!({
         "batch": meta.id.to_string(),
         "count": meta.count,
         "first_index": meta.first_index,
         "unit_root": meta.unit_root.to_string(),
-        "out": a.out,
-        "record": done["record"],
-        "height": done["height"],
-    }))
+        "epoch": meta.epoch,
+        "format": order.format.name(),
+        "out": order.out,
+        "claims_out": order.claims.as_ref().map(|c| &c.out),
+        "claims_to": order.claims.as_ref().map(|c| c.to.as_slice()),
+        "qr": {
+            "version": order.base.qr_version(),
+            "level": "M",
+            "link_characters": order.base.url_len(),
+            "note": order.base.qr_note(),
+        },
+        "record": record,
+        "height": height,
+    })
 }
 
 /// The answer for a batch that is in the ledger already.
-fn said_again(
-    node: &Arc<Node>,
-    meta: &BatchMeta,
-    out: &std::path::Path,
-) -> Result<Value, AdminError> {
+fn said_again(node: &Arc<Node>, meta: &BatchMeta, order: &PrintOrder) -> Result<Value, AdminError> {
     let ledger = node.chain.ledger();
     let batch = state::batch(ledger.state(), &meta.id)
         .map_err(internal)?
@@ -156,15 +194,12 @@ fn said_again(
         .find(&batch.record)
         .map_err(internal)?
         .ok_or_else(|| internal("a record that was in the ledger is not"))?;
-    Ok(json!({
-        "batch": meta.id.to_string(),
-        "count": meta.count,
-        "first_index": meta.first_index,
-        "unit_root": meta.unit_root.to_string(),
-        "out": out,
-        "record": batch.record.to_string(),
-        "height": place.height,
-    }))
+    Ok(issued(
+        meta,
+        order,
+        &json!(batch.record.to_string()),
+        &json!(place.height),
+    ))
 }
 
 /// What is known of a code, without a scan.

@@ -14,7 +14,8 @@ use tally_contracts::{Canonical, Record};
 use tally_ledger::RecordPlace;
 
 use super::{
-    AdminError, Progress, agreements, audiences, codes, governance, matches, proofs, records,
+    AdminError, Progress, agreements, audiences, codes, governance, matches, printing, proofs,
+    records,
 };
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
@@ -88,6 +89,11 @@ pub(super) async fn carry_out(
         "product_add" => product_add(node, args(given)?).await,
         "codes_issue" => codes::issue(node, args(given)?, progress).await,
         "codes_verify" => codes::verify(node, args(given)?).await,
+        "codes_export" => printing::export(node, args(given)?, progress).await,
+        "codes_void" => printing::void(node, args(given)?, progress).await,
+        "codes_epochs" => printing::epochs(node),
+        "codes_new_epoch" => printing::begin_epoch(node).await,
+        "codes_retire_epoch" => printing::retire_epoch(node, args(given)?).await,
         "batches" => batches(node),
         "batch_activate" => {
             let a: BatchArgs = args(given)?;
@@ -231,15 +237,18 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
         let batch = BatchState::from_bytes(&value).map_err(internal)?;
         let id = key
             .get(keys::BATCH.len()..)
-            .map(hex::encode)
-            .unwrap_or_default();
+            .and_then(|id| id.try_into().ok())
+            .map(BatchId)
+            .ok_or_else(|| internal("a batch under a key that is none"))?;
+        let void = state::revoked_count(node.chain.ledger().state(), &id).map_err(internal)?;
         out.push(json!({
-            "batch": id,
+            "batch": id.to_string(),
             "gtin": batch.gtin.as_str(),
             "lot": batch.lot.as_str(),
             "count": batch.count,
             "first_index": batch.first_index,
             "status": batch.status.name(),
+            "void": void,
             "record": batch.record.to_string(),
             "own": batch.owner == node.chain.member(),
         }));

@@ -1,7 +1,7 @@
 //! `tally bench issue`: unit codes made by the path of `tally codes issue`, from keys to the printer's file on disk.
 //!
-//! Measured: drawing keys, cipher, tags, claim codes, the leaves and all levels of both trees, the CSV file, sealing the batch, and
-//! syncing all of it. Not measured: the one record that tells the ledger.
+//! Measured: drawing keys, cipher, tags, claim codes, the leaves and all levels of both trees, the CSV file of outer
+//! codes, the encrypted one of claim codes, sealing the batch, and syncing all of it. Not measured: the one record that tells the ledger.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::Instant;
 use rand::RngCore as _;
 use rand::rngs::OsRng;
 use serde::Serialize;
+use tally_codes::batch::RowFormat;
 use tally_codes::ff1::{GROUP, Permutation};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::SecretKey;
@@ -19,7 +20,10 @@ use tally_contracts::records::{Gtin, Lot};
 use tally_merkle::sha256;
 
 use super::kit::{Scratch, cores, hardware, used};
-use crate::issuer::{AnchoredBatch, AnchoredBatches, IssuerError, IssuerStore, NewBatch};
+use crate::issuer::{
+    AnchoredBatch, AnchoredBatches, ClaimsOrder, IssuerError, IssuerStore, NewBatch, PrintOrder,
+    Recipients,
+};
 use crate::sealed::StorageKey;
 
 /// SHA-256 compressions a code needs: tag 2, claim commitment 2, unit leaf 2, redemption leaf 1, a node of each tree 2.
@@ -69,8 +73,10 @@ pub struct Figures {
     pub cpu_s: f64,
     /// The same for each code, in microseconds.
     pub cpu_us_per_code: f64,
-    /// Bytes of the printer's file.
+    /// Bytes of the file of outer codes.
     pub csv_bytes: u64,
+    /// Bytes of the encrypted file of claim codes.
+    pub claims_bytes: u64,
     /// One SHA-256 compression on one core, in nanoseconds, measured after the run as this crate runs them in bulk.
     pub sha256_ns: f64,
     /// One AES-256 call on one core, in nanoseconds, as a tenth of the cipher of a code.
@@ -91,6 +97,10 @@ struct NoLedger;
 impl AnchoredBatches for NoLedger {
     fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
         Ok(None)
+    }
+
+    fn is_revoked(&self, _: &BatchId, _: u64) -> Result<bool, String> {
+        Ok(false)
     }
 }
 
@@ -120,8 +130,19 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Figu
     };
     let base = UrlBase::parse("https://id.brand.cn")?;
     let out = scratch.path().join("codes.csv");
+    let claims_out = scratch.path().join("claims.csv.age");
+    let printer = age::x25519::Identity::generate().to_public().to_string();
+    let order = PrintOrder {
+        base,
+        format: RowFormat::Csv,
+        out: out.clone(),
+        claims: Some(ClaimsOrder {
+            out: claims_out.clone(),
+            to: Recipients::new(&[printer]).map_err(|e| Error::Internal(e.to_string()))?,
+        }),
+    };
     let (started, before) = (Instant::now(), used());
-    store.print_batch(&new, &base, &out, progress)?;
+    store.print_batch(&new, &order, progress)?;
     let (wall_s, after) = (started.elapsed().as_secs_f64(), used());
     let cpu_s = after.cpu_s - before.cpu_s;
     let count = precise(options.count);
@@ -136,6 +157,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Figu
         cpu_s,
         cpu_us_per_code,
         csv_bytes: size(&out)?,
+        claims_bytes: size(&claims_out)?,
         sha256_ns,
         aes256_ns,
         primitives_share: primitives_us / cpu_us_per_code,
@@ -194,8 +216,9 @@ mod tests {
         let mut last = (0, 0);
         let f = run(&options, &mut |done, total| last = (done, total)).unwrap();
         assert_eq!((f.count, last), (20_000, (20_000, 20_000)));
-        let row = "HTTPS://ID.BRAND.CN/01/09521234543213/21/".len() + 20 + 1 + 20 + 1 + 15 + 1;
-        assert_eq!(f.csv_bytes, 22 + 20_000 * row as u64);
+        let row = "HTTPS://ID.BRAND.CN/01/09521234543213/21/".len() + 20 + 1 + 20 + 1;
+        assert_eq!(f.csv_bytes, 11 + 20_000 * row as u64);
+        assert!(f.claims_bytes > 18 + 20_000 * 37);
         assert!(f.codes_per_s > 0.0 && f.sha256_ns > 0.0 && f.primitives_share > 0.0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(matches!(

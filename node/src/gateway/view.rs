@@ -181,6 +181,14 @@ impl Said<'_> {
                 "Recalled: please do not use it",
                 format!("{owner} has recalled the batch of this product. The seller or {owner} will help you."),
             ),
+            (Verdict::Revoked, _) => (
+                Tone::Stop,
+                "Withdrawn: this label should not be on a product",
+                format!(
+                    "{owner} issued this code and withdrew it, as it does with labels that are spoilt in printing or lost. Ask the \
+                     seller or {owner} before you use the product."
+                ),
+            ),
             (Verdict::Unknown, _) => (
                 Tone::Ask,
                 "This code is not known",
@@ -277,6 +285,13 @@ impl Said<'_> {
                 Tone::Stop,
                 "已召回，请勿使用",
                 format!("{owner}已召回本产品所属批次。请联系销售商或{owner}处理。"),
+            ),
+            (Verdict::Revoked, _) => (
+                Tone::Stop,
+                "此码已作废，不应出现在商品上",
+                format!(
+                    "此码由{owner}签发，后已作废；印刷损坏或遗失的标签会这样处理。使用前请先咨询销售商或{owner}。"
+                ),
             ),
             (Verdict::Unknown, _) => (
                 Tone::Ask,

@@ -24,6 +24,12 @@ pub enum IssuerError {
     /// The printer's file cannot be made.
     #[error(transparent)]
     PrinterFile(FileError),
+    /// Outer codes and claim codes shall go to one file.
+    #[error("{path}: outer codes and claim codes need a file each")]
+    SameFile {
+        /// It.
+        path: PathBuf,
+    },
     /// The rows for the printer cannot be written; no batch was made.
     #[error("cannot write the rows for the printer")]
     Rows(#[source] io::Error),

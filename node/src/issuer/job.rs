@@ -13,7 +13,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use tally_codes::batch::ChunkRoots;
+use tally_codes::batch::{ChunkRoots, RowFormat};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, KeyEpoch};
 use tally_contracts::codec::{Reader, Writer};
@@ -22,14 +22,15 @@ use tally_contracts::records::batch_id;
 use tally_merkle::{Hash, empty_root};
 use zeroize::Zeroizing;
 
+use super::claims::MAX_RECIPIENTS;
 use super::meta::damaged;
-use super::{BatchMeta, IssuerError, NewBatch};
+use super::{BatchMeta, ClaimsOrder, IssuerError, NewBatch, PrintOrder, Recipients};
 use crate::files::{FileError, create_private_dir, sync_dir};
 use crate::sealed::{StorageKey, read_sealed, write_sealed};
 
 const JOB_FILE: &str = "job";
 const ROOTS_FILE: &str = "roots";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The longest path and the longest base URL.
 const MAX_TEXT: usize = 8192;
 
@@ -39,8 +40,7 @@ pub(super) struct Job {
     /// The batch, its roots not known yet.
     pub(super) meta: BatchMeta,
     pub(super) keys: BatchKeys,
-    pub(super) out: PathBuf,
-    base: String,
+    pub(super) order: PrintOrder,
     /// Of the chunks whose rows were on disk when the process ended.
     pub(super) made: Vec<ChunkRoots>,
 }
@@ -52,13 +52,13 @@ impl Job {
         folder: &Path,
         key: &StorageKey,
         owner: &MemberId,
-        (new, base, out): (&NewBatch, &UrlBase, &Path),
+        (new, order): (&NewBatch, &PrintOrder),
         (keys, epoch): (BatchKeys, KeyEpoch),
     ) -> Result<Self, IssuerError> {
         create_private_dir(folder)?;
         let dir = folder.join(format!("{:09x}", new.first_index));
         if let Some(job) = Self::read(&dir, key, owner)? {
-            if job.is_for(new, base, out) {
+            if job.is_for(new, order) {
                 return Ok(job);
             }
             job.end()?;
@@ -77,8 +77,7 @@ impl Job {
         let job = Self {
             meta,
             keys,
-            out: out.to_owned(),
-            base: base.as_str().to_owned(),
+            order: order.clone(),
             made: Vec::new(),
             dir,
         };
@@ -137,21 +136,20 @@ impl Job {
         Ok(Some(job))
     }
 
-    fn is_for(&self, new: &NewBatch, base: &UrlBase, out: &Path) -> bool {
+    fn is_for(&self, new: &NewBatch, order: &PrintOrder) -> bool {
         let m = &self.meta;
         (m.gtin, m.first_index, m.count) == (new.gtin, new.first_index, new.count)
             && m.lot == new.lot
-            && self.base == base.as_str()
-            && self.out == out
+            && self.order == *order
     }
 
     /// Whether the same was asked for, wherever the batch begins.
-    pub(super) fn is_same_request(&self, new: &NewBatch, base: &UrlBase, out: &Path) -> bool {
+    pub(super) fn is_same_request(&self, new: &NewBatch, order: &PrintOrder) -> bool {
         let here = NewBatch {
             first_index: self.meta.first_index,
             ..new.clone()
         };
-        self.is_for(&here, base, out)
+        self.is_for(&here, order)
     }
 
     /// Takes the first `chunks` for made, and opens the file for the roots of the others.
@@ -183,13 +181,21 @@ impl Job {
         Ok(())
     }
 
-    /// Version, path and base, then the batch and its keys.
+    /// Version, path, base, format and claims order, then the batch and its keys.
     fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
         use std::os::unix::ffi::OsStrExt as _;
         let mut w = Writer::new();
         w.u8(VERSION)
-            .bytes(self.out.as_os_str().as_bytes())
-            .bytes(self.base.as_bytes());
+            .bytes(self.order.out.as_os_str().as_bytes())
+            .text(self.order.base.as_str())
+            .text(self.order.format.name())
+            .bool(self.order.claims.is_some());
+        if let Some(claims) = &self.order.claims {
+            w.bytes(claims.out.as_os_str().as_bytes());
+            w.list(claims.to.as_slice(), |w, text| {
+                w.text(text);
+            });
+        }
         let (head, batch) = (w.into_bytes(), self.meta.to_secret_bytes(&self.keys));
         let mut out = Zeroizing::new(Vec::with_capacity(head.len() + batch.len()));
         out.extend_from_slice(&head);
@@ -198,26 +204,44 @@ impl Job {
     }
 
     fn from_secret_bytes(dir: &Path, owner: &MemberId, bytes: &[u8]) -> Result<Self, String> {
-        use std::os::unix::ffi::OsStrExt as _;
         let mut r = Reader::new(bytes);
-        let head = (|| {
-            r.version("job version", VERSION)?;
-            let out = r.bytes("path", MAX_TEXT)?.to_vec();
-            let base = r.bytes("base URL", MAX_TEXT)?.to_vec();
-            Ok::<_, tally_contracts::CodecError>((out, base, r.left()))
-        })();
-        let (out, base, left) = head.map_err(|e| e.to_string())?;
-        let rest = bytes.get(bytes.len() - left..).unwrap_or_default();
+        let order = read_order(&mut r)?;
+        let rest = bytes.get(bytes.len() - r.left()..).unwrap_or_default();
         let (meta, keys) = BatchMeta::from_secret_bytes(owner, rest)?;
         Ok(Self {
             dir: dir.to_owned(),
             meta,
             keys,
-            out: PathBuf::from(std::ffi::OsStr::from_bytes(&out)),
-            base: String::from_utf8(base).map_err(|e| e.to_string())?,
+            order,
             made: Vec::new(),
         })
     }
+}
+
+fn read_order(r: &mut Reader<'_>) -> Result<PrintOrder, String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let text = |e: tally_contracts::CodecError| e.to_string();
+    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+    r.version("job version", VERSION).map_err(text)?;
+    let out = path(r.bytes("path", MAX_TEXT).map_err(text)?);
+    let base = r.text("base URL", MAX_TEXT).map_err(text)?;
+    let format = r.text("format", 16).map_err(text)?;
+    let claims = if r.bool("claims order").map_err(text)? {
+        let out = path(r.bytes("path of claim codes", MAX_TEXT).map_err(text)?);
+        let to = r
+            .list("recipients", MAX_RECIPIENTS, |r| r.text("recipient", 128))
+            .map_err(text)?;
+        let to = Recipients::new(&to).map_err(|e| e.to_string())?;
+        Some(ClaimsOrder { out, to })
+    } else {
+        None
+    };
+    Ok(PrintOrder {
+        out,
+        base: UrlBase::parse(&base).map_err(|e| e.to_string())?,
+        format: format.parse::<RowFormat>().map_err(|e| e.to_string())?,
+        claims,
+    })
 }
 
 fn purpose(first_index: u64) -> String {

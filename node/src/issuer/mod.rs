@@ -13,9 +13,11 @@
 //! A batch is written into a directory of another name and moved to its place when it is durable. A batch that is here but not in
 //! the ledger verifies nothing: its codes are unknown, and raise an alarm, until a record anchors exactly these roots.
 
+mod claims;
 mod error;
 mod job;
 mod meta;
+mod metrics;
 mod print;
 mod reseal;
 mod store;
@@ -23,10 +25,15 @@ mod store;
 mod tests;
 mod trees;
 mod verify;
+mod void;
 
+pub use claims::{ClaimsOrder, MAX_RECIPIENTS, RecipientError, Recipients};
 pub use error::IssuerError;
 pub use meta::BatchMeta;
 pub(crate) use meta::{encode_batch, recode_batch};
+pub use metrics::IssuerMetrics;
+pub use print::{ExportOrder, PrintOrder};
 pub use reseal::{has_issuer, reseal};
 pub use store::{IssuerStore, NewBatch};
 pub use verify::{AnchoredBatch, AnchoredBatches, Counters, Finding, UnitProof, VerifyOutcome};
+pub use void::{BadLine, VoidError, VoidList};

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use rand_core::{CryptoRngCore, OsRng, RngCore as _};
-use tally_codes::batch::{BatchBuild, BatchTrees, Deriver};
-use tally_codes::gs1::UrlBase;
+use tally_codes::batch::{BatchBuild, BatchTrees, Deriver, RowForms};
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, KeyEpoch};
 use tally_codes::verdict::BatchChecker;
 use tally_contracts::ids::{BatchId, MemberId};
@@ -150,9 +149,9 @@ impl IssuerStore {
         Ok(())
     }
 
-    /// Makes a batch: writes the rows for the printer into `rows` (with a header line, links beginning with `base`; they hold claim
-    /// codes, so the file must be its owner's alone), keeps its keys and trees durably, and returns what the ledger has to be told. `progress` is
-    /// called with the units made and the units in all. Takes seconds for a million units; blocks.
+    /// Makes a batch: writes the rows for the printer, keeps its keys and trees durably, and returns what the ledger has to be told.
+    /// Rows of outer codes go to `outer`, which must be its owner's alone; rows of claim codes to `claims`, which must encrypt them.
+    /// `progress` is called with the units made and the units in all. Takes seconds for a million units; blocks.
     ///
     /// When this returns an error no batch was made, and rows written so far are worth nothing. When it returns, the batch is
     /// durable here; its codes are unknown until a record anchors these roots. Calling again under the same ID makes another batch, of which
@@ -164,8 +163,8 @@ impl IssuerStore {
     pub fn prepare_batch(
         &self,
         new: &NewBatch,
-        base: &UrlBase,
-        rows: &mut (dyn Write + Send),
+        forms: &RowForms,
+        (outer, claims): (&mut (dyn Write + Send), &mut (dyn Write + Send)),
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BatchMeta, IssuerError> {
         let loadout = self.loadout();
@@ -182,8 +181,8 @@ impl IssuerStore {
             redemption_root: tally_merkle::empty_root(),
         };
         let deriver = Deriver::new(&loadout.issuer, epoch, &keys, meta.spec()?)?;
-        let mut build = BatchBuild::new(&deriver, Some(base));
-        write_rows(&mut build, &mut Plain(rows), progress)?;
+        let mut build = BatchBuild::new(&deriver, forms);
+        write_rows(&mut build, &mut Plain { outer, claims }, progress)?;
         let trees = build.finish()?;
         meta.unit_root = trees.unit.root();
         meta.redemption_root = trees.redemption.root();
@@ -242,28 +241,6 @@ impl IssuerStore {
         })
     }
 
-    /// Writes the rows of a batch again, as [`Self::prepare_batch`] did.
-    ///
-    /// # Errors
-    /// [`IssuerError::NoBatch`], [`IssuerError::Rows`].
-    pub fn export_rows(
-        &self,
-        meta: &BatchMeta,
-        base: &UrlBase,
-        rows: &mut (dyn Write + Send),
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), IssuerError> {
-        let loadout = self.loadout();
-        let batch = loadout
-            .batches
-            .iter()
-            .find(|b| b.meta == *meta)
-            .ok_or(IssuerError::NoBatch { id: meta.id })?;
-        let deriver = batch.deriver(&loadout.issuer)?;
-        let mut build = BatchBuild::new(&deriver, Some(base));
-        write_rows(&mut build, &mut Plain(rows), progress)
-    }
-
     /// Begins a new key epoch, which later batches take. At most four are live.
     ///
     /// # Errors
@@ -273,18 +250,59 @@ impl IssuerStore {
         self.replace(|old| {
             let mut issuer = old.issuer.clone();
             epoch = issuer.begin_epoch(rng)?;
-            write_sealed(
-                &self.dir.join(KEY_FILE),
-                &self.key,
-                KEY_PURPOSE,
-                &issuer.to_secret_bytes(),
-            )?;
+            self.write_keys(&issuer)?;
             Ok::<_, IssuerError>(Loadout {
                 issuer,
                 batches: old.batches.clone(),
             })
         })?;
         Ok(epoch)
+    }
+
+    /// Destroys the key of an epoch: its codes are unknown from then on. The current epoch stays.
+    ///
+    /// # Errors
+    /// [`IssuerError::Codes`] if the epoch is not live or is the current one, [`IssuerError::Sealed`].
+    pub fn retire_epoch(&self, epoch: KeyEpoch) -> Result<(), IssuerError> {
+        self.replace(|old| {
+            let mut issuer = old.issuer.clone();
+            issuer.retire_epoch(epoch)?;
+            self.write_keys(&issuer)?;
+            Ok::<_, IssuerError>(Loadout {
+                issuer,
+                batches: old.batches.clone(),
+            })
+        })
+    }
+
+    /// The live key epochs in order, and the one that new batches take.
+    #[must_use]
+    pub fn epochs(&self) -> (Vec<KeyEpoch>, KeyEpoch) {
+        let loadout = self.loadout();
+        (loadout.issuer.live().collect(), loadout.issuer.current())
+    }
+
+    fn write_keys(&self, issuer: &IssuerKeys) -> Result<(), IssuerError> {
+        let bytes = issuer.to_secret_bytes();
+        Ok(write_sealed(
+            &self.dir.join(KEY_FILE),
+            &self.key,
+            KEY_PURPOSE,
+            &bytes,
+        )?)
+    }
+
+    /// The batch made here under an ID that the ledger has.
+    ///
+    /// # Errors
+    /// [`IssuerError::Unavailable`].
+    pub fn anchored_batch(&self, id: &BatchId) -> Result<Option<BatchMeta>, IssuerError> {
+        for meta in self.batches_with_id(id) {
+            if self.status_of(&meta)?.is_some() {
+                return Ok(Some(meta));
+            }
+        }
+        Ok(None)
     }
 
     /// The batches made here under an ID: one, unless it was made again before it was anchored.

@@ -1,15 +1,15 @@
 //! The store as a directory that is killed, filled up, damaged and attacked from inside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rand_core::OsRng;
-use tally_codes::batch::{BatchSpec, Deriver, verify_unit_opening};
+use tally_codes::batch::{BatchSpec, Deriver, RowFormat, RowForms, verify_unit_opening};
 use tally_codes::claim::ClaimOutcome;
 use tally_codes::gs1::UrlBase;
 use tally_contracts::ids::{BatchId, MemberId};
@@ -28,6 +28,7 @@ const GTIN: &str = "09521234543213";
 #[derive(Default)]
 struct FakeLedger {
     batches: Mutex<HashMap<BatchId, AnchoredBatch>>,
+    revoked: Mutex<HashSet<(BatchId, u64)>>,
     down: AtomicBool,
 }
 
@@ -50,6 +51,13 @@ impl AnchoredBatches for FakeLedger {
             return Err("down".into());
         }
         Ok(self.batches.lock().unwrap().get(id).cloned())
+    }
+
+    fn is_revoked(&self, id: &BatchId, leaf: u64) -> Result<bool, String> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err("down".into());
+        }
+        Ok(self.revoked.lock().unwrap().contains(&(*id, leaf)))
     }
 }
 
@@ -95,15 +103,20 @@ impl World {
 
     /// Makes a batch and returns its rows: serial and claim code.
     fn prepare(&self, first: u64, count: u64) -> (BatchMeta, Vec<(String, String)>) {
-        let mut out = Vec::new();
+        let mut claims = Vec::new();
         let meta = self
             .store
-            .prepare_batch(&new_batch(first, count), &base(), &mut out, &mut |_, _| {})
+            .prepare_batch(
+                &new_batch(first, count),
+                &RowForms::claims(RowFormat::Csv),
+                (&mut io::sink(), &mut claims),
+                &mut |_, _| {},
+            )
             .unwrap();
-        let rows = String::from_utf8(out).unwrap();
-        let rows = rows.lines().skip(1).map(|l| {
-            let mut fields = l.split(',').skip(1).map(str::to_owned);
-            (fields.next().unwrap(), fields.next().unwrap())
+        let rows = String::from_utf8(claims).unwrap();
+        let rows = rows.lines().map(|row| {
+            let (serial, claim) = row.split_once(',').unwrap();
+            (serial.to_owned(), claim.to_owned())
         });
         (meta, rows.collect())
     }
@@ -136,30 +149,26 @@ fn open(dir: &Path, ledger: &Arc<FakeLedger>) -> Result<IssuerStore, IssuerError
 fn a_batch_lives() {
     let mut w = World::new();
     let mut steps = Vec::new();
-    let mut out = Vec::new();
+    let (mut outer, mut claims) = (Vec::new(), Vec::new());
     let meta = w
         .store
         .prepare_batch(
             &new_batch(0, 20_000),
-            &base(),
-            &mut out,
+            &RowForms::outer(RowFormat::Csv, base()).with_claims(true),
+            (&mut outer, &mut claims),
             &mut |done, all| steps.push((done, all)),
         )
         .unwrap();
     assert_eq!(steps, [(16_384, 20_000), (20_000, 20_000)]);
-    let mut again = Vec::new();
-    w.store
-        .export_rows(&meta, &base(), &mut again, &mut |_, _| {})
-        .unwrap();
-    assert_eq!(again, out);
-    let text = String::from_utf8(out).unwrap();
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .skip(1)
-        .map(|l| l.split(',').collect())
-        .collect();
+    let text = String::from_utf8(claims).unwrap();
+    let rows: Vec<(&str, &str)> = text.lines().map(|l| l.split_once(',').unwrap()).collect();
     assert_eq!(rows.len(), 20_000);
-    let (serial, claim, other) = (rows[77][1], rows[77][2], rows[78][2]);
+    assert_eq!(
+        outer.iter().filter(|b| **b == b'\n').count(),
+        20_000,
+        "both have a row for each unit"
+    );
+    let ((serial, claim), other) = (rows[77], rows[78].1);
 
     assert_eq!(w.finding(serial), Finding::Unknown, "not anchored yet");
     assert!(matches!(
@@ -182,6 +191,7 @@ fn a_batch_lives() {
                 batch,
                 index: i,
                 status: s,
+                void: false,
             } = w.finding(&typed)
             else {
                 panic!("{typed}")
@@ -299,6 +309,18 @@ fn an_insider_with_the_keys_is_noticed() {
             ..Counters::default()
         }
     );
+    let mut registry = prometheus_client::registry::Registry::default();
+    let store = Arc::new(open(w.dir.path(), &w.ledger).unwrap());
+    registry.register_collector(Box::new(IssuerMetrics::new(store.clone())));
+    let text = |registry| {
+        let mut out = String::new();
+        prometheus_client::encoding::text::encode(&mut out, registry).unwrap();
+        out
+    };
+    assert!(text(&registry).contains("tally_codes_insider_alarms_total 0\n"));
+    let found = store.verify(&gtin(), &forge(20), None).finding;
+    assert_eq!(found, Finding::Unknown);
+    assert!(text(&registry).contains("tally_codes_insider_alarms_total 1\n"));
     for made_up in [
         "",
         "x",
@@ -373,8 +395,12 @@ fn a_full_disk_makes_no_batch() {
     let mut w = World::new();
     let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let make = |w: &World, rows: &mut (dyn Write + Send)| {
-        w.store
-            .prepare_batch(&new_batch(0, 40_000), &base(), rows, &mut |_, _| {})
+        w.store.prepare_batch(
+            &new_batch(0, 40_000),
+            &RowForms::outer(RowFormat::Csv, base()),
+            (rows, &mut io::sink()),
+            &mut |_, _| {},
+        )
     };
     for rows in [
         &mut full as &mut (dyn Write + Send),
@@ -568,8 +594,8 @@ fn bad_input_is_refused() {
     for (first, count) in [(0, 0), (0, (1 << 32) + 1), (1 << 36, 1), (u64::MAX, 1)] {
         let made = w.store.prepare_batch(
             &new_batch(first, count),
-            &base(),
-            &mut io::sink(),
+            &RowForms::none(),
+            (&mut io::sink(), &mut io::sink()),
             &mut |_, _| {},
         );
         assert!(matches!(made, Err(IssuerError::Codes(_))));
@@ -583,22 +609,307 @@ fn bad_input_is_refused() {
     );
     let other = BatchMeta { count: 6, ..meta };
     assert!(matches!(
-        w.store
-            .export_rows(&other, &base(), &mut io::sink(), &mut |_, _| {}),
+        w.store.export(&other, &export(None, None), &mut |_, _| {}),
         Err(IssuerError::NoBatch { .. })
     ));
 }
 
 /// Stops a call of `print_batch` after so many steps, as a kill does: nothing is cleaned up.
-fn interrupted(w: &World, new: &NewBatch, out: &Path, steps: u64) {
+fn interrupted(w: &World, new: &NewBatch, order: &PrintOrder, steps: u64) {
     let mut left = steps;
     let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        w.store.print_batch(new, &base(), out, &mut |_, _| {
+        w.store.print_batch(new, order, &mut |_, _| {
             assert!(left > 0, "killed");
             left -= 1;
         })
     }));
     assert!(stopped.is_err());
+}
+
+/// An order for outer codes, and for claim codes to somebody.
+fn order(out: &Path, format: RowFormat, to: Option<&age::x25519::Identity>) -> PrintOrder {
+    PrintOrder {
+        base: base(),
+        format,
+        out: out.to_owned(),
+        claims: to.map(|to| claims_order(out, to)),
+    }
+}
+
+fn claims_order(out: &Path, to: &age::x25519::Identity) -> ClaimsOrder {
+    ClaimsOrder {
+        out: out.with_extension("claims.age"),
+        to: Recipients::new(&[to.to_public().to_string()]).unwrap(),
+    }
+}
+
+fn export(out: Option<&Path>, claims: Option<ClaimsOrder>) -> ExportOrder {
+    ExportOrder {
+        base: base(),
+        format: RowFormat::Csv,
+        out: out.map(Path::to_owned),
+        claims,
+    }
+}
+
+/// Decrypts a file of claim codes.
+fn decrypted(path: &Path, identity: &age::x25519::Identity) -> String {
+    let file = io::BufReader::new(fs::File::open(path).unwrap());
+    let reader = age::Decryptor::new_buffered(file).unwrap();
+    let mut text = String::new();
+    reader
+        .decrypt(std::iter::once(identity as &dyn age::Identity))
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    text
+}
+
+/// All files under a folder.
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(files_under(&path));
+        } else {
+            out.push(path);
+        }
+    }
+    out
+}
+
+#[test]
+fn claim_codes_are_for_the_printer_alone() {
+    let mut w = World::new();
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("codes.csv");
+    let (printer, other) = (
+        age::x25519::Identity::generate(),
+        age::x25519::Identity::generate(),
+    );
+    let order = order(&out, RowFormat::Csv, Some(&printer));
+    let claims_out = order.claims.as_ref().unwrap().out.clone();
+    let new = new_batch(0, 90_000);
+    // Killed in the middle: what is on disk then is searched as well.
+    interrupted(&w, &new, &order, 4);
+    let torn: Vec<(PathBuf, Vec<u8>)> = [w.dir.path(), folder.path()]
+        .iter()
+        .flat_map(|d| files_under(d))
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    w.reopen().unwrap();
+    let meta = w.store.print_batch(&new, &order, &mut |_, _| {}).unwrap();
+    w.ledger.anchor(&meta, BatchStatus::Active);
+    let claims = decrypted(&claims_out, &printer);
+    let rows: Vec<(&str, &str)> = claims
+        .lines()
+        .skip(1)
+        .map(|l| l.split_once(',').unwrap())
+        .collect();
+    assert!(claims.starts_with("serial,claim_code\n"));
+    let outer = fs::read_to_string(&out).unwrap();
+    assert!(outer.starts_with("url,serial\n"));
+    assert_eq!((rows.len(), outer.lines().count()), (90_000, 90_001));
+    for (outer, (serial, _)) in outer.lines().skip(1).zip(&rows) {
+        assert!(outer.ends_with(serial));
+    }
+    for at in [0, 12_345, 89_999] {
+        let (serial, claim) = rows[at];
+        assert_eq!(
+            w.store.verify(&gtin(), serial, Some(claim)).claim,
+            ClaimOutcome::Right
+        );
+    }
+    // Nobody else reads it.
+    let file = io::BufReader::new(fs::File::open(&claims_out).unwrap());
+    assert!(
+        age::Decryptor::new_buffered(file)
+            .unwrap()
+            .decrypt(std::iter::once(&other as &dyn age::Identity))
+            .is_err()
+    );
+    // In no file of the store or of the folder is a claim code in clear, with or without hyphens; a serial is in the outer file.
+    let now: Vec<(PathBuf, Vec<u8>)> = [w.dir.path(), folder.path()]
+        .iter()
+        .flat_map(|d| files_under(d))
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    assert!(now.len() >= 6, "{}", now.len());
+    let claim_codes: HashSet<&[u8]> = rows.iter().map(|(_, claim)| claim.as_bytes()).collect();
+    let bare: HashSet<String> = rows.iter().map(|(_, c)| c.replace('-', "")).collect();
+    let bare: HashSet<&[u8]> = bare.iter().map(String::as_bytes).collect();
+    let serials: HashSet<&[u8]> = rows.iter().map(|(serial, _)| serial.as_bytes()).collect();
+    let holds = |bytes: &[u8], what: &HashSet<&[u8]>, length: usize| {
+        bytes.windows(length).any(|window| what.contains(window))
+    };
+    assert!(now.iter().any(|(_, bytes)| holds(bytes, &serials, 20)));
+    assert!(
+        holds(claims.as_bytes(), &claim_codes, 15),
+        "the search finds"
+    );
+    for (path, bytes) in torn.iter().chain(&now) {
+        assert!(!holds(bytes, &claim_codes, 15), "{path:?}");
+        assert!(!holds(bytes, &bare, 13), "{path:?}");
+    }
+    assert_eq!(
+        fs::metadata(&claims_out).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
+    // The same again, later and for another printer; without claim codes; and claim codes alone.
+    let again = folder.path().join("again.csv");
+    let to_other = claims_order(&again, &other);
+    w.store
+        .export(
+            &meta,
+            &export(Some(&again), Some(to_other.clone())),
+            &mut |_, _| {},
+        )
+        .unwrap();
+    assert_eq!(fs::read_to_string(&again).unwrap(), outer);
+    assert_eq!(decrypted(&to_other.out, &other), claims);
+    fs::remove_file(&again).unwrap();
+    fs::remove_file(&to_other.out).unwrap();
+    w.store
+        .export(&meta, &export(None, Some(to_other.clone())), &mut |_, _| {})
+        .unwrap();
+    assert!(!again.exists());
+    assert_eq!(decrypted(&to_other.out, &other), claims);
+    let both = ClaimsOrder {
+        out: again.clone(),
+        ..to_other
+    };
+    assert!(matches!(
+        w.store
+            .export(&meta, &export(Some(&again), Some(both)), &mut |_, _| {}),
+        Err(IssuerError::SameFile { .. })
+    ));
+}
+
+#[test]
+fn rows_are_json_if_wanted() {
+    let w = World::new();
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("codes.jsonl");
+    let printer = age::x25519::Identity::generate();
+    let order = order(&out, RowFormat::Jsonl, Some(&printer));
+    w.store
+        .print_batch(&new_batch(0, 300), &order, &mut |_, _| {})
+        .unwrap();
+    let outer = fs::read_to_string(&out).unwrap();
+    let claims = decrypted(&order.claims.unwrap().out, &printer);
+    let rows = |text: &str| -> Vec<serde_json::Value> {
+        text.lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
+    };
+    let (outer, claims) = (rows(&outer), rows(&claims));
+    assert_eq!((outer.len(), claims.len()), (300, 300));
+    for (outer, claim) in outer.iter().zip(&claims) {
+        assert_eq!(outer["serial"], claim["serial"]);
+        let url = outer["url"].as_str().unwrap();
+        assert!(url.ends_with(outer["serial"].as_str().unwrap()));
+        assert_eq!(claim["claim_code"].as_str().unwrap().len(), 15);
+    }
+}
+
+#[test]
+fn void_lists_name_codes_of_one_batch_or_do_nothing() {
+    let w = World::new();
+    let (meta, rows) = w.prepare(0, 5000);
+    let (other, other_rows) = w.prepare(5000, 10);
+    w.ledger.anchor(&meta, BatchStatus::Active);
+    w.ledger.anchor(&other, BatchStatus::Active);
+    let read = |text: &str| w.store.void_list(&meta.id, &mut text.as_bytes());
+    let serial = |at: usize| rows[at].0.as_str();
+    let list = format!(
+        "url,serial\n# wasted on Monday\n\nHTTPS://ID.T.CN/01/{GTIN}/21/{0},{0}\n{1}\r\n  {2}\n{GTIN}/{3}\n\
+         {{\"url\":\"HTTPS://ID.T.CN/01/{GTIN}/21/{4}\",\"serial\":\"{4}\"}}\n{1}",
+        serial(0),
+        serial(1),
+        serial(2).to_lowercase(),
+        serial(3),
+        serial(4),
+    );
+    let found = read(&list).unwrap();
+    assert_eq!((found.fresh, found.already, found.repeated), (5, 0, 1));
+    let leaf = |at: usize| {
+        w.ledger.anchor(&meta, BatchStatus::Active);
+        w.store
+            .proof(&gtin(), serial(at))
+            .unwrap()
+            .opening
+            .leaf_index
+    };
+    let mut leaves = 0;
+    for part in &found.parts {
+        leaves += part.leaves.count();
+    }
+    assert_eq!(leaves, 5);
+    for at in 0..5 {
+        let leaf = leaf(at);
+        let number = tally_contracts::records::RevokedPart::number_of(leaf);
+        let part = found.parts.iter().find(|p| p.number == number).unwrap();
+        assert!(part.leaves.contains(leaf), "the leaf that proofs show");
+    }
+
+    // One of them is void by now.
+    w.ledger.revoked.lock().unwrap().insert((meta.id, leaf(0)));
+    let again = read(&list).unwrap();
+    assert_eq!((again.fresh, again.already, again.repeated), (4, 1, 1));
+    let Finding::Issued { void, .. } = w.finding(serial(0)) else {
+        panic!()
+    };
+    assert!(void);
+    assert!(matches!(
+        w.finding(serial(1)),
+        Finding::Issued { void: false, .. }
+    ));
+    let code = ScannedCode::new(GTIN, serial(0)).unwrap();
+    let said = |w: &World| Issuer::verify(&w.store, &code, None).0;
+    assert!(matches!(said(&w), UnitFinding::Revoked(_)));
+    w.ledger.anchor(&meta, BatchStatus::Issued);
+    assert!(matches!(said(&w), UnitFinding::Revoked(_)));
+    w.ledger.anchor(&meta, BatchStatus::Recalled);
+    assert!(matches!(said(&w), UnitFinding::Recalled(_)));
+    w.ledger.anchor(&meta, BatchStatus::Active);
+
+    // A single bad line spoils the list, and is named without its code.
+    let bad = format!(
+        "{}\n{}\nnonsense\n09521234543220/{}\n00000000000000000000\n{{}}\n",
+        serial(5),
+        other_rows[0].0,
+        serial(6)
+    );
+    let Err(VoidError::Lines { count, first }) = read(&bad) else {
+        panic!()
+    };
+    let lines: Vec<u64> = first.iter().map(|l| l.line).collect();
+    assert_eq!((count, lines), (5, vec![2, 3, 4, 5, 6]));
+    assert!(first[0].reason.contains(&other.id.to_string()), "{first:?}");
+    assert!(first[3].reason.contains("no code"), "{first:?}");
+    assert!(!format!("{first:?}").contains(&other_rows[0].0));
+    let many = "x\n".repeat(1000);
+    assert!(
+        matches!(read(&many), Err(VoidError::Lines { count: 1000, first }) if first.len() == 20)
+    );
+    assert!(matches!(read("# nothing\n\n"), Err(VoidError::Empty)));
+    assert!(matches!(
+        read(&"9".repeat(10_000)),
+        Err(VoidError::Lines { count: 1, .. })
+    ));
+    assert!(matches!(
+        w.store.void_list(&BatchId([9; 16]), &mut &b"x"[..]),
+        Err(VoidError::Issuer(IssuerError::NoBatch { .. }))
+    ));
+    assert_eq!(w.store.counters().tag_failures, 0, "nobody guessed");
+    w.ledger.down.store(true, Ordering::SeqCst);
+    assert!(matches!(
+        read(&list),
+        Err(VoidError::Issuer(IssuerError::Unavailable { .. }))
+    ));
+    assert_eq!(w.finding(serial(1)), Finding::Unavailable);
 }
 
 #[test]
@@ -610,9 +921,10 @@ fn a_killed_print_goes_on_without_a_duplicate_or_a_gap() {
     let roots = w.dir.path().join("jobs/000000000/roots");
     // Six steps of 16,384 units.
     let new = new_batch(0, 90_000);
-    interrupted(&w, &new, &out, 5);
+    let order = order(&out, RowFormat::Csv, None);
+    interrupted(&w, &new, &order, 5);
     let (all_rows, all_roots) = (fs::read(&unfinished).unwrap(), fs::read(&roots).unwrap());
-    assert!(all_roots.len() > 3 * 64 * 64 && all_rows.len() > 7_000_000);
+    assert!(all_roots.len() > 3 * 64 * 64 && all_rows.len() > 5_500_000);
     assert!(!out.exists() && w.store.batches().is_empty());
     let mut made: Option<(BatchMeta, Vec<u8>)> = None;
     // What a crash can leave: rows at least as far as the roots say, torn frames, and, for good measure, less.
@@ -631,7 +943,7 @@ fn a_killed_print_goes_on_without_a_duplicate_or_a_gap() {
         let mut first = None;
         let meta = w
             .store
-            .print_batch(&new, &base(), &out, &mut |done, _| {
+            .print_batch(&new, &order, &mut |done, _| {
                 first.get_or_insert(done);
             })
             .unwrap();
@@ -654,11 +966,11 @@ fn a_killed_print_goes_on_without_a_duplicate_or_a_gap() {
     let (meta, bytes) = made.unwrap();
     assert!(bytes.starts_with(&all_rows[..all_rows.len() / 2]));
     assert_eq!(w.store.batches(), std::slice::from_ref(&meta));
-    let mut again = Vec::new();
+    let again = folder.path().join("again.csv");
     w.store
-        .export_rows(&meta, &base(), &mut again, &mut |_, _| {})
+        .export(&meta, &export(Some(&again), None), &mut |_, _| {})
         .unwrap();
-    assert!(again == bytes);
+    assert!(fs::read(&again).unwrap() == bytes);
 
     // The record came into the ledger, and the process was killed before it could say so.
     fs::write(&out, &bytes).unwrap();
@@ -667,7 +979,7 @@ fn a_killed_print_goes_on_without_a_duplicate_or_a_gap() {
         lot: new.lot.clone(),
         ..next
     };
-    let known = |w: &World, new: &NewBatch| w.store.already_announced(new, &base(), &out).unwrap();
+    let known = |w: &World, new: &NewBatch| w.store.already_announced(new, &order).unwrap();
     assert_eq!(known(&w, &next), None, "not anchored");
     w.ledger.anchor(&meta, BatchStatus::Issued);
     assert_eq!(known(&w, &next), Some(meta));
@@ -680,11 +992,12 @@ fn another_batch_takes_the_place_of_a_killed_one() {
     let mut w = World::new();
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("codes.csv");
-    interrupted(&w, &new_batch(0, 40_000), &out, 1);
+    let order = order(&out, RowFormat::Csv, None);
+    interrupted(&w, &new_batch(0, 40_000), &order, 1);
     w.reopen().unwrap();
     let meta = w
         .store
-        .print_batch(&new_batch(0, 300), &base(), &out, &mut |_, _| {})
+        .print_batch(&new_batch(0, 300), &order, &mut |_, _| {})
         .unwrap();
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 301);
     assert_eq!(meta.count, 300);
@@ -692,10 +1005,13 @@ fn another_batch_takes_the_place_of_a_killed_one() {
     assert_eq!(fs::read_dir(w.dir.path().join("jobs")).unwrap().count(), 0);
     w.ledger.anchor(&meta, BatchStatus::Active);
     // A full disk ends the job: the next call begins anew, under other keys.
-    let full = Path::new("/dev/full/codes.csv");
+    let full = PrintOrder {
+        out: "/dev/full/codes.csv".into(),
+        ..order
+    };
     let failed = w
         .store
-        .print_batch(&new_batch(300, 300), &base(), full, &mut |_, _| {});
+        .print_batch(&new_batch(300, 300), &full, &mut |_, _| {});
     assert!(matches!(failed, Err(IssuerError::PrinterFile(_))));
     assert_eq!(fs::read_dir(w.dir.path().join("jobs")).unwrap().count(), 0);
 }

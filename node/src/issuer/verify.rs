@@ -41,6 +41,12 @@ pub trait AnchoredBatches: Send + Sync {
     /// # Errors
     /// Why the ledger cannot be asked now.
     fn batch(&self, id: &BatchId) -> Result<Option<AnchoredBatch>, String>;
+
+    /// Whether the code whose leaf has this place in the batch's unit tree is void.
+    ///
+    /// # Errors
+    /// Why the ledger cannot be asked now.
+    fn is_revoked(&self, id: &BatchId, leaf: u64) -> Result<bool, String>;
 }
 
 impl AnchoredBatches for Ledger {
@@ -53,6 +59,10 @@ impl AnchoredBatches for Ledger {
             unit_root: b.unit_root,
             redemption_root: b.redemption_root,
         }))
+    }
+
+    fn is_revoked(&self, id: &BatchId, leaf: u64) -> Result<bool, String> {
+        state::is_revoked(self.state(), id, leaf).map_err(|e| e.to_string())
     }
 }
 
@@ -67,6 +77,8 @@ pub enum Finding {
         index: u64,
         /// Where the batch is in its life.
         status: BatchStatus,
+        /// Whether this one unit is withdrawn.
+        void: bool,
     },
     /// It is not.
     Unknown,
@@ -111,6 +123,30 @@ pub struct Counters {
     pub wrong_claims: u64,
 }
 
+impl Counters {
+    /// What the operator should know of them and do.
+    #[must_use]
+    pub fn advice(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.alarms_outside_batch > 0 {
+            out.push(format!(
+                "alarm: {} scans of codes that this member's keys made outside every anchored batch. Somebody who holds the keys \
+                 prints codes; the log names batch and index. Find out who can read this node's `codes` folder, and begin a new \
+                 epoch: `tally codes new-epoch`",
+                self.alarms_outside_batch
+            ));
+        }
+        if self.alarms_not_anchored > 0 {
+            out.push(format!(
+                "alarm: {} scans of codes of a batch that is not in the ledger: labels left the printer too early, or a batch was \
+                 never announced",
+                self.alarms_not_anchored
+            ));
+        }
+        out
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Tally {
     checks: AtomicU64,
@@ -135,7 +171,16 @@ impl IssuerStore {
             finding: Finding::Unknown,
             claim: ClaimOutcome::Absent,
         };
-        let found = match self.find(&loadout, gtin, serial) {
+        let found = self
+            .find(&loadout, gtin, serial)
+            .and_then(|found| match found {
+                Some((batch, index, status)) => {
+                    let void = self.is_void(batch, index)?;
+                    Ok(Some((batch, index, status, void)))
+                }
+                None => Ok(None),
+            });
+        let found = match found {
             Ok(found) => found,
             Err(e) => {
                 tracing::warn!(error = %e, "a code cannot be verified now");
@@ -145,7 +190,7 @@ impl IssuerStore {
                 };
             }
         };
-        let Some((batch, index, status)) = found else {
+        let Some((batch, index, status, void)) = found else {
             return unknown;
         };
         // Most scans come without a claim code; then nothing has to be derived.
@@ -171,6 +216,7 @@ impl IssuerStore {
                 batch: batch.meta.id,
                 index,
                 status,
+                void,
             },
             claim,
         }
@@ -274,6 +320,14 @@ impl IssuerStore {
         }
     }
 
+    /// Whether one unit of a batch is withdrawn.
+    pub(super) fn is_void(&self, batch: &Loaded, index: u64) -> Result<bool, IssuerError> {
+        let leaf = batch.checker.leaf_index(index)?;
+        self.ledger
+            .is_revoked(&batch.meta.id, leaf)
+            .map_err(|reason| IssuerError::Unavailable { reason })
+    }
+
     /// The status of a batch, if the ledger has it as it was made here.
     fn anchored(&self, batch: &Loaded) -> Result<Option<BatchStatus>, IssuerError> {
         self.status_of(&batch.meta)
@@ -296,12 +350,15 @@ impl Issuer for IssuerStore {
                 batch,
                 index,
                 status,
+                void,
             } => {
                 let unit = UnitRef { batch, index };
-                match status {
-                    BatchStatus::Active => UnitFinding::Released(unit),
-                    BatchStatus::Issued => UnitFinding::NotReleased(unit),
-                    BatchStatus::Recalled => UnitFinding::Recalled(unit),
+                // A recall is told before all else: it may be about somebody's health.
+                match (status, void) {
+                    (BatchStatus::Recalled, _) => UnitFinding::Recalled(unit),
+                    (_, true) => UnitFinding::Revoked(unit),
+                    (BatchStatus::Issued, false) => UnitFinding::NotReleased(unit),
+                    (BatchStatus::Active, false) => UnitFinding::Released(unit),
                 }
             }
             Finding::Unknown => UnitFinding::Unknown,

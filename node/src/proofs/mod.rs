@@ -14,7 +14,7 @@ mod tests;
 
 use tally_contracts::block::BlockInfo;
 use tally_contracts::ids::RecordId;
-use tally_contracts::records::Gtin;
+use tally_contracts::records::{Gtin, RevokedPart};
 use tally_contracts::state::keys;
 use tally_contracts::{Canonical, CodecError};
 use tally_evidence::{
@@ -89,6 +89,7 @@ pub struct CodeEvidence {
     unit: UnitProof,
     batch: StateEvidence,
     product: StateEvidence,
+    revoked: StateEvidence,
 }
 
 impl CodeEvidence {
@@ -98,11 +99,14 @@ impl CodeEvidence {
     /// [`ProofError::Ledger`].
     pub fn take(ledger: &Ledger, unit: UnitProof, gtin: &Gtin) -> Result<Self, ProofError> {
         let (batch, product) = (keys::batch(&unit.batch), keys::product(gtin));
-        let [batch, product] = ledger.state_evidences([&batch, &product])?;
+        let part = RevokedPart::number_of(unit.opening.leaf_index);
+        let revoked = keys::revoked(&unit.batch, part);
+        let [batch, product, revoked] = ledger.state_evidences([&batch, &product, &revoked])?;
         Ok(Self {
             unit,
             batch,
             product,
+            revoked,
         })
     }
 
@@ -112,7 +116,8 @@ impl CodeEvidence {
         self.batch.head.tree_size
     }
 
-    /// The proof of the code under a checkpoint. A batch that is recalled or not released has a proof too; it says so.
+    /// The proof of the code under a checkpoint. A batch that is recalled or not released and a code that is void have
+    /// a proof too; it says so.
     ///
     /// # Errors
     /// [`ProofError::OtherSize`], [`ProofError::Verify`], [`ProofError::Ledger`].
@@ -150,6 +155,10 @@ impl CodeEvidence {
             },
             batch,
             product: value(&self.product)?,
+            revoked: StateValue {
+                value: self.revoked.value.clone().unwrap_or_default(),
+                proof: self.revoked.proof.clone(),
+            },
         };
         let extra = Extra::Code(Box::new(extra));
         kit(ledger, place.index, &extra, checkpoint)
@@ -239,6 +248,7 @@ fn kit(ledger: &Ledger, index: u64, extra: &Extra, checkpoint: &Note) -> Result<
         Ok(report) => report,
         Err(
             tally_evidence::Error::Recalled(report)
+            | tally_evidence::Error::Revoked(report)
             | tally_evidence::Error::NotReleased(report)
             | tally_evidence::Error::Absent(report),
         ) => *report,

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use tally_codes::batch::{RowFormat, RowForms};
 use tally_codes::gs1::UrlBase;
 use tally_contracts::codec::Canonical as _;
 use tally_contracts::ids::{BatchId, NetworkId, PublicKey};
-use tally_contracts::records::{ActivateBatch, Body, RecallBatch, RegisterProduct};
+use tally_contracts::records::{
+    ActivateBatch, Body, RecallBatch, RegisterProduct, RevokeCodes, RevokedLeaves, RevokedPart,
+};
 use tally_contracts::state::BatchStatus;
 use tally_contracts::{Signer, Unsigned};
 use tally_evidence::{Error, Extra, Proven, UnitCode, network_policy, verify};
@@ -127,15 +130,20 @@ impl World {
         };
         let mut rows = Vec::new();
         let base = UrlBase::parse("https://id.t.cn").unwrap();
+        let forms = RowForms::outer(RowFormat::Csv, base);
         let meta = self
             .issuer
-            .prepare_batch(&new, &base, &mut rows, &mut |_, _| {})
+            .prepare_batch(
+                &new,
+                &forms,
+                (&mut rows, &mut std::io::sink()),
+                &mut |_, _| {},
+            )
             .unwrap();
         self.commit(vec![meta.to_record(None).into()]);
         let rows = String::from_utf8(rows).unwrap();
         let codes = rows
             .lines()
-            .skip(1)
             .map(|row| row.split(',').next().unwrap().parse().unwrap())
             .collect();
         Batch { id: meta.id, codes }
@@ -341,6 +349,65 @@ fn every_bit_of_the_extra_counts() {
         with([extra.as_slice(), &[0]].concat()),
         Err(Error::Extra(_))
     ));
+}
+
+#[test]
+fn void_codes_are_refused_and_their_neighbours_are_not() {
+    let (mut w, sold, _) = world();
+    let (void, good) = (sold.codes[3], sold.codes[4]);
+    let leaf = |code: &UnitCode| w.evidence(code).unit.opening.leaf_index;
+    let (leaf, neighbour) = (leaf(&void), leaf(&good));
+    let before = w.kit(&void);
+    w.verify(&before.proof, None).unwrap();
+    let mut leaves = RevokedLeaves::default();
+    leaves.insert(leaf);
+    assert!(!leaves.contains(neighbour));
+    let part = RevokedPart {
+        number: RevokedPart::number_of(leaf),
+        leaves,
+    };
+    w.commit(vec![
+        RevokeCodes {
+            batch: sold.id,
+            parts: vec![part],
+        }
+        .into(),
+    ]);
+    let after = w.kit(&void);
+    let error = w.verify(&after.proof, Some(&void)).unwrap_err();
+    assert_eq!(error.reason(), "revoked");
+    assert!(matches!(&error.report().unwrap().proven, Proven::Code(c) if c.revoked));
+    if std::env::var_os("TALLY_BLESS").is_some() {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("evidence/tests/golden");
+        if !dir.join("void.tlog-proof").exists() {
+            std::fs::write(dir.join("void.tlog-proof"), &after.proof).unwrap();
+        }
+    }
+    let report = w.verify(&w.kit(&good).proof, Some(&good)).unwrap();
+    assert!(matches!(&report.proven, Proven::Code(c) if !c.revoked));
+    // The proof of absence from before, or another batch's part, does not pass under the new root; nor does saying nothing.
+    let old = code_parts(&before);
+    let error = w.changed(&after, |_, extra| extra.revoked = old.revoked.clone());
+    assert_eq!(error.reason(), "state");
+    let error = w.changed(&after, |_, extra| extra.revoked.value.clear());
+    assert_eq!(error.reason(), "state");
+    let error = w.changed(&after, |_, extra| {
+        extra.revoked = extra.product.clone();
+        extra.revoked.value.clear();
+    });
+    assert_eq!(error.reason(), "state");
+    // The one taken before still says what it said.
+    w.verify(&before.proof, None).unwrap();
+    // A recall is told first.
+    w.commit(vec![
+        RecallBatch {
+            batch: sold.id,
+            reason: "glass".into(),
+        }
+        .into(),
+    ]);
+    let error = w.verify(&w.kit(&void).proof, None).unwrap_err();
+    assert_eq!(error.reason(), "recalled");
 }
 
 #[test]

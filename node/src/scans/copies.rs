@@ -106,6 +106,7 @@ fn observation(scan: &Observation<'_>) -> observation::Observation {
         stage: match scan.held {
             Some(Verdict::NotReleased) => Stage::BeforeRelease,
             Some(Verdict::Recalled) => Stage::Recalled,
+            Some(Verdict::Revoked) => Stage::Void,
             _ => Stage::Market,
         },
         territory: Territory::Unknown,

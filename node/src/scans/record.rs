@@ -47,7 +47,7 @@ macro_rules! byte_enum {
 }
 
 byte_enum! {
-    /// What a scan says of the code. Numbers 7 and 8 are kept for revoked and expired.
+    /// What a scan says of the code. Number 8 is kept for expired.
     Verdict "verdict" {
         /// Issued, released, and never scanned before.
         1 GenuineFirst "genuine_first",
@@ -61,6 +61,8 @@ byte_enum! {
         5 Unknown "unknown",
         /// The issuer could not be asked; it will be asked again.
         6 CannotVerifyNow "cannot_verify_now",
+        /// Issued, and this one unit is withdrawn.
+        7 Revoked "revoked",
         /// Issued and released, but its scans are better explained by several packs with this code; see the reasons.
         9 Suspect "suspect",
     }

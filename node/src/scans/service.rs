@@ -395,6 +395,7 @@ impl ScanService {
             UnitFinding::Released(unit) => Finding::Counted(unit),
             UnitFinding::NotReleased(unit) => Finding::Held(unit, Verdict::NotReleased),
             UnitFinding::Recalled(unit) => Finding::Held(unit, Verdict::Recalled),
+            UnitFinding::Revoked(unit) => Finding::Held(unit, Verdict::Revoked),
             UnitFinding::Unknown => Finding::Other(Verdict::Unknown),
             UnitFinding::Unavailable => Finding::Other(Verdict::CannotVerifyNow),
         };

@@ -57,7 +57,7 @@ impl CodeBook for Book {
 pub(crate) const RIGHT_CLAIM: &str = "0000-0000-00000";
 pub(crate) const WRONG_CLAIM: &str = "0000-0000-00011";
 
-/// Serials that start with G are genuine, with H not released, with R recalled.
+/// Serials that start with G are genuine, with H not released, with R recalled, with V void.
 #[derive(Default)]
 pub(crate) struct FakeIssuer {
     pub(crate) unavailable: AtomicBool,
@@ -74,6 +74,7 @@ impl Issuer for FakeIssuer {
             Some(b'G') => UnitFinding::Released(unit),
             Some(b'H') => UnitFinding::NotReleased(unit),
             Some(b'R') => UnitFinding::Recalled(unit),
+            Some(b'V') => UnitFinding::Revoked(unit),
             _ => UnitFinding::Unknown,
         };
         let claim = match claim {

@@ -84,6 +84,8 @@ pub enum UnitFinding {
     NotReleased(UnitRef),
     /// Issued, and its batch is recalled.
     Recalled(UnitRef),
+    /// Issued, and this one unit is withdrawn.
+    Revoked(UnitRef),
     /// Not issued; also a right tag outside every anchored batch, for which the issuer raises its own alarm.
     Unknown,
     /// The keys cannot be used now, or the ledger is not there yet.

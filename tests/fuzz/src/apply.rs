@@ -156,6 +156,13 @@ fn products() -> Vec<u8> {
     let batch = issue.id(&script.net.member("brand"));
     script.wait(1000);
     script.by(BRAND, ActivateBatch { batch });
+    script.by(
+        BRAND,
+        RevokeCodes {
+            batch,
+            parts: vec![bodies::revoked_part(0, &[0])],
+        },
+    );
     issue.first_index = issue.count;
     script.by(BRAND, issue);
     script.wait(1000);

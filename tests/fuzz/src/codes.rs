@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tally_codes::batch::{
-    BatchBuild, BatchSpec, Deriver, RedemptionOpening, UnitOpening, verify_redemption_opening,
+    BatchBuild, BatchSpec, Deriver, RedemptionOpening, RowBuffers, RowForms, UnitOpening, verify_redemption_opening,
     verify_unit_opening,
 };
 use tally_codes::gs1::{DigitalLink, Gtin, LinkOptions, Lot, UrlBase};
@@ -72,7 +72,7 @@ fn texts(text: &str) {
     }
     if let Ok(base) = UrlBase::parse(text) {
         assert!(UrlBase::parse(base.as_str()).as_ref() == Ok(&base));
-        let _ = base.warning();
+        let _ = base.qr_note();
         let gtin: Gtin = "09521234543213".parse().expect("a GTIN");
         let url = base.url(&gtin, Serial::from_bits(77));
         let read = DigitalLink::parse(&url, LinkOptions::default()).expect("its own link");
@@ -125,8 +125,8 @@ pub fn seeds() -> Seeds {
     let (mut issuer, keys) = sample_keys();
     let spec = BatchSpec::new("09521234543213".parse().expect("a GTIN"), 0, 1000).expect("a range");
     let deriver = Deriver::new(&issuer, issuer.current(), &keys, spec).expect("a key");
-    let mut build = BatchBuild::new(&deriver, None);
-    let mut rows = zeroize::Zeroizing::new(Vec::new());
+    let mut build = BatchBuild::new(&deriver, &RowForms::none());
+    let mut rows = RowBuffers::default();
     while build.next_rows(&mut rows) {}
     let trees = build.finish().expect("all rows");
     let opening = deriver

@@ -85,6 +85,7 @@ impl Issuer for Letters {
             Some(b'G') => UnitFinding::Released(unit),
             Some(b'H') => UnitFinding::NotReleased(unit),
             Some(b'R') => UnitFinding::Recalled(unit),
+            Some(b'V') => UnitFinding::Revoked(unit),
             Some(b'N') => UnitFinding::Unavailable,
             _ => UnitFinding::Unknown,
         };

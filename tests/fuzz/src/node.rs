@@ -1,10 +1,11 @@
 //! What other nodes and the node's own files say: match messages, records and cosignatures, forwarded scans and their answers,
-//! receipts, the scan log's lines, stored batches, links, admin requests.
+//! receipts, the scan log's lines, stored batches, links, admin requests, rows of codes for labels.
 
 use tally_contracts::Canonical;
 use tally_contracts::ids::{MemberId, NetworkId, PublicKey};
 use tally_node::fuzzing::{RECODERS, is_admin_request, samples};
 use tally_node::gateway::{parse_link_path, parse_link_url};
+use tally_node::labels::{Options, Sheet, read_labels};
 use tally_node::matching::MatchId;
 use tally_node::scans::{
     ClaimCheck, First, ForwardRequest, LaterVerdict, Place, Reasons, Receipt, ScanAnswer, ScanId,
@@ -44,6 +45,10 @@ pub fn run(bytes: &[u8]) {
     canonical::<Place>("place", bytes);
     assert!(verify_receipt(bytes, &PublicKey([1; 32])).is_err());
     let _ = is_admin_request(bytes);
+    if let Ok(labels) = read_labels(&mut &*bytes, 1, 20) {
+        // What was read can be laid out.
+        let _ = Sheet::new(&labels, &Options::default());
+    }
     if let Ok(text) = std::str::from_utf8(bytes) {
         for read in [parse_link_url(text), parse_link_path(text)]
             .iter()

@@ -133,6 +133,9 @@ fn advice(error: &tally_evidence::Error) -> &'static str {
     use tally_evidence::Error as E;
     match error {
         E::Recalled(_) => "do not sell or use goods of this batch; the proof itself is right",
+        E::Revoked(_) => {
+            "do not sell or use this pack, and ask the brand; the proof itself is right"
+        }
         E::NotReleased(_) => {
             "ask the brand: goods of this batch should not be on sale yet; the proof itself is right"
         }
@@ -181,7 +184,7 @@ mod tests {
             "is a code that member-0 issued",
             "Green tea, 100 g, brand Sample, GTIN 09521234543213",
             "by member-0 at 2026-09-21T14:13:22Z, height 2, in batch",
-            "not recalled as of 2026-09-21T14:13:24Z, height 4",
+            "not recalled and the code not void as of 2026-09-21T14:13:24Z, height 4",
             "4 of 4 validators, 3 needed: member-0 at 2026-09-21T14:13:24Z",
             "(Sample), a test network",
         ] {

@@ -135,7 +135,7 @@ fn code_words(code: &CodeReport, line: &mut dyn FnMut(&str, String)) {
     line(
         "status",
         format!(
-            "{} since {}; not recalled as of {}, height {}. Of anything later this proof says nothing.",
+            "{} since {}; not recalled and the code not void as of {}, height {}. Of anything later this proof says nothing.",
             code.status,
             time_ms(code.status_since_ms),
             time_ms(code.as_of_ms),
@@ -239,6 +239,7 @@ pub(super) fn json(report: &Report) -> Value {
             out["issued"] = json!(time_ms(code.issued_ms));
             out["issued_height"] = json!(code.issued_height);
             out["status"] = json!(code.status.name());
+            out["revoked"] = json!(code.revoked);
             out["status_since"] = json!(time_ms(code.status_since_ms));
             out["as_of"] = json!(time_ms(code.as_of_ms));
             out["as_of_height"] = json!(code.as_of_height);

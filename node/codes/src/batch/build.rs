@@ -1,19 +1,12 @@
 //! Making a batch: both trees and the rows for the printer, in one pass over all cores.
 
 use rayon::prelude::*;
-use zeroize::Zeroizing;
 
-use super::bulk::{AFTER_URL, Row, Scratch};
+use super::bulk::Scratch;
 use super::derive::Deriver;
 use super::levels::{CHUNK, UpperLevels, chunk_root};
+use super::rows::{Row, RowBuffers, RowForms, WINDOW, chunk_rows};
 use crate::Error;
-use crate::gs1::UrlBase;
-
-/// First line of the printer's file.
-pub const CSV_HEADER: &str = "url,serial,claim_code\n";
-
-/// Chunks worked on between two calls: 16,384 units, about 1.6 MB of rows.
-const WINDOW: u64 = 64;
 
 /// The trees of a batch, without what lies below height 8.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,26 +20,20 @@ pub struct BatchTrees {
 /// A batch in the making. Memory: the rows of one step, and 64 bytes for each 256 units.
 pub struct BatchBuild<'a> {
     deriver: &'a Deriver,
-    row: Option<Row>,
+    rows: [Option<Row>; 2],
     roots: Vec<ChunkRoots>,
 }
 
 /// The roots of one chunk of the unit tree and of the redemption tree: what is kept of 256 units.
 pub type ChunkRoots = [tally_merkle::Hash; 2];
 
-/// Bytes of each row for links that begin with `base`.
-#[must_use]
-pub const fn row_len(base: &UrlBase) -> usize {
-    base.url_len() + AFTER_URL
-}
-
 impl<'a> BatchBuild<'a> {
-    /// Starts. With `rows` the rows for the printer are made too, their links beginning so.
+    /// Starts. The rows for the printer are made on the way.
     #[must_use]
-    pub fn new(deriver: &'a Deriver, rows: Option<&UrlBase>) -> Self {
+    pub fn new(deriver: &'a Deriver, forms: &RowForms) -> Self {
         Self {
             deriver,
-            row: rows.map(|base| Row::new(base, deriver.spec().gtin())),
+            rows: forms.rows(deriver.spec().gtin()),
             roots: Vec::new(),
         }
     }
@@ -57,7 +44,7 @@ impl<'a> BatchBuild<'a> {
     /// [`Error::Range`] if the batch has fewer chunks.
     pub fn resume(
         deriver: &'a Deriver,
-        rows: Option<&UrlBase>,
+        forms: &RowForms,
         roots: Vec<ChunkRoots>,
     ) -> Result<Self, Error> {
         let max = deriver.spec().count().div_ceil(CHUNK);
@@ -72,7 +59,7 @@ impl<'a> BatchBuild<'a> {
         }
         Ok(Self {
             roots,
-            ..Self::new(deriver, rows)
+            ..Self::new(deriver, forms)
         })
     }
 
@@ -96,47 +83,31 @@ impl<'a> BatchBuild<'a> {
         self.deriver.spec().count()
     }
 
-    /// Makes the next units, up to 16,384, and puts their rows in place of what `rows` holds (`url,serial,claim_code`, each line
-    /// ended by LF; none if none are asked for); `false` when all are made already. Rows are in the order of leaves, which shows
-    /// nothing of the order of production. Secret: they hold claim codes. The caller's buffer is used again from step to step
-    /// and wiped when it is dropped.
-    pub fn next_rows(&mut self, rows: &mut Zeroizing<Vec<u8>>) -> bool {
+    /// Makes the next units, up to 16,384, and puts their rows in place of what `buffers` hold, each line ended by LF and none of a
+    /// kind that is not asked for; `false` when all are made already. Rows are in the order of leaves, which shows nothing of the
+    /// order of production. Secret. The caller's buffers are used again from step to step and wiped when they are dropped.
+    pub fn next_rows(&mut self, buffers: &mut RowBuffers) -> bool {
         let total = self.total();
         let chunks = total.div_ceil(CHUNK);
         let start = self.roots.len() as u64;
         if start >= chunks {
-            rows.clear();
+            buffers.outer.clear();
+            buffers.claims.clear();
             return false;
         }
         let end = (start + WINDOW).min(chunks);
-        let row_len = self.row.as_ref().map_or(0, Row::len);
-        let units = (end * CHUNK).min(total) - start * CHUNK;
-        let length = usize::try_from(units).map_or(0, |n| n.saturating_mul(row_len));
-        if rows.capacity() < length {
-            // A vector that grows leaves its old bytes behind unwiped; so this one is new.
-            *rows = Zeroizing::new(Vec::with_capacity(length));
-        }
-        rows.resize(length, 0);
-        let (deriver, row) = (self.deriver, self.row.as_ref());
-        let one = |scratch: &mut Scratch, chunk, rows: Option<&mut [u8]>| {
-            [
-                chunk_root(deriver.unit_leaves(chunk, row.zip(rows), scratch)),
-                chunk_root(deriver.redemption_leaves(chunk, scratch)),
-            ]
-        };
-        let made: Vec<ChunkRoots> = if row_len == 0 {
-            (start..end)
-                .into_par_iter()
-                .map_init(Scratch::new, |scratch, chunk| one(scratch, chunk, None))
-                .collect()
-        } else {
-            rows.par_chunks_mut(256 * row_len)
-                .enumerate()
-                .map_init(Scratch::new, |scratch, (at, rows)| {
-                    one(scratch, start + at as u64, Some(rows))
-                })
-                .collect()
-        };
+        let deriver = self.deriver;
+        let made: Vec<ChunkRoots> = chunk_rows(&self.rows, buffers, total, (start, end))
+            .into_par_iter()
+            .enumerate()
+            .map_init(Scratch::new, |scratch, (at, rows)| {
+                let chunk = start + at as u64;
+                [
+                    chunk_root(deriver.unit_leaves(chunk, rows, scratch)),
+                    chunk_root(deriver.redemption_leaves(chunk, scratch)),
+                ]
+            })
+            .collect();
         self.roots.extend(made);
         true
     }

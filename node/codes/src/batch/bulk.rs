@@ -10,9 +10,9 @@ use super::derive::{
 };
 use super::levels::CHUNK;
 use super::opening::REDEMPTION_LEAF;
+use super::rows::ChunkRows;
 use crate::claim::{CLAIM_LEN, ClaimCode, CommitmentMessage};
 use crate::crockford;
-use crate::gs1::{Gtin, UrlBase};
 use crate::order::{LeafOrder, Pairs};
 use crate::prf::{GROUP, high};
 use crate::unit::{PlainUnit, Serial};
@@ -50,65 +50,54 @@ impl Drop for Scratch {
     }
 }
 
-/// The printer's row: `url,serial,claim_code` and LF, of one length within a batch.
-pub(super) struct Row(Vec<u8>);
+/// What is printed of two units. Secret: wiped when dropped.
+struct UnitPair {
+    serials: [[u8; 20]; 2],
+    claims: [[u8; CLAIM_LEN]; 2],
+    checks: [u8; 2],
+}
 
-/// `,`, serial, `,`, printed claim code, LF.
-pub(super) const AFTER_URL: usize = 1 + 20 + 1 + 15 + 1;
-
-impl Row {
-    pub(super) fn new(base: &UrlBase, gtin: &Gtin) -> Self {
-        let mut row = Vec::with_capacity(base.url_len() + AFTER_URL);
-        base.write_url(&mut row, gtin, &[0; 20]);
-        row.extend_from_slice(&[b','; 1 + 20 + 1]);
-        row.extend_from_slice(b"....-....-.....\n");
-        Self(row)
+impl UnitPair {
+    const fn new() -> Self {
+        Self {
+            serials: [[0; 20]; 2],
+            claims: [[0; CLAIM_LEN]; 2],
+            checks: [0; 2],
+        }
     }
 
-    /// Bytes of a row.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// Where the two are in a group: [`GROUP`] is even, so there is always a second one.
+    fn places(at: usize) -> impl Iterator<Item = (usize, usize)> {
+        [at, (at + 1) % GROUP].into_iter().enumerate()
     }
 
-    /// Writes a row to `out`, which has its length.
-    fn write(&self, out: &mut [u8], serial: &[u8; 20], claim: &[u8; 12], check: u8) {
-        out.copy_from_slice(&self.0);
-        let Some((
-            url,
-            [
-                _,
-                again @ ..,
-                _,
-                a,
-                b,
-                c,
-                d,
-                _,
-                e,
-                f,
-                g,
-                h,
-                _,
-                i,
-                j,
-                k,
-                l,
-                m,
-                _,
-            ],
-        )) = out.split_last_chunk_mut::<AFTER_URL>()
-        else {
+    #[inline]
+    fn take(&mut self, scratch: &Scratch, at: usize) {
+        let [.., claims] = &scratch.blocks;
+        for (two, i) in Self::places(at) {
+            let claim = ClaimCode::bits_of(high(&claims[i]));
+            self.serials[two] = Serial::from_bits(scratch.numbers[i]).to_chars();
+            self.claims[two] = crockford::encode_short(claim);
+            self.checks[two] = crockford::check_byte(claim);
+        }
+    }
+
+    #[inline]
+    fn write(&self, rows: &mut ChunkRows<'_>, used: usize) {
+        if rows.is_empty() {
             return;
-        };
-        if let Some(at) = url.last_chunk_mut() {
-            *at = *serial;
         }
-        again.copy_from_slice(serial);
-        let typed = [a, b, c, d, e, f, g, h, i, j, k, l];
-        for (to, from) in typed.into_iter().zip(claim) {
-            *to = *from;
+        let units = self.serials.iter().zip(&self.claims).zip(self.checks);
+        for ((serial, claim), check) in units.take(used) {
+            rows.write(serial, claim, check);
         }
-        *m = check;
+    }
+}
+
+impl Drop for UnitPair {
+    fn drop(&mut self) {
+        self.claims.zeroize();
+        self.checks.zeroize();
     }
 }
 
@@ -129,60 +118,58 @@ impl Deriver {
         usize::try_from(spec.count().saturating_sub(start)).map_or(GROUP, |n| n.min(GROUP))
     }
 
-    /// The leaves of a chunk of the unit tree, and the rows of its units, in leaf order, into `rows`, which has their length.
+    /// The leaves of a chunk of the unit tree, and the rows of its units, in leaf order, into `rows`, which have room for them.
     pub(super) fn unit_leaves(
         &self,
         chunk: u64,
-        rows: Option<(&Row, &mut [u8])>,
+        mut rows: ChunkRows<'_>,
         scratch: &mut Scratch,
     ) -> Vec<Hash> {
-        let (row, mut rows) =
-            rows.map_or((None, [].as_mut_slice()), |(row, rows)| (Some(row), rows));
         let gtin = self.spec().gtin();
         let mut leaves = Vec::with_capacity(256);
         let mut commitments = [CommitmentMessage::new(gtin), CommitmentMessage::new(gtin)];
         let mut messages = [UnitLeafMessage::new(gtin), UnitLeafMessage::new(gtin)];
-        let mut serials = [[0; 20]; 2];
-        let mut claims = [[0; CLAIM_LEN]; 2];
-        let mut checks = [0; 2];
+        let mut pair = UnitPair::new();
         for start in group_starts(chunk, self.spec().count()) {
             let n = self.group(&self.unit_order, start, scratch);
             self.derive_group(scratch);
-            let [salts, claim_salts, claim_blocks] = &scratch.blocks;
+            let [salts, claim_salts, _] = &scratch.blocks;
             for at in (0..n).step_by(2) {
-                // GROUP is even, so there is always a second one.
-                for (two, i) in [at, (at + 1) % GROUP].into_iter().enumerate() {
-                    let claim = ClaimCode::bits_of(high(&claim_blocks[i]));
-                    serials[two] = Serial::from_bits(scratch.numbers[i]).to_chars();
-                    claims[two] = crockford::encode_short(claim);
-                    checks[two] = crockford::check_byte(claim);
-                    commitments[two].set(claim_salts[i].as_ref(), &serials[two], &claims[two]);
+                pair.take(scratch, at);
+                for (two, i) in UnitPair::places(at) {
+                    commitments[two].set(
+                        claim_salts[i].as_ref(),
+                        &pair.serials[two],
+                        &pair.claims[two],
+                    );
                 }
                 let [first, second] = &commitments;
                 let committed = CommitmentMessage::hash_pair(first, second);
-                for (two, i) in [at, (at + 1) % GROUP].into_iter().enumerate() {
-                    messages[two].set(salts[i].as_ref(), &serials[two], &committed[two]);
+                for (two, i) in UnitPair::places(at) {
+                    messages[two].set(salts[i].as_ref(), &pair.serials[two], &committed[two]);
                 }
                 let [first, second] = &messages;
                 let hashes = UnitLeafMessage::hash_pair(first, second);
                 let used = (n - at).min(2);
                 leaves.extend(hashes.into_iter().take(used));
-                let Some(row) = row else { continue };
-                for ((serial, claim), check) in serials.iter().zip(&claims).zip(checks).take(used) {
-                    let Some((to, rest)) =
-                        std::mem::take(&mut rows).split_at_mut_checked(row.len())
-                    else {
-                        break;
-                    };
-                    row.write(to, serial, claim, check);
-                    rows = rest;
-                }
+                pair.write(&mut rows, used);
             }
         }
         commitments.iter_mut().for_each(CommitmentMessage::wipe);
-        claims.zeroize();
-        checks.zeroize();
         leaves
+    }
+
+    /// The rows of a chunk's units alone.
+    pub(super) fn unit_rows(&self, chunk: u64, mut rows: ChunkRows<'_>, scratch: &mut Scratch) {
+        let mut pair = UnitPair::new();
+        for start in group_starts(chunk, self.spec().count()) {
+            let n = self.group(&self.unit_order, start, scratch);
+            self.derive_group(scratch);
+            for at in (0..n).step_by(2) {
+                pair.take(scratch, at);
+                pair.write(&mut rows, (n - at).min(2));
+            }
+        }
     }
 
     /// Serials into `numbers`; salts, claim salts and claims into the three rows of blocks.
@@ -250,8 +237,9 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
     use super::*;
-    use crate::batch::BatchSpec;
     use crate::batch::opening::redemption_leaf;
+    use crate::batch::{BatchBuild, BatchRows, BatchSpec, RowBuffers, RowFormat, RowForms};
+    use crate::gs1::UrlBase;
     use crate::keys::{BatchKeys, IssuerId, IssuerKeys};
 
     fn place(n: u64) -> usize {
@@ -279,35 +267,56 @@ mod tests {
             let gtin = "09521234543213".parse().unwrap();
             let spec = BatchSpec::new(gtin, first, count).unwrap();
             let deriver = Deriver::new(&issuer, issuer.current(), &keys, spec).unwrap();
-            let row = Row::new(&base, &gtin);
-            let (mut leaves, mut redemption, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+            let forms = [
+                RowForms::outer(RowFormat::Csv, base.clone()).with_claims(true),
+                RowForms::outer(RowFormat::Jsonl, base.clone()).with_claims(true),
+            ];
+            let (mut leaves, mut redemption) = (Vec::new(), Vec::new());
             let mut scratch = Scratch::new();
             for chunk in 0..count.div_ceil(CHUNK) {
-                let n = (count - chunk * CHUNK).min(CHUNK);
-                let mut part = vec![0; row.len() * usize::try_from(n).unwrap()];
-                let made = deriver.unit_leaves(chunk, Some((&row, &mut part)), &mut scratch);
-                assert_eq!(made, deriver.unit_leaves(chunk, None, &mut Scratch::new()));
-                leaves.extend(made);
+                leaves.extend(deriver.unit_leaves(chunk, ChunkRows::default(), &mut scratch));
                 redemption.extend(deriver.redemption_leaves(chunk, &mut scratch));
-                rows.extend(part);
             }
-            let rows: Vec<&str> = str::from_utf8(&rows).unwrap().split('\n').collect();
             assert_eq!(
                 (leaves.len(), redemption.len()),
                 (place(count), place(count))
             );
-            assert_eq!(
-                rows.len(),
-                place(count) + 1,
-                "and nothing after the last one"
-            );
+            // Rows with trees, and without.
+            let [csv, json] = forms.map(|forms| {
+                let mut build = BatchBuild::new(&deriver, &forms);
+                let mut alone = BatchRows::new(&deriver, &forms, u64::MAX);
+                let (mut one, mut two) = (RowBuffers::default(), RowBuffers::default());
+                let (mut outer, mut claims) = (String::new(), String::new());
+                while build.next_rows(&mut one) {
+                    assert!(alone.next_rows(&mut two));
+                    assert!(*one.outer == *two.outer && *one.claims == *two.claims);
+                    outer.push_str(str::from_utf8(&one.outer).unwrap());
+                    claims.push_str(str::from_utf8(&one.claims).unwrap());
+                }
+                assert!(!alone.next_rows(&mut two) && two.claims.is_empty());
+                assert_eq!(alone.done(), count);
+                let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+                assert_eq!(outer.len(), forms.outer_len() * place(count));
+                (lines(&outer), lines(&claims))
+            });
+            assert_eq!((csv.0.len(), csv.1.len()), (place(count), place(count)));
             for index in first..first + count {
                 let unit = deriver.unit(index).unwrap();
                 let at = place(deriver.unit_order.leaf(index - first));
                 assert_eq!(leaves[at], deriver.unit_leaf(&unit), "{index}");
                 let claim = unit.claim.to_printed();
                 let url = base.url(&gtin, unit.serial);
-                assert_eq!(rows[at], format!("{url},{},{}", unit.serial, &*claim));
+                let serial = unit.serial;
+                assert_eq!(csv.0[at], format!("{url},{serial}"));
+                assert_eq!(csv.1[at], format!("{serial},{}", &*claim));
+                assert_eq!(
+                    json.0[at],
+                    format!("{{\"url\":\"{url}\",\"serial\":\"{serial}\"}}")
+                );
+                assert_eq!(
+                    json.1[at],
+                    format!("{{\"serial\":\"{serial}\",\"claim_code\":\"{}\"}}", &*claim)
+                );
                 let at = place(deriver.null_order.leaf(index - first));
                 assert_eq!(
                     redemption[at],

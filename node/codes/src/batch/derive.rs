@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::bulk::Scratch;
 use super::levels::{CHUNK, chunk_path, upper_path};
 use super::opening::{RedemptionOpening, UnitOpening};
+use super::rows::ChunkRows;
 use crate::Error;
 use crate::claim::{ClaimCode, commitment};
 use crate::ff1::Permutation;
@@ -86,7 +87,7 @@ impl BatchSpec {
         index >= self.first_index && index - self.first_index < self.count
     }
 
-    fn offset(&self, index: u64) -> Result<u64, Error> {
+    pub(crate) fn offset(&self, index: u64) -> Result<u64, Error> {
         if self.contains(index) {
             Ok(index - self.first_index)
         } else {
@@ -210,7 +211,11 @@ impl Deriver {
         node: impl FnMut(usize, u64) -> Result<Hash, E>,
     ) -> Result<UnitOpening, E> {
         let leaf_index = self.unit_order.leaf(self.spec.offset(index)?);
-        let leaves = self.unit_leaves(leaf_index / CHUNK, None, &mut Scratch::new());
+        let leaves = self.unit_leaves(
+            leaf_index / CHUNK,
+            ChunkRows::default(),
+            &mut Scratch::new(),
+        );
         let path = self.path(leaves, leaf_index, node)?;
         let unit = self.unit(index)?;
         Ok(UnitOpening {

@@ -18,8 +18,10 @@ mod bulk;
 mod derive;
 mod levels;
 mod opening;
+mod rows;
 
-pub use build::{BatchBuild, BatchTrees, CSV_HEADER, ChunkRoots, row_len};
+pub use build::{BatchBuild, BatchTrees, ChunkRoots};
 pub use derive::{BatchSpec, Deriver, MAX_COUNT, Unit};
 pub use levels::{CHUNK, UpperLevels, level_sizes};
 pub use opening::{RedemptionOpening, UnitOpening, verify_redemption_opening, verify_unit_opening};
+pub use rows::{BatchRows, RowBuffers, RowFormat, RowForms};

@@ -93,22 +93,26 @@ impl UrlBase {
         version_for(self.url_len())
     }
 
-    /// A sentence for the issuer if links do not fit a QR symbol of version 3.
+    /// A sentence for the issuer: which QR symbol its links need, and why. Says so too if a shorter host would give a smaller one.
     #[must_use]
-    pub fn warning(&self) -> Option<String> {
-        let version = self.qr_version();
-        if version.is_some_and(|v| v <= GOOD_VERSION) {
-            return None;
-        }
-        let needs = version.map_or_else(
-            || "more than version 10".to_owned(),
-            |v| format!("version {v} ({} modules a side)", 17 + 4 * usize::from(v)),
+    pub fn qr_note(&self) -> String {
+        let chars = self.url_len();
+        let Some(version) = self.qr_version() else {
+            return format!("links of {chars} characters need a QR symbol above version 10");
+        };
+        let modules = 17 + 4 * usize::from(version);
+        let fits = format!(
+            "links of {chars} characters give QR symbols of version {version}-M, {modules} modules a side"
         );
-        let most = 61 - TAIL;
-        Some(format!(
-            "links of {} characters need a QR symbol of {needs}; with an address of at most {most} characters, scheme included, version 3 (29 modules) is enough",
-            self.url_len()
-        ))
+        if version <= GOOD_VERSION {
+            return fits;
+        }
+        let scheme = self.0.find("://").map_or(0, |at| at + 3);
+        let address = chars - TAIL - scheme;
+        let most = (61 - TAIL).saturating_sub(scheme);
+        format!(
+            "{fits}: the address has {address} characters after the scheme, of which at most {most} fit version 3-M (29 modules)"
+        )
     }
 }
 
@@ -157,7 +161,9 @@ mod tests {
         ] {
             let base = UrlBase::parse(&format!("https://{host}")).unwrap();
             assert_eq!(base.qr_version(), Some(version));
-            assert_eq!(base.warning().is_some(), version > 3);
+            let note = base.qr_note();
+            assert!(note.contains(&format!("version {version}-M")), "{note}");
+            assert_eq!(note.contains("at most 11 fit version 3-M"), version > 3);
             let symbol = Symbol::of(&base.url(&gtin, Serial::from_bits(u128::MAX))).unwrap();
             assert!(symbol.modules() <= 17 + 4 * usize::from(version));
             assert!(version > 3 || symbol.modules() == 29);

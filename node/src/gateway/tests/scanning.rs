@@ -33,6 +33,7 @@ async fn the_api_gives_every_verdict_with_a_receipt() {
     assert_eq!(second.json()["first_scanned_at"], json["scanned_at"]);
     assert_eq!(site.scan("H1").await.verdict(), said("not_released", 0));
     assert_eq!(site.scan("R1").await.verdict(), said("recalled", 0));
+    assert_eq!(site.scan("V1").await.verdict(), said("revoked", 0));
     let unknown = site.scan("X1").await;
     assert_eq!(unknown.verdict(), said("unknown", 0));
     let of_nobody = site

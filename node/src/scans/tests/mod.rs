@@ -72,6 +72,7 @@ async fn verdicts_follow_the_order_of_the_log(backend: &Backend) {
     assert_eq!(verdict(&node, "G2").await, (Verdict::GenuineFirst, 1));
     assert_eq!(verdict(&node, "H1").await, (Verdict::NotReleased, 0));
     assert_eq!(verdict(&node, "R1").await, (Verdict::Recalled, 0));
+    assert_eq!(verdict(&node, "V1").await, (Verdict::Revoked, 0));
     assert_eq!(verdict(&node, "X1").await, (Verdict::Unknown, 0));
     let mut of_nobody = request("G1", None);
     of_nobody.code = ScannedCode::new(GTIN_OF_NOBODY, "G1").expect("code");
