@@ -88,6 +88,10 @@ mod tests {
         fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
             Ok(None)
         }
+
+        fn is_revoked(&self, _: &BatchId, _: u64) -> Result<bool, String> {
+            Ok(false)
+        }
     }
 
     #[test]
