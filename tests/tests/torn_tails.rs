@@ -186,7 +186,10 @@ fn torn_tails_are_repaired_or_refused() {
             victim.kill()?;
             damage(victim, kind, &mut rng).with_context(|| format!("{kind:?}"))?;
             let refused = started(victim).with_context(|| format!("{kind:?}"))?;
-            let may_refuse = matches!(kind, Damage::CutBlocks | Damage::GarbledBlock);
+            let may_refuse = matches!(
+                kind,
+                Damage::CutBlocks | Damage::GarbledBlock | Damage::NoTiles
+            );
             println!(
                 "{kind:?}: {}",
                 refused.as_deref().map_or("repaired", last_words)
@@ -196,11 +199,16 @@ fn torn_tails_are_repaired_or_refused() {
                 let told = reason.contains("damaged") && !reason.contains("panicked");
                 ensure!(told, "{kind:?}: {reason}");
                 // What the message asks for. What is taken away the others have, or is past.
-                ensure!(reason.contains("blocks"), "{reason}");
-                for folder in ["blocks", "state", "tiles"] {
-                    let path = network[VICTIM].dir.join("ledger").join(folder);
-                    if path.exists() {
-                        fs::remove_dir_all(path)?;
+                if kind == Damage::NoTiles {
+                    ensure!(reason.contains("tally reindex"), "{reason}");
+                    network[VICTIM].ok(&["reindex"])?;
+                } else {
+                    ensure!(reason.contains("blocks"), "{reason}");
+                    for folder in ["blocks", "state", "tiles"] {
+                        let path = network[VICTIM].dir.join("ledger").join(folder);
+                        if path.exists() {
+                            fs::remove_dir_all(path)?;
+                        }
                     }
                 }
                 let again = started(&mut network[VICTIM])?;

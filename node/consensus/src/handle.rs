@@ -21,6 +21,12 @@ use crate::malachite::spawn;
 use crate::malachite::store::ProposalStore;
 
 const PEERS_INTERVAL: Duration = Duration::from_millis(500);
+/// What the engine says of a log whose head is cut or garbled; it panics then as it starts.
+const HEADLESS_LOG: [&str; 3] = [
+    "Invalid WAL version",
+    "Failed to read sequence number",
+    "failed to fill whole buffer",
+];
 
 /// The last verified vote of a validator that reached this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +156,7 @@ pub async fn start(
     let (channels, engine) = match spawn::spawn(&config, &keys).await {
         Ok(spawned) => spawned,
         // The engine opens the log as it starts, and panics if its head is not one. No other part of it speaks of it then.
-        Err(Error::Engine { reason }) if reason.contains("Invalid WAL") => {
+        Err(Error::Engine { reason }) if HEADLESS_LOG.iter().any(|e| reason.contains(e)) => {
             let height = application.next_height().await;
             return Err(Error::DamagedLog { height, reason });
         }
