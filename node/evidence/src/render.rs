@@ -4,7 +4,7 @@ use std::fmt;
 
 use tally_contracts::ids::MemberId;
 use tally_contracts::records::{
-    AudienceRef, Body, BudgetCap, Close, MatchReceipt, Noise, ProposeAgreement,
+    AudienceRef, Body, BudgetCap, Change, Close, MatchReceipt, Noise, ProposeAgreement,
 };
 
 /// A value of a record as people and programs read it.
@@ -167,6 +167,37 @@ pub fn render(body: &Body, name: &dyn Fn(&MemberId) -> Option<String>) -> Render
                 ],
             )
         }
+        Body::ProposeChange(b) => {
+            let each: Vec<String> = b.changes.iter().map(|c| change(c, &who).0).collect();
+            let why = if b.why.is_empty() {
+                String::new()
+            } else {
+                format!(", because \"{}\"", b.why)
+            };
+            (
+                format!("proposes to {}{why}", each.join(", and to ")),
+                vec![
+                    (
+                        "changes",
+                        Shown::List(b.changes.iter().map(|c| change(c, &who).1).collect()),
+                    ),
+                    ("delay_blocks", u64::from(b.delay_blocks).into()),
+                    ("expires_ms", b.expires_ms.into()),
+                    ("why", text(&b.why)),
+                ],
+            )
+        }
+        Body::Vote(b) => (
+            format!(
+                "votes {} change {}",
+                if b.approve { "for" } else { "against" },
+                b.change
+            ),
+            vec![
+                ("change", text(b.change)),
+                ("vote", text(if b.approve { "for" } else { "against" })),
+            ],
+        ),
         // A kind that was added after this table: its name and bytes, never nothing.
         other => (
             format!("{} (its fields have no words here yet)", other.kind()),
@@ -178,6 +209,109 @@ pub fn render(body: &Body, name: &dyn Fn(&MemberId) -> Option<String>) -> Render
         sentence,
         fields: Shown::Fields(fields),
     }
+}
+
+/// A change of the network in words, and its fields.
+fn change(change: &Change, who: &dyn Fn(&MemberId) -> String) -> (String, Shown) {
+    let (says, mut fields) = match change {
+        Change::AdmitMember { entry, signer, .. } => (
+            format!("admit {} as a member", entry.name),
+            vec![
+                ("member", text(entry.id)),
+                ("name", text(&entry.name)),
+                (
+                    "roles",
+                    Shown::List(entry.roles.names().map(text).collect()),
+                ),
+                ("nodes", (entry.nodes.len() as u64).into()),
+                ("signer", text(signer)),
+            ],
+        ),
+        Change::RemoveMember { member } => (
+            format!("remove the member {}", who(member)),
+            vec![("member", text(member))],
+        ),
+        Change::SetPower {
+            member,
+            node,
+            power,
+        } => (
+            format!(
+                "set the voting power of a node of {} to {power}",
+                who(member)
+            ),
+            vec![
+                ("member", text(member)),
+                ("node", text(node)),
+                ("power", (*power).into()),
+            ],
+        ),
+        Change::AddNode { member, node } => (
+            format!("add a node of {}", who(member)),
+            vec![
+                ("member", text(member)),
+                ("node", text(node.transport)),
+                ("power", node.power.into()),
+            ],
+        ),
+        Change::RemoveNode { member, node } => (
+            format!("remove a node of {}", who(member)),
+            vec![("member", text(member)), ("node", text(node))],
+        ),
+        Change::RotateKey {
+            member,
+            purpose,
+            old,
+            new,
+        } => (
+            format!("replace a {purpose} key of {}", who(member)),
+            vec![
+                ("member", text(member)),
+                ("purpose", text(purpose)),
+                ("old", text(old)),
+                ("new", text(new)),
+            ],
+        ),
+        Change::SetAddresses {
+            member,
+            node,
+            consensus_addr,
+            swarm_addr,
+            http_url,
+        } => (
+            format!("change the addresses of a node of {}", who(member)),
+            vec![
+                ("member", text(member)),
+                ("node", text(node)),
+                ("consensus_addr", text(consensus_addr)),
+                ("swarm_addr", text(swarm_addr)),
+                ("http_url", text(http_url)),
+            ],
+        ),
+        Change::AddAdminKey { member, key } => (
+            format!("add an administrator's key of {}", who(member)),
+            vec![("member", text(member)), ("key", text(key))],
+        ),
+        Change::RemoveAdminKey { member, key } => (
+            format!("remove an administrator's key of {}", who(member)),
+            vec![("member", text(member)), ("key", text(key))],
+        ),
+        Change::SetRulesVersion { version } => (
+            format!("go on to version {version} of the rules"),
+            vec![("version", u64::from(*version).into())],
+        ),
+        Change::SetParameters(p) => (
+            "change heartbeat, bounds of blocks or clock skew".to_owned(),
+            vec![
+                ("heartbeat_ms", p.heartbeat_ms.into()),
+                ("max_block_bytes", u64::from(p.max_block_bytes).into()),
+                ("max_block_records", u64::from(p.max_block_records).into()),
+                ("max_skew_ms", p.max_skew_ms.into()),
+            ],
+        ),
+    };
+    fields.insert(0, ("change", text(change.name())));
+    (says, Shown::Fields(fields))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -270,7 +404,8 @@ fn audience(audience: &AudienceRef) -> Shown {
 mod tests {
     use tally_contracts::ids::{BatchId, RecordId, SessionId};
     use tally_contracts::records::{
-        AcceptAgreement, ActivateBatch, AnchorScans, CloseMatch, RecallBatch, RegisterProduct,
+        AcceptAgreement, ActivateBatch, AnchorScans, CloseMatch, ProposeChange, RecallBatch,
+        RegisterProduct, Vote,
     };
     use tally_merkle::Hash;
 
@@ -322,6 +457,29 @@ mod tests {
                 format!("accepts agreement {}", RecordId([7; 32])),
             ),
             (
+                ProposeChange {
+                    changes: vec![
+                        Change::RemoveMember {
+                            member: MemberId([6; 16]),
+                        },
+                        Change::SetRulesVersion { version: 2 },
+                    ],
+                    delay_blocks: 3,
+                    expires_ms: 9,
+                    why: "it left".into(),
+                }
+                .into(),
+                "proposes to remove the member acme, and to go on to version 2 of the rules, because \"it left\"".into(),
+            ),
+            (
+                Vote {
+                    change: RecordId([7; 32]),
+                    approve: false,
+                }
+                .into(),
+                format!("votes against change {}", RecordId([7; 32])),
+            ),
+            (
                 CloseMatch {
                     session: SessionId([8; 32]),
                     close: Close::Failed,
@@ -331,7 +489,7 @@ mod tests {
             ),
         ];
         for (body, sentence) in bodies {
-            let shown = render(&body, &|_| None);
+            let shown = render(&body, &|id| (id.0 == [6; 16]).then(|| "acme".to_owned()));
             assert_eq!(shown.sentence, sentence);
             assert_eq!(shown.kind, body.kind().name());
             let Shown::Fields(fields) = &shown.fields else {

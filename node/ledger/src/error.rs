@@ -35,6 +35,15 @@ pub enum Error {
         /// The version in force.
         version: u32,
     },
+    /// A change of the network came into force with a block without records, which leaves no entry to prove the state by.
+    #[error(
+        "a change of the network came into force at height {height} in a block without records; after the next record the state can be \
+         proven again"
+    )]
+    NoEntryYet {
+        /// The height of the head.
+        height: u64,
+    },
     /// Another process has the folder open.
     #[error("{path} is locked by another process; stop that node first")]
     Locked {

@@ -149,7 +149,8 @@ impl Ledger {
     ) -> Result<[StateEvidence; N], Error> {
         let inner = self.read();
         let head = inner.head;
-        // Blocks without records add no entry and change no state, so the last entry is the BlockInfo of this state root.
+        // Blocks without records add no entry, so the last entry is the BlockInfo of this state root; unless a change of the network
+        // has come into force in one since.
         let block_info = match head.tree_size.checked_sub(1) {
             None | Some(0) => None,
             Some(index) => {
@@ -160,7 +161,9 @@ impl Ledger {
                     .ok_or(Error::Internal("a block without entries"))?;
                 let info = BlockInfo::from_bytes(info).map_err(codec("last entry"))?;
                 if info.state_root != head.state_root {
-                    return Err(Error::Internal("a state root that no entry commits to"));
+                    return Err(Error::NoEntryYet {
+                        height: head.height,
+                    });
                 }
                 Some((index, info))
             }

@@ -88,6 +88,11 @@ impl From<ProofError> for AdminError {
                 message,
                 "is the ID whole? `tally status` says whether this node is in step",
             ),
+            ProofError::Ledger(tally_ledger::Error::NoEntryYet { .. }) => Self::new(
+                "not_yet",
+                message,
+                "try again after the next record; a scan brings one, as the scan log is anchored",
+            ),
             ProofError::EmptyLedger => Self::new(
                 "not_yet",
                 message,
