@@ -49,6 +49,7 @@ fn scan(member: &Member, code: &str, key: &str) -> Result<Value> {
 }
 
 #[test]
+#[ignore = "written and compiled, never run yet; without ledger and commands the same is tested in node/src/scans/tests/postgres.rs"]
 fn two_nodes_of_one_brand_never_both_say_first() {
     Scenario::run("two-gateways", both);
 }
