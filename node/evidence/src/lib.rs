@@ -36,7 +36,7 @@ pub use report::{
 };
 pub use roster::{MAX_ROSTER_BYTES, PastKey, Roster};
 pub use scan::{
-    SIGNED_RECEIPT_BYTES, ScanExtra, ScanName, ScanReceipt, ScanVerdict, scan_code_hash,
+    SIGNED_RECEIPT_BYTES, ScanExtra, ScanName, ScanReason, ScanReceipt, ScanVerdict, scan_code_hash,
 };
 pub use state::{BudgetStatement, Question, StateAnswer, StateExtra, Statement};
 pub use verify::{judge_checkpoint, verify, verify_under};

@@ -19,9 +19,11 @@ use crate::report::{RecordReport, ScanReport};
 use crate::roster::Roster;
 use crate::{Error, UnitCode};
 
-/// Length of a receipt with its signature.
-pub const SIGNED_RECEIPT_BYTES: usize = 228;
-const VERSION: u8 = 1;
+/// Length of a receipt with its signature that has no reasons; each reason adds two bytes.
+pub const SIGNED_RECEIPT_BYTES: usize = RECEIPT_HEAD_BYTES + 1 + 64;
+/// Length of what stands before the reasons.
+const RECEIPT_HEAD_BYTES: usize = 164;
+const VERSION: u8 = 2;
 
 /// A scan: the record that anchored its log, the receipt, and the leaf's way to the anchored root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +47,90 @@ impl Canonical for ScanExtra {
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(Self {
             anchored: RecordExtra::read(r)?,
-            receipt: r.raw("scan receipt", SIGNED_RECEIPT_BYTES)?.to_vec(),
+            receipt: signed_receipt(r)?,
             path: r.list("scan's path", MAX_PROOF_HASHES, |r| {
                 Ok(Hash(r.array("path's hash")?))
             })?,
         })
+    }
+}
+
+/// The bytes of a signed receipt, which say themselves how long they are.
+fn signed_receipt(r: &mut Reader<'_>) -> Result<Vec<u8>, CodecError> {
+    let head = r.raw("scan receipt", RECEIPT_HEAD_BYTES)?;
+    let count = r.u8("reasons")?;
+    check_count(count)?;
+    let reasons = r.raw("reasons", 2 * usize::from(count))?;
+    let signature = r.raw("signature", 64)?;
+    Ok([head, &[count], reasons, signature].concat())
+}
+
+fn check_count(count: u8) -> Result<(), CodecError> {
+    if usize::from(count) > ScanReason::NAMES.len() {
+        return Err(CodecError::Invalid {
+            what: "reasons",
+            found: count.into(),
+        });
+    }
+    Ok(())
+}
+
+/// Why a code was called suspect: a kind of evidence, and how often it was seen (at most 255 is told).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanReason {
+    /// Its number in the receipt, from 1.
+    kind: u8,
+    /// How often.
+    pub count: u8,
+}
+
+impl ScanReason {
+    const NAMES: [&'static str; 12] = [
+        "several_visits",
+        "several_places",
+        "impossible_speed",
+        "impossible_network_speed",
+        "claim_code_again",
+        "claim_code_wrong",
+        "before_release",
+        "outside_territory",
+        "after_sale",
+        "after_recall",
+        "void_label",
+        "guessing_source",
+    ];
+
+    /// The word for it in the scan API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        usize::from(self.kind)
+            .checked_sub(1)
+            .and_then(|i| Self::NAMES.get(i).copied())
+            .unwrap_or("unknown")
+    }
+
+    /// Reads all reasons of a receipt: rising numbers, nothing counted as never.
+    fn read_all(r: &mut Reader<'_>) -> Result<Vec<Self>, CodecError> {
+        let bad = |found: u8| CodecError::Invalid {
+            what: "reason",
+            found: found.into(),
+        };
+        let count = r.u8("reasons")?;
+        check_count(count)?;
+        let mut all: Vec<Self> = Vec::new();
+        for _ in 0..count {
+            let kind = r.u8("reason")?;
+            let known = (1..=Self::NAMES.len()).contains(&usize::from(kind));
+            if !known || all.last().is_some_and(|last| last.kind >= kind) {
+                return Err(bad(kind));
+            }
+            let count = r.u8("reason count")?;
+            if count == 0 {
+                return Err(bad(count));
+            }
+            all.push(Self { kind, count });
+        }
+        Ok(all)
     }
 }
 
@@ -115,6 +196,8 @@ pub struct ScanReceipt {
     pub log_size: u64,
     /// The scan's leaf hash.
     pub leaf: Hash,
+    /// Why the code is suspect; none with another verdict.
+    pub reasons: Vec<ScanReason>,
 }
 
 impl Canonical for ScanReceipt {
@@ -130,7 +213,11 @@ impl Canonical for ScanReceipt {
             .u64(self.count)
             .u64(self.log_index)
             .u64(self.log_size)
-            .raw(self.leaf.as_bytes());
+            .raw(self.leaf.as_bytes())
+            .u8(u8::try_from(self.reasons.len()).unwrap_or(u8::MAX));
+        for reason in &self.reasons {
+            w.u8(reason.kind).u8(reason.count);
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -155,6 +242,7 @@ impl Canonical for ScanReceipt {
             log_index: r.u64("log index")?,
             log_size: r.u64("log size")?,
             leaf: Hash(r.array("leaf")?),
+            reasons: ScanReason::read_all(r)?,
         })
     }
 }

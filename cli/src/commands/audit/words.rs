@@ -306,6 +306,14 @@ fn scan_words(scan: &ScanReport, line: &mut dyn FnMut(&str, String)) {
             grouped(&receipt.count.to_string())
         ),
     );
+    if !receipt.reasons.is_empty() {
+        let all: Vec<String> = receipt
+            .reasons
+            .iter()
+            .map(|r| format!("{} ({})", r.name(), r.count))
+            .collect();
+        line("reasons", all.join(", "));
+    }
     line("receipt", format!("signed by records key {}", scan.key));
     line(
         "anchored",
@@ -331,6 +339,11 @@ fn scan_json(scan: &ScanReport, out: &mut Value) {
     out["key"] = json!(scan.key.to_string());
     out["verdict"] = json!(receipt.verdict.name());
     out["count"] = json!(receipt.count);
+    out["reasons"] = receipt
+        .reasons
+        .iter()
+        .map(|r| json!({"reason": r.name(), "count": r.count}))
+        .collect();
     out["scanned"] = json!(time_ms(receipt.time_ms));
     out["log_id"] = json!(receipt.log_id);
     out["leaf_index"] = json!(receipt.log_index);
