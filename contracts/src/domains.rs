@@ -132,6 +132,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/audience-label/v1",
     b"tally/matches/v1",
     b"tally/match-noise/v1",
+    b"tally/codes/v1",
     b"tally/scan-log/v1",
     b"tally/scan-anchors/v1",
     b"tally/scan-secret/v1",

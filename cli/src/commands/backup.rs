@@ -7,7 +7,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
-use tally_ledger::{Ledger, Options};
 use tally_node::backup::{Key, Lock, Manifest, backup, new_identity, restore};
 use tally_node::chain::now_ms;
 use tally_node::config::{CONFIG_FILE, Config, DataDir};
@@ -15,6 +14,7 @@ use tally_node::files::{parent, read_bounded, sync_dir};
 use tally_node::passphrase::{Purpose, find_passphrase};
 
 use super::Context;
+use super::reindex::rebuild;
 use crate::args::{BackupArgs, RestoreArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -145,7 +145,9 @@ pub(super) fn bring_back(ctx: &Context, args: &RestoreArgs) -> Result<()> {
         );
     }
     let height = if restored.manifest.blocks && !restored.manifest.network.is_empty() {
-        reindex(ctx, &dir, &config)?
+        rebuild(ctx, &config, &dir)
+            .context("the files are there, but the blocks do not give a ledger: remove ledger/blocks and fetch them from the others")?
+            .height
     } else {
         0
     };
@@ -166,24 +168,4 @@ pub(super) fn bring_back(ctx: &Context, args: &RestoreArgs) -> Result<()> {
         )),
     );
     Ok(())
-}
-
-/// Makes state and tiles from the blocks; gives the height.
-fn reindex(ctx: &Context, dir: &DataDir, config: &Config) -> Result<u64> {
-    let genesis = Context::genesis(dir)?;
-    let options = Options {
-        cache_bytes: config.limits.state_cache_bytes,
-        ..Options::default()
-    };
-    let mut bar = Bar::new(ctx.common.json);
-    let mut news = |done, total| {
-        bar.update(&Progress {
-            done,
-            total,
-            what: "blocks".into(),
-        });
-    };
-    let ledger = Ledger::reindex(&dir.ledger(), genesis.document(), options, &mut news)
-        .context("the files are there, but the blocks do not give a ledger: remove ledger/blocks and fetch them from the others")?;
-    Ok(ledger.head().height)
 }

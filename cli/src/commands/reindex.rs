@@ -1,8 +1,9 @@
 //! `tally reindex`
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use serde_json::json;
-use tally_ledger::{Ledger, Options};
+use tally_ledger::{Head, Ledger, Options};
+use tally_node::config::{Config, DataDir};
 
 use super::Context;
 use super::export::locked;
@@ -12,7 +13,23 @@ use crate::progress::{Bar, Progress};
 pub(super) fn run(ctx: &Context) -> Result<()> {
     let (config, dir) = ctx.config()?;
     ctx.stopped(&dir)?;
-    let genesis = Context::genesis(&dir)?;
+    let head = rebuild(ctx, &config, &dir).map_err(|e| locked(e, "nothing was rebuilt"))?;
+    let answer = json!({
+        "height": head.height,
+        "tree_size": head.tree_size,
+        "tree_root": head.tree_root.to_string(),
+        "state_root": head.state_root.to_string(),
+    });
+    if !ctx.common.json {
+        output::text("rebuilt from the blocks\n");
+    }
+    ctx.show(&answer, Some(&format!("tally up{}", ctx.config_option())));
+    Ok(())
+}
+
+/// Makes state, tiles and indexes again from the blocks of a node that does not run.
+pub(super) fn rebuild(ctx: &Context, config: &Config, dir: &DataDir) -> Result<Head> {
+    let genesis = Context::genesis(dir)?;
     let options = Options {
         cache_bytes: config.limits.state_cache_bytes,
         ..Options::default()
@@ -25,19 +42,6 @@ pub(super) fn run(ctx: &Context) -> Result<()> {
             what: "blocks".into(),
         });
     };
-    let ledger = Ledger::reindex(&dir.ledger(), genesis.document(), options, &mut news)
-        .map_err(|e| locked(anyhow!(e), "nothing was rebuilt"))?;
-    drop(bar);
-    let head = ledger.head();
-    let answer = json!({
-        "height": head.height,
-        "tree_size": head.tree_size,
-        "tree_root": head.tree_root.to_string(),
-        "state_root": head.state_root.to_string(),
-    });
-    if !ctx.common.json {
-        output::text("rebuilt from the blocks\n");
-    }
-    ctx.show(&answer, Some(&format!("tally up{}", ctx.config_option())));
-    Ok(())
+    let ledger = Ledger::reindex(&dir.ledger(), genesis.document(), options, &mut news)?;
+    Ok(ledger.head())
 }

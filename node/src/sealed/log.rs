@@ -758,6 +758,10 @@ fn cut(path: &Path, len: u64) -> Result<(), SealedError> {
     file.sync_all().map_err(SealedError::io("sync", path))
 }
 
+/// How often a lock that another holds is tried, and the pause after each time.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 fn lock(dir: &Path) -> Result<File, SealedError> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
@@ -767,9 +771,13 @@ fn lock(dir: &Path) -> Result<File, SealedError> {
         .mode(0o600)
         .open(&path)
         .map_err(SealedError::io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SealedError::Locked { path }),
-        Err(TryLockError::Error(e)) => Err(SealedError::io("lock", path)(e)),
+    // A program that this process starts holds every lock of it between fork and exec, even one that was just given up.
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(e)) => return Err(SealedError::io("lock", path)(e)),
+        }
     }
+    Err(SealedError::Locked { path })
 }
