@@ -75,6 +75,12 @@ pub const NULLIFIER: &[u8] = b"tally/null/v1\n";
 pub const PSI_CONTEXT: &[u8] = b"tally/psi-context/v1\n";
 /// Session ID of a match (`tally-psi`).
 pub const PSI_SESSION: &[u8] = b"tally/psi-session/v1\n";
+/// Digest of the context of a private sum (`tally-psi`).
+pub const PSI_SUM_CONTEXT: &[u8] = b"tally/psi-sum-context/v1\n";
+/// Digest of the terms of a private sum (`tally-psi`).
+pub const PSI_SUM_TERMS: &[u8] = b"tally/psi-sum-terms/v1\n";
+/// Digest of the totals of a private sum (`tally-psi`).
+pub const PSI_SUM_TOTALS: &[u8] = b"tally/psi-sum-totals/v1\n";
 /// Filler of a match, under the session's seed (`tally-psi`).
 pub const PSI_FILLER: &[u8] = b"tally/psi/v1/filler\n";
 /// Transfers that start the suites `vole-rr22-v1` and `vole-rr22-malicious-v1` (`tally-psi`).
@@ -119,6 +125,9 @@ pub const ALL: &[&[u8]] = &[
     NULLIFIER,
     PSI_CONTEXT,
     PSI_SESSION,
+    PSI_SUM_CONTEXT,
+    PSI_SUM_TERMS,
+    PSI_SUM_TOTALS,
     PSI_FILLER,
     VOLE_BASE,
     COSIGNATURE,
@@ -134,6 +143,9 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/match-noise/v1",
     b"tally/codes/v1",
     b"tally/scan-log/v1",
+    b"tally/shared-scan-index/v1",
+    b"tally/scan-index/v1",
+    b"tally/scan-retention/v1",
     b"tally/scan-anchors/v1",
     b"tally/scan-secret/v1",
     b"tally/psi/v1/key",
