@@ -4,8 +4,8 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tally_codes::batch::{
-    BatchBuild, BatchSpec, Deriver, RedemptionOpening, RowBuffers, RowForms, UnitOpening, verify_redemption_opening,
-    verify_unit_opening,
+    BatchBuild, BatchSpec, Deriver, RedemptionOpening, RowBuffers, RowForms, UnitOpening,
+    verify_redemption_opening, verify_unit_opening,
 };
 use tally_codes::gs1::{DigitalLink, Gtin, LinkOptions, Lot, UrlBase};
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys};

@@ -4,9 +4,9 @@
 
 use std::sync::LazyLock;
 
-use tally_contracts::{Canonical, Genesis};
 use tally_contracts::genesis::network_id;
 use tally_contracts::ids::NetworkId;
+use tally_contracts::{Canonical, Genesis};
 use tally_evidence::replay::Replay;
 use tally_evidence::{Extra, Roster, UnitCode, network_policy, verify};
 use tally_merkle::TlogProof;
@@ -37,7 +37,9 @@ macro_rules! golden {
 }
 
 static GOLDEN: LazyLock<Network> = LazyLock::new(|| {
-    let all = golden!["code", "record", "scan", "batch", "member", "budget", "match"];
+    let all = golden![
+        "code", "record", "scan", "batch", "member", "budget", "match"
+    ];
     let proofs = all.into_iter().map(|(name, proof)| {
         let parsed: TlogProof = proof.parse().expect("a proof");
         let extra = parsed.extra.clone().expect("an extra");
@@ -99,7 +101,8 @@ fn replay(bytes: &[u8]) {
     let mut replay = Replay::new(read.genesis()).expect("a golden genesis");
     let mut rest = bytes;
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
-        let Some((entry, after)) = after.split_at_checked(u16::from_be_bytes(*length).into()) else {
+        let Some((entry, after)) = after.split_at_checked(u16::from_be_bytes(*length).into())
+        else {
             break;
         };
         if replay.entry(entry).is_err() {
