@@ -195,7 +195,7 @@ impl Observer {
         for member in network.iter_mut() {
             ensure!(member.ended().is_none(), "{} ended by itself", member.name);
             ensure!(
-                !member.log().contains("panicked"),
+                !member.log().contains(" panicked at "),
                 "{} panicked",
                 member.name
             );

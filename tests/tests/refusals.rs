@@ -255,7 +255,7 @@ fn bad_input_is_refused_with_its_reason() {
             let ready = get(&member.http, "/readyz")?;
             ensure!(ready.status == 200, "{}: {}", member.name, ready.told());
             ensure!(
-                !member.log().contains("panicked"),
+                !member.log().contains(" panicked at "),
                 "{} panicked",
                 member.name
             );

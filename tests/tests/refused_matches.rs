@@ -227,7 +227,7 @@ fn what_an_agreement_does_not_allow_is_refused() {
             ensure!(member.ended().is_none(), "{} ended", member.name);
             member.wait_ready(PATIENCE)?;
             ensure!(
-                !member.log().contains("panicked"),
+                !member.log().contains(" panicked at "),
                 "{} panicked",
                 member.name
             );

@@ -155,9 +155,11 @@ pub async fn start(
     let keys = Keys::new(&config.consensus_key, config.network);
     let (channels, engine) = match spawn::spawn(&config, &keys).await {
         Ok(spawned) => spawned,
-        // The engine opens the log as it starts, and panics if its head is not one. No other part of it speaks of it then.
+        // The engine opens the log as it starts, and fails if its head is not one. No other part of it speaks of it then.
         Err(Error::Engine { reason }) if HEADLESS_LOG.iter().any(|e| reason.contains(e)) => {
             let height = application.next_height().await;
+            // The engine's own words for an error of its start; nothing has panicked.
+            let reason = reason.replace("Actor panicked during startup: ", "");
             return Err(Error::DamagedLog { height, reason });
         }
         Err(e) => return Err(e),
