@@ -51,6 +51,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Copies as a backup does: what is merged away before its turn comes is left out.
 fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("mkdir");
     for entry in fs::read_dir(from).expect("list") {
@@ -59,7 +60,11 @@ fn copy_dir(from: &Path, to: &Path) {
         if entry.file_type().expect("type").is_dir() {
             copy_dir(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).expect("copy");
+            match fs::copy(entry.path(), target) {
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => panic!("copy: {e}"),
+            }
         }
     }
 }
