@@ -52,7 +52,6 @@ fn wrong_clocks_stop_nobody_for_ever() {
         let everyone = [0, 1, 2, 3];
         let observer = Observer::start(scenario, &network, 1)?;
         observer.progress(&everyone, PATIENCE)?;
-        let mut refusals = 0;
         for seconds in [240, -240] {
             set_clock(&mut network, 3, &library, seconds)?;
             let took = observer
@@ -66,13 +65,15 @@ fn wrong_clocks_stop_nobody_for_ever() {
                 network[3].ended().is_none(),
                 "the node with the wrong clock ended"
             );
-            // A block of its own time is no block; its turn to propose comes within some heights.
-            until("a block refused for its time", PATIENCE, || {
-                let refused = network[0].log().matches("from this node's clock").count();
-                ensure!(refused > refusals, "was the clock wrong at all?");
-                refusals = refused;
-                Ok(())
-            })?;
+            // A block from the future is no block; its turn to propose comes within some heights. One that is late takes the time of
+            // the block before it, which is right enough.
+            if seconds > 0 {
+                until("a block refused for its time", PATIENCE, || {
+                    let refused = network[0].log().contains("from this node's clock");
+                    ensure!(refused, "was the clock wrong at all?");
+                    Ok(())
+                })?;
+            }
         }
         set_clock(&mut network, 3, &library, 0)?;
         observer.progress(&everyone, PATIENCE)?;
