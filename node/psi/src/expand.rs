@@ -47,7 +47,7 @@ impl HashToGroup {
     }
 
     /// 64 uniform bytes: one output block, since SHA-512 gives 64.
-    fn expand64(&self, parts: &[&[u8]]) -> [u8; 64] {
+    pub(crate) fn expand64(&self, parts: &[&[u8]]) -> [u8; 64] {
         let b0 = self.b0(parts, 64);
         self.block(&[0; 64], &b0, 1)
     }

@@ -8,15 +8,19 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::expand::HashToGroup;
+use crate::simd::{Digits, Eights, digits};
 use crate::sorter::Row;
 
 /// Points that share one inversion; large enough to hide it, small enough to stay in the cache.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 
 /// The session key of one side, halved: encoding in batches doubles the points, so k/2 gives multiples by k. Fresh per session,
 /// never zero, wiped when dropped.
 pub(crate) struct Key {
     half: Zeroizing<Scalar>,
+    /// The same, as the vector instructions take it.
+    digits: Zeroizing<Digits>,
+    eights: Option<Eights>,
 }
 
 impl Key {
@@ -26,9 +30,23 @@ impl Key {
     }
 
     fn from_scalar(k: &Scalar) -> Option<Self> {
-        (*k != Scalar::ZERO).then(|| Self {
-            half: Zeroizing::new(k.div_by_2()),
+        (*k != Scalar::ZERO).then(|| {
+            let half = Zeroizing::new(k.div_by_2());
+            Self {
+                digits: Zeroizing::new(digits(half.as_bytes())),
+                half,
+                eights: Eights::detect(),
+            }
         })
+    }
+
+    /// The same key, multiplied by curve25519-dalek, whatever the processor can.
+    #[cfg(test)]
+    pub(crate) fn without_eights(self) -> Self {
+        Self {
+            eights: None,
+            ..self
+        }
     }
 
     /// Encodings of the points of `count` messages, in their order, each times the key. Constant time in key and messages.
@@ -44,10 +62,13 @@ impl Key {
         let batches: Result<Vec<Vec<Row>>, Error> = starts(count)
             .into_par_iter()
             .map(|(from, to)| {
-                let points = (from..to)
-                    .map(|i| Ok(message(i)?.point(hash) * *self.half))
+                let uniform = (from..to)
+                    .map(|i| Ok(message(i)?.expand(hash)))
                     .collect::<Result<Vec<_>, Error>>()?;
-                Ok(encode(&points))
+                Ok(match self.eights {
+                    Some(eights) => eights.blind(&uniform, &self.digits),
+                    None => self.encode(uniform.iter().map(RistrettoPoint::from_uniform_bytes)),
+                })
             })
             .collect();
         Ok(batches?.concat())
@@ -61,17 +82,31 @@ impl Key {
         let batches: Result<Vec<Vec<Row>>, Error> = starts(points.len())
             .into_par_iter()
             .map(|(from, to)| {
-                let raised = points
-                    .get(from..to)
-                    .unwrap_or_default()
+                let rows = points.get(from..to).unwrap_or_default();
+                let first = first + from as u64;
+                if let Some(eights) = self.eights {
+                    return eights.raise(rows, &self.digits).map_err(|place| {
+                        let identity = rows.get(place) == Some(&[0; 32]);
+                        refused(first + place as u64, identity)
+                    });
+                }
+                let points = rows
                     .iter()
-                    .zip(first + from as u64..)
-                    .map(|(row, index)| Ok(decode(row, index)? * *self.half))
+                    .zip(first..)
+                    .map(|(row, index)| decode(row, index))
                     .collect::<Result<Vec<_>, Error>>()?;
-                Ok(encode(&raised))
+                Ok(self.encode(points.into_iter()))
             })
             .collect();
         Ok(batches?.concat())
+    }
+
+    fn encode(&self, points: impl Iterator<Item = RistrettoPoint>) -> Vec<Row> {
+        let halves: Vec<RistrettoPoint> = points.map(|p| p * *self.half).collect();
+        RistrettoPoint::double_and_compress_batch(&halves)
+            .into_iter()
+            .map(|c| c.to_bytes())
+            .collect()
     }
 }
 
@@ -84,8 +119,8 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    fn point(&self, hash: &HashToGroup) -> RistrettoPoint {
-        hash.point(&[
+    fn expand(&self, hash: &HashToGroup) -> [u8; 64] {
+        hash.expand64(&[
             self.head.get(..self.head_len).unwrap_or_default(),
             &self.rest,
         ])
@@ -99,24 +134,24 @@ fn starts(count: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-fn encode(halves: &[RistrettoPoint]) -> Vec<Row> {
-    RistrettoPoint::double_and_compress_batch(halves)
-        .into_iter()
-        .map(|c| c.to_bytes())
-        .collect()
-}
-
 pub(crate) fn decode(row: &Row, index: u64) -> Result<RistrettoPoint, Error> {
     if *row == [0; 32] {
-        return Err(Error::Point {
-            index,
-            problem: "the identity",
-        });
+        return Err(refused(index, true));
     }
-    CompressedRistretto(*row).decompress().ok_or(Error::Point {
+    CompressedRistretto(*row)
+        .decompress()
+        .ok_or(refused(index, false))
+}
+
+const fn refused(index: u64, identity: bool) -> Error {
+    Error::Point {
         index,
-        problem: "not a canonical encoding",
-    })
+        problem: if identity {
+            "the identity"
+        } else {
+            "not a canonical encoding"
+        },
+    }
 }
 
 /// Bytes of a tag for padded counts: 40 + ceil(log2(product)) bits, rounded up; a false match has odds of 2^-40 in all.
@@ -188,16 +223,22 @@ mod tests {
         hex::decode(s).unwrap().try_into().unwrap()
     }
 
-    fn key(s: &str) -> Key {
-        Key::from_scalar(&Scalar::from_canonical_bytes(hex32(s)).unwrap()).unwrap()
+    /// Keys for a scalar: with the instructions of this processor, and without.
+    fn keys(k: &Scalar) -> [Key; 2] {
+        let key = || Key::from_scalar(k).unwrap();
+        [key(), key().without_eights()]
+    }
+
+    fn scalar(s: &str) -> Scalar {
+        Scalar::from_canonical_bytes(hex32(s)).unwrap()
     }
 
     /// RFC 9497 A.1.1, vectors 1 and 2: hash to the group, blinding and evaluation of OPRF(ristretto255, SHA-512).
     #[test]
     fn rfc9497_a1_1() {
         let hash = HashToGroup::new(b"HashToGroup-OPRFV1-\x00-ristretto255-SHA512").unwrap();
-        let blind = key("64d37aed22a27f5191de1c1d69fadb899d8862b58eb4220029e036ec4c1f6706");
-        let server = key("5ebcea5ee37023ccb9fc2d2019f9d7737be85591ae8652ffa9ef0f4d37063b0e");
+        let blind = scalar("64d37aed22a27f5191de1c1d69fadb899d8862b58eb4220029e036ec4c1f6706");
+        let server = scalar("5ebcea5ee37023ccb9fc2d2019f9d7737be85591ae8652ffa9ef0f4d37063b0e");
         let vectors: [(&[u8], &str, &str); 2] = [
             (
                 &[0],
@@ -210,18 +251,20 @@ mod tests {
                 "b4cbf5a4f1eeda5a63ce7b77c7d23f461db3fcab0dd28e4e17cecb5c90d02c25",
             ),
         ];
-        for (input, blinded, evaluated) in vectors {
-            let got = blind
-                .blind(&hash, 1, |_| {
-                    Ok(Input {
-                        head: [0; 3],
-                        head_len: 0,
-                        rest: Zeroizing::new(input.to_vec()),
+        for (blind, server) in keys(&blind).iter().zip(&keys(&server)) {
+            for (input, blinded, evaluated) in vectors {
+                let got = blind
+                    .blind(&hash, 1, |_| {
+                        Ok(Input {
+                            head: [0; 3],
+                            head_len: 0,
+                            rest: Zeroizing::new(input.to_vec()),
+                        })
                     })
-                })
-                .unwrap();
-            assert_eq!(got, [hex32(blinded)]);
-            assert_eq!(server.raise(&got, 0).unwrap(), [hex32(evaluated)]);
+                    .unwrap();
+                assert_eq!(got, [hex32(blinded)]);
+                assert_eq!(server.raise(&got, 0).unwrap(), [hex32(evaluated)]);
+            }
         }
     }
 
@@ -236,28 +279,29 @@ mod tests {
                 rest: Zeroizing::new(i.to_be_bytes().to_vec()),
             })
         };
-        let key = Key::from_scalar(&k).unwrap();
-        let n = 2 * BATCH + 3;
-        let got = key.blind(&hash, n, input).unwrap();
-        assert_eq!(got.len(), n);
-        for (i, row) in got.iter().enumerate() {
-            let point = hash.point(&[&[1], &i.to_be_bytes()]);
-            assert_eq!(*row, (k * point).compress().to_bytes());
+        for key in keys(&k) {
+            let n = 2 * BATCH + 3;
+            let got = key.blind(&hash, n, input).unwrap();
+            assert_eq!(got.len(), n);
+            for (i, row) in got.iter().enumerate() {
+                let point = hash.point(&[&[1], &i.to_be_bytes()]);
+                assert_eq!(*row, (k * point).compress().to_bytes());
+            }
+            let twice = key.raise(&got, 0).unwrap();
+            assert_eq!(
+                twice[n - 1],
+                (k * k * hash.point(&[&[1], &(n - 1).to_be_bytes()]))
+                    .compress()
+                    .to_bytes()
+            );
         }
-        let twice = key.raise(&got, 0).unwrap();
-        assert_eq!(
-            twice[n - 1],
-            (k * k * hash.point(&[&[1], &(n - 1).to_be_bytes()]))
-                .compress()
-                .to_bytes()
-        );
         assert!(Key::from_scalar(&Scalar::ZERO).is_none());
     }
 
     /// RFC 9496 4.3.1: what a decoder has to refuse.
     #[test]
     fn malformed_points_are_refused_each() {
-        let key = Key::from_uniform(&[9; 64]).unwrap();
+        let keys = keys(&Scalar::from_bytes_mod_order_wide(&[9; 64]));
         let mut p_plus_1 = [0xff; 32];
         (p_plus_1[0], p_plus_1[31]) = (0xee, 0x7f);
         let mut p = p_plus_1;
@@ -285,23 +329,37 @@ mod tests {
             ("negative s", negative),
             ("high bit", high_bit),
         ] {
-            assert_eq!(
-                key.raise(&[good, bad], 40).unwrap_err(),
-                Error::Point {
-                    index: 41,
-                    problem: "not a canonical encoding"
-                },
-                "{name}"
-            );
-        }
-        assert_eq!(
-            key.raise(&[[0; 32]], 0).unwrap_err(),
-            Error::Point {
-                index: 0,
-                problem: "the identity"
+            for key in &keys {
+                assert_eq!(
+                    key.raise(&[good, bad], 40).unwrap_err(),
+                    Error::Point {
+                        index: 41,
+                        problem: "not a canonical encoding"
+                    },
+                    "{name}"
+                );
             }
-        );
-        assert!(key.raise(&[good], 0).is_ok());
+        }
+        for key in &keys {
+            assert_eq!(
+                key.raise(&[[0; 32]], 0).unwrap_err(),
+                Error::Point {
+                    index: 0,
+                    problem: "the identity"
+                }
+            );
+            // The first that is wrong is named, also behind a vector of good ones.
+            let mut rows = vec![good; 20];
+            (rows[13], rows[17]) = ([0; 32], [0xff; 32]);
+            assert!(matches!(
+                key.raise(&rows, 100).unwrap_err(),
+                Error::Point {
+                    index: 113,
+                    problem: "the identity"
+                }
+            ));
+            assert!(key.raise(&[good], 0).is_ok());
+        }
     }
 
     #[test]
