@@ -183,11 +183,15 @@ pub(crate) fn tags(context_digest: &[u8; 32], encodings: &[Row], len: usize) -> 
         .collect()
 }
 
-/// Which arithmetic multiplies points on this machine, with this build: `avx512ifma`, `avx2` or `serial`. Follows the run-time
-/// choice of curve25519-dalek 5, which takes AVX-512 only when the build asked for it (see `.cargo/config.toml`).
+/// Which arithmetic multiplies blinded points on this machine: `avx512ifma x8` for eight at a time (no matter how this was built), else that
+/// of curve25519-dalek, one at a time: `avx512ifma` where the build asked for it (see `.cargo/config.toml`), `avx2` or `serial`. The
+/// ElGamal slots of `join_sum` and the base transfers always take the latter.
 #[must_use]
 #[allow(unexpected_cfgs)]
 pub fn backend() -> &'static str {
+    if Eights::detect().is_some() {
+        return "avx512ifma x8";
+    }
     #[cfg(target_arch = "x86_64")]
     {
         #[cfg(any(
@@ -374,6 +378,6 @@ mod tests {
 
     #[test]
     fn backend_is_named() {
-        assert!(["avx512ifma", "avx2", "serial"].contains(&backend()));
+        assert!(["avx512ifma x8", "avx512ifma", "avx2", "serial"].contains(&backend()));
     }
 }

@@ -12,9 +12,10 @@ use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::VartimeMultiscalarMul;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use zeroize::Zeroizing;
 
 use crate::expand::HashToGroup;
-use crate::group::Key;
+use crate::group::{Input, Key};
 use crate::simd::Kernels;
 use crate::sorter::Row;
 use crate::vole::timing::Choose;
@@ -101,13 +102,51 @@ fn wide_scalar(random: bool, rng: &mut ChaCha20Rng) -> [u8; 64] {
 #[test]
 #[ignore = "measures time"]
 fn the_session_key_does_not_show_in_time() {
-    let rows = points(4);
-    let leak = is_leak("multiply by the key", || {
+    let rows = points(8);
+    for eights in [true, false] {
+        let name = if eights {
+            "by the key, this processor's best"
+        } else {
+            "by the key, one at a time"
+        };
+        let leak = is_leak(name, || {
+            measure(
+                4_000,
+                |random, rng| {
+                    let key = Key::from_uniform(&wide_scalar(random, rng)).unwrap();
+                    if eights { key } else { key.without_eights() }
+                },
+                |key| {
+                    black_box(key.raise(&rows, 0).unwrap());
+                },
+            )
+        });
+        assert!(!leak, "{name}");
+    }
+}
+
+#[test]
+#[ignore = "measures time"]
+fn blinded_items_do_not_show_in_time() {
+    let hash = HashToGroup::for_context(&[1; 32]).unwrap();
+    let key = Key::from_uniform(&[7; 64]).unwrap();
+    let leak = is_leak("blind", || {
         measure(
             4_000,
-            |random, rng| Key::from_uniform(&wide_scalar(random, rng)).unwrap(),
-            |key| {
-                black_box(key.raise(&rows, 0).unwrap());
+            |random, rng| {
+                let mut values = [[0; 32]; 8];
+                values.iter_mut().for_each(|v| rng.fill_bytes(v));
+                if random { values } else { [[0; 32]; 8] }
+            },
+            |values| {
+                let input = |i: usize| {
+                    Ok(Input {
+                        head: [0; 3],
+                        head_len: 3,
+                        rest: Zeroizing::new(values[i].to_vec()),
+                    })
+                };
+                black_box(key.blind(&hash, values.len(), input).unwrap());
             },
         )
     });

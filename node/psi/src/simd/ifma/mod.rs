@@ -1,6 +1,8 @@
 //! Diffie-Hellman steps over ristretto255, eight elements a vector. Every function's caller has detected AVX-512 F and IFMA.
 
 mod field;
+#[cfg(test)]
+mod ladder;
 mod ristretto;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use super::*;
 use crate::simd::{Eights, digits};
 
 /// The instructions, or a printed reason and nothing to test.
-fn eights() -> Option<Eights> {
+pub(super) fn eights() -> Option<Eights> {
     static TOLD: OnceLock<Option<Eights>> = OnceLock::new();
     *TOLD.get_or_init(|| {
         let found = Eights::detect();
