@@ -3,7 +3,7 @@
 //! The rule for repeats: a value that comes again in one input is left out, its first row stays, and counts are of distinct
 //! values. So a match is reported once, with the row where its value came first.
 //!
-//! The suites by a vector correlation run at every size here; `dh-ristretto-v1`, which takes fifty times the arithmetic, up to
+//! The suites by a vector correlation run at every size here; `dh-ristretto-v1`, which takes some twenty times the arithmetic, up to
 //! 65,537. What is larger:
 //! `cargo test --release -p tally-psi --test exactness -- --ignored`.
 
