@@ -148,7 +148,7 @@ impl Ledger {
         let first = head.tree_size - head.tree_size % WIDTH;
         let last = read_entries(&blocks, &store, genesis_bytes, first, head.tree_size)?;
         let tiles = Tiles::open(&dir.join("tiles"), head.tree_size, last)?;
-        let frontier = frontier_at(&tiles, head.tree_size)?;
+        let frontier = frontier_at(&tiles.reading(), head.tree_size)?;
         if frontier.root() != head.tree_root {
             return Err(Error::damaged_index(
                 &dir.join("tiles"),

@@ -157,7 +157,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::OutOfRange`], and those of reading tiles.
     pub fn root_at(&self, size: u64) -> Result<Hash, Error> {
-        tally_merkle::root_at(&self.sized(size)?.tiles, size)
+        tally_merkle::root_at(&self.sized(size)?.tiles.reading(), size)
     }
 
     /// The inclusion proof of an entry in the tree of `size`, leaf side first.
@@ -165,7 +165,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Merkle`], and those of reading tiles.
     pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
-        tally_merkle::inclusion_proof(&self.sized(size)?.tiles, index, size)
+        tally_merkle::inclusion_proof(&self.sized(size)?.tiles.reading(), index, size)
     }
 
     /// The consistency proof between two sizes.
@@ -173,7 +173,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Merkle`], and those of reading tiles.
     pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
-        tally_merkle::consistency_proof(&self.sized(new)?.tiles, old, new)
+        tally_merkle::consistency_proof(&self.sized(new)?.tiles.reading(), old, new)
     }
 
     /// A proof of what stands under a state key now, with the head that it belongs to.

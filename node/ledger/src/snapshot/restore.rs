@@ -152,7 +152,7 @@ fn bring(
         edge.clone()
     };
     let tree = Tiles::open(&tiles, head.tree_size, partial)?;
-    let root = frontier_at(&tree, head.tree_size)?.root();
+    let root = frontier_at(&tree.reading(), head.tree_size)?.root();
     if root != head.tree_root {
         let why = format!(
             "they and the edge give root {root}, expected {}",
@@ -253,7 +253,7 @@ fn check_trusted(tree: &Tiles, trusted: &Checkpoint, manifest: &Manifest) -> Res
             trusted.size
         ));
     }
-    let root = tally_merkle::root_at(tree, trusted.size)?;
+    let root = tally_merkle::root_at(&tree.reading(), trusted.size)?;
     if root == trusted.root {
         return Ok(());
     }
