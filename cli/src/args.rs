@@ -11,6 +11,7 @@ mod governance;
 mod keeping;
 mod matching;
 mod proving;
+mod snapshot;
 
 pub(crate) use bench::{
     BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
@@ -33,6 +34,8 @@ pub(crate) use proving::{
     AuditArgs, AuditCommand, DiffArgs, ExportCommand, LedgerCommand, ProofArgs, ProofCommand,
     ProofFiles, ReplayArgs, StateCommand,
 };
+
+pub(crate) use snapshot::{SnapshotCommand, SnapshotRestoreArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -166,6 +169,9 @@ pub(crate) enum Command {
     /// The blocks stay as they are. Stop the node first; it holds the ledger.
     #[command(after_help = "Example:\n  tally reindex --config acme/tally.toml")]
     Reindex,
+    /// Make, look at and begin from snapshots of the ledger's state
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Write what cannot be made again into one encrypted file; the node may run
     Backup(BackupArgs),
     /// Make a node's data directory from a backup

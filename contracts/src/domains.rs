@@ -47,6 +47,8 @@ pub const AUDIENCE_COMMITMENT: &[u8] = b"tally/audience-commitment/v1\n";
 pub const MATCH_RESULT: &[u8] = b"tally/match-result/v1\n";
 /// A match's name at both of its nodes: prefix || initiator's nonce.
 pub const MATCH_ID: &[u8] = b"tally/match-id/v1\n";
+/// First line of a node's statement of its minimum index, a signed note.
+pub const MINIMUM_INDEX: &[u8] = b"tally/minimum-index/v1\n";
 /// A leaf of a scan log: prefix || salt || scan.
 pub const SCAN: &[u8] = b"tally/scan/v1\n";
 /// A code's name in receipts: prefix || GTIN || serial.
@@ -113,6 +115,7 @@ pub const ALL: &[&[u8]] = &[
     MATCH_ID,
     SCAN,
     SCAN_CODE,
+    MINIMUM_INDEX,
     SEALED_FILE,
     SEALED_SEGMENT,
     SEALED_FRAME,

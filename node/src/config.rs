@@ -167,6 +167,12 @@ impl PortSection {
 pub struct LedgerSection {
     /// External witnesses that are asked to cosign checkpoints, each as vkey, space, URL.
     pub witnesses: Vec<String>,
+    /// Blocks that are younger than this stay, in days; 0: all stay, if `retain_entries` is 0 too.
+    pub retain_days: u64,
+    /// So many of the last entries stay; 0: all stay, if `retain_days` is 0 too.
+    pub retain_entries: u64,
+    /// A snapshot is made when the newest is older than this, in hours; 0: only when asked for.
+    pub snapshot_hours: u64,
 }
 
 /// `[http]`

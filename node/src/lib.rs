@@ -25,6 +25,7 @@ pub mod room;
 pub mod runtime;
 pub mod scans;
 pub mod sealed;
+pub mod snapshots;
 pub mod spill;
 pub mod status;
 pub mod tiles;

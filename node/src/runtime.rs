@@ -42,6 +42,7 @@ use crate::scans::{
     run_anchoring, run_retention, run_retries,
 };
 use crate::sealed::StorageKey;
+use crate::snapshots;
 use crate::status::Status;
 use crate::tiles;
 use crate::vitals::VitalsCollector;
@@ -433,6 +434,11 @@ pub async fn run_until(
         ));
     }
 
+    tasks.spawn(snapshots::run_keeping(
+        chain.clone(),
+        shared.config.ledger.clone(),
+        stop.clone(),
+    ));
     tasks.spawn(run_tidying(desk.clone(), stop.clone()));
     serve_matches(&host, ledger.clone(), desk.clone(), &tasks, stop.clone())?;
 
@@ -579,7 +585,7 @@ fn routes(
         Arc::new(Status::new(node.clone())),
         registry,
     );
-    let more = tiles::router(node.chain.clone());
+    let more = tiles::router(node.chain.clone()).merge(snapshots::router(node.chain.clone()));
     gateway.router(more.merge(proofs::router(node.chain.clone(), node.scans.clone())))
 }
 

@@ -8,6 +8,7 @@ use tally_contracts::state;
 
 use crate::gateway::NodeStatus;
 use crate::runtime::Node;
+use crate::snapshots;
 use crate::vitals::{Missing, Vitals};
 
 /// The status of a running node.
@@ -59,6 +60,9 @@ pub fn status(node: &Node) -> Value {
         "tree_size": vitals.tree_size,
         "tree_root": head.tree_root.to_string(),
         "state_root": head.state_root.to_string(),
+        "first_height": ledger.first_height(),
+        "first_entry": ledger.first_entry(),
+        "snapshot_height": snapshots::newest(&node.chain),
         "checkpoint_size": vitals.checkpoint.map(|(size, _)| size),
         "checkpoint_age_s": vitals.checkpoint.map(|(_, age)| age),
         "pool": {"records": vitals.pool_records, "bytes": vitals.pool_bytes},

@@ -65,6 +65,10 @@ async fn tile(State(chain): State<Chain>, Path(path): Path<String>) -> Response 
         )
             .into_response(),
         Ok(Ok(_)) => StatusCode::NOT_FOUND.into_response(),
+        // Not an error: the statement at /minimum-index says so too.
+        Ok(Err(e @ tally_ledger::Error::Dropped { .. })) => {
+            (StatusCode::GONE, format!("{e}; see /minimum-index\n")).into_response()
+        }
         Ok(Err(e)) => {
             tracing::error!(error = %e, "a tile could not be read");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -20,6 +20,7 @@ mod product;
 mod proof;
 mod reindex;
 mod scan;
+mod snapshot;
 mod status;
 mod up;
 
@@ -74,6 +75,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Audit(command) => audit::run(&ctx, &command),
         Command::Export(command) => export::run(&ctx, &command),
         Command::Reindex => reindex::run(&ctx),
+        Command::Snapshot(command) => snapshot::run(&ctx, &command),
         Command::Backup(args) => backup::back_up(&ctx, &args),
         Command::Restore(args) => backup::bring_back(&ctx, &args),
         Command::Bench(command) => bench::run(&ctx, &command),

@@ -1,7 +1,7 @@
 //! Blocks in append-only segment files. A frame is a u32 length, the CRC-32C of the payload, and the payload: the block's
 //! length-prefixed bytes and its certificate's. A frame is synced before [`BlockStore::append`] returns, so only the last
 //! one can be torn; that one was acknowledged to nobody and is cut off at the next start. Anything else that is wrong is
-//! damage, and is left as it is for someone to look at.
+//! damage, and is left as it is for someone to look at. The blocks start at height 1, or after a base (see `base.rs`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -12,6 +12,7 @@ use tally_contracts::CodecError;
 use tally_contracts::block::{Block, MAX_BLOCK_BYTES};
 use tally_contracts::codec::{Reader, Writer};
 
+use crate::base::Base;
 use crate::error::{Error, IoContext};
 use crate::files::{make_dir, sync_dir};
 
@@ -37,10 +38,11 @@ pub struct StoredBlock {
     pub certificate: Vec<u8>,
 }
 
-/// The blocks of one ledger, from height 1.
+/// The blocks of one ledger, from height 1 or from its base on.
 pub struct BlockStore {
     dir: PathBuf,
     segment_bytes: u64,
+    base: Base,
     places: Vec<Place>,
     current: Option<(u32, File, u64)>,
 }
@@ -66,14 +68,23 @@ impl BlockStore {
             }
         }
         numbers.sort_unstable();
+        let base = Base::load(dir)?;
+        // Files before the base are what a drop that was cut short has left.
+        for number in numbers.iter().filter(|n| **n < base.segment) {
+            let path = segment_path(dir, *number);
+            fs::remove_file(&path).on("remove", &path)?;
+        }
+        numbers.retain(|n| *n >= base.segment);
+        let first = base.segment;
         let mut store = Self {
             dir: dir.to_owned(),
             segment_bytes,
+            base,
             places: Vec::new(),
             current: None,
         };
         for (i, number) in numbers.iter().enumerate() {
-            let expected = u32::try_from(i + 1).unwrap_or(u32::MAX);
+            let expected = u32::try_from(i).map_or(u32::MAX, |i| first.saturating_add(i));
             if *number != expected {
                 return Err(Error::damaged_blocks(
                     &store.path(expected),
@@ -99,10 +110,46 @@ impl BlockStore {
         Ok(store)
     }
 
-    /// The height of the last block; 0 if there is none.
+    /// The height of the last block, stored or not; 0 if there is none.
     #[must_use]
     pub fn height(&self) -> u64 {
-        self.places.len() as u64
+        self.base.height + self.places.len() as u64
+    }
+
+    /// Where the stored blocks start.
+    pub(crate) const fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The height of the last block of every file but the one that is written to, ascending.
+    pub(crate) fn borders(&self) -> Vec<(u32, u64)> {
+        let heights = self.base.height + 1..;
+        let pairs: Vec<(u32, u64)> = self.places.iter().map(|p| p.segment).zip(heights).collect();
+        pairs
+            .windows(2)
+            .filter_map(|pair| match pair {
+                [(segment, height), (next, _)] if segment != next => Some((*segment, *height)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Drops the blocks up to the base given, which ends a file. The base is on disk before the first file goes.
+    pub(crate) fn drop_before(&mut self, base: Base) -> Result<(), Error> {
+        if base.height <= self.base.height || base.height >= self.height() {
+            return Err(Error::Internal("a base outside the stored blocks"));
+        }
+        base.store(&self.dir)?;
+        let gone = usize::try_from(base.height - self.base.height)
+            .map_err(|_| Error::Internal("block count"))?;
+        self.places.drain(..gone);
+        let old = self.base.segment..base.segment;
+        self.base = base;
+        for number in old {
+            let path = self.path(number);
+            fs::remove_file(&path).on("remove", &path)?;
+        }
+        sync_dir(&self.dir)
     }
 
     /// Appends the next block; durable when it returns.
@@ -157,10 +204,17 @@ impl BlockStore {
     /// The block of a height.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::OutOfRange`], [`Error::Dropped`], [`Error::Damaged`], [`Error::Io`].
     pub fn read(&self, height: u64) -> Result<StoredBlock, Error> {
+        if (1..=self.base.height).contains(&height) {
+            return Err(Error::Dropped {
+                what: "block",
+                asked: height,
+                first: self.base.height + 1,
+            });
+        }
         let place = height
-            .checked_sub(1)
+            .checked_sub(self.base.height + 1)
             .and_then(|i| self.places.get(usize::try_from(i).ok()?))
             .ok_or(Error::OutOfRange {
                 what: "block",
@@ -175,11 +229,15 @@ impl BlockStore {
     }
 
     fn path(&self, number: u32) -> PathBuf {
-        self.dir.join(format!("{number:08}.seg"))
+        segment_path(&self.dir, number)
     }
 
     fn roll(&mut self) -> Result<(), Error> {
-        let number = self.current.as_ref().map_or(1, |c| c.0.saturating_add(1));
+        let first = self.base.segment;
+        let number = self
+            .current
+            .as_ref()
+            .map_or(first, |c| c.0.saturating_add(1));
         let path = self.path(number);
         let file = OpenOptions::new()
             .read(true)
@@ -282,6 +340,10 @@ impl BlockStore {
         file.set_len(offset).on("shorten", path)?;
         file.sync_all().on("sync", path)
     }
+}
+
+fn segment_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:08}.seg"))
 }
 
 /// The length of the frame at `offset`; `None` if it does not fit the file, as after a torn write. Zeros, which some file

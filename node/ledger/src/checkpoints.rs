@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
-use tally_contracts::ValidatorSet;
 use tally_contracts::ids::{NetworkId, PublicKey};
+use tally_contracts::{ValidatorSet, domains};
 use tally_merkle::{Checkpoint, Note, NoteSignature, Vkey, note};
 
 use crate::error::{Error, IoContext};
@@ -46,6 +46,8 @@ pub struct Checkpoints {
     best: Option<(u64, Note)>,
     /// Whether `best` was compared with the ledger.
     best_is_own: bool,
+    /// The newest statement of the minimum index.
+    minimum: Option<(u64, String)>,
 }
 
 impl Checkpoints {
@@ -71,6 +73,7 @@ impl Checkpoints {
             heads: BTreeMap::new(),
             best,
             best_is_own: false,
+            minimum: None,
         })
     }
 
@@ -198,6 +201,53 @@ impl Checkpoints {
         Ok(true)
     }
 
+    /// The statement that this node has all entries from [`Ledger::first_entry`] on and not all before: a signed note by the 0x01 key,
+    /// of the lines `tally/minimum-index/v1`, network ID, index, and POSIX seconds. Made when the index has changed, and kept in
+    /// the file `minimum-index`, which is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Merkle`].
+    pub fn minimum_index(&mut self, ledger: &Ledger, time_s: u64) -> Result<String, Error> {
+        let index = ledger.first_entry();
+        let path = self.path.with_file_name("minimum-index");
+        if self.minimum.is_none() && path.exists() {
+            let text = std::fs::read_to_string(&path).on("read", &path)?;
+            self.minimum = self.stated(&text).map(|index| (index, text));
+        }
+        if let Some((stated, text)) = &self.minimum
+            && *stated == index
+        {
+            return Ok(text.clone());
+        }
+        let domain = std::str::from_utf8(domains::MINIMUM_INDEX)
+            .map_err(|_| Error::Internal("a prefix that is no text"))?;
+        let text = format!("{domain}{}\n{index}\n{time_s}\n", self.network);
+        let mut signed = Note::unsigned(text.clone())?;
+        let name = origin(&self.network);
+        signed
+            .signatures
+            .push(note::sign(&text, &name, &self.keys.checkpoint)?);
+        let signed = signed.to_string();
+        write_whole(&path, signed.as_bytes())?;
+        self.minimum = Some((index, signed.clone()));
+        Ok(signed)
+    }
+
+    /// The index in a statement, if it is this node's by its present key.
+    fn stated(&self, text: &str) -> Option<u64> {
+        let statement = Note::parse(text).ok()?;
+        let public = self.keys.checkpoint.verifying_key().to_bytes();
+        let key = Vkey::ed25519(&origin(&self.network), public).ok()?;
+        statement
+            .signatures
+            .first()?
+            .verify(statement.text(), &key)
+            .ok()?;
+        let mut lines = statement.text().lines().skip(1);
+        (lines.next()? == self.network.to_string()).then_some(())?;
+        lines.next()?.parse().ok()
+    }
+
     /// Size of the newest checkpoint with a quorum, and the time of its newest cosignature in POSIX seconds.
     #[must_use]
     pub fn best_time_s(&self) -> Option<(u64, u64)> {
@@ -214,7 +264,7 @@ impl Checkpoints {
 }
 
 /// Every validator's 0x04 key with its power.
-fn cosignature_vkeys(
+pub(crate) fn cosignature_vkeys(
     network: &NetworkId,
     validators: &ValidatorSet,
 ) -> Result<Vec<(Vkey, u64)>, Error> {

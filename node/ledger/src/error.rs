@@ -115,6 +115,51 @@ pub enum Error {
         /// How far the ledger goes.
         have: u64,
     },
+    /// It was dropped, or never was here: this ledger began at a snapshot.
+    #[error(
+        "{what} {asked} is not on this node any more; the first one is {first}; other members may have it"
+    )]
+    Dropped {
+        /// What was asked for.
+        what: &'static str,
+        /// Which one.
+        asked: u64,
+        /// The first one that is here.
+        first: u64,
+    },
+    /// A snapshot that is not what it should be. Nothing of it is used.
+    #[error("snapshot refused: {file}: {reason}")]
+    Snapshot {
+        /// Which of its files.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A snapshot cannot be made now.
+    #[error("no snapshot now: {reason}")]
+    NoSnapshot {
+        /// Why.
+        reason: String,
+    },
+    /// A restored snapshot was not put in place to its end.
+    #[error(
+        "{path} is left from a restore that did not end; run `tally snapshot restore` again, or remove that folder"
+    )]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The state of the time before the first stored block is not here and cannot be made from blocks.
+    #[error(
+        "the blocks here start at height {first}, and the state before them cannot be made from blocks; move {path} away and run \
+         `tally snapshot restore`"
+    )]
+    NoStateBefore {
+        /// Height of the first stored block.
+        first: u64,
+        /// The folder of the ledger's files.
+        path: PathBuf,
+    },
     /// A proof or note could not be made or checked.
     #[error(transparent)]
     Merkle(#[from] tally_merkle::Error),

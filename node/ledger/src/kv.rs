@@ -29,6 +29,9 @@ pub trait Kv: Send + Sync {
     /// Every pair whose key starts with `prefix`, ascending.
     fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a>;
 
+    /// Every pair from `key` on, ascending.
+    fn from<'a>(&'a self, key: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a>;
+
     /// The pair with the greatest key from `from` to `to`, both included.
     ///
     /// # Errors
@@ -80,6 +83,13 @@ impl Kv for SledKv {
 
     fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {
         Box::new(self.db.scan_prefix(prefix).map(|pair| {
+            let (key, value) = pair?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
+
+    fn from<'a>(&'a self, key: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {
+        Box::new(self.db.range(key..).map(|pair| {
             let (key, value) = pair?;
             Ok((key.to_vec(), value.to_vec()))
         }))
@@ -140,6 +150,15 @@ impl Kv for MemoryKv {
             .pairs()
             .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| Ok((key.clone(), value.clone())))
+            .collect();
+        Box::new(found.into_iter())
+    }
+
+    fn from<'a>(&'a self, key: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {
+        let found: Vec<_> = self
+            .pairs()
+            .range::<[u8], _>((Bound::Included(key), Bound::Unbounded))
             .map(|(key, value)| Ok((key.clone(), value.clone())))
             .collect();
         Box::new(found.into_iter())

@@ -1,21 +1,24 @@
 //! The ledger: blocks on disk are the truth; tiles, state and indexes follow from them and are brought up to them at start.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tally_contracts::block::{CommitCertificate, Header};
 use tally_contracts::ids::{NetworkId, RecordId};
-use tally_contracts::state;
+use tally_contracts::state::{self, StateRead as _};
 use tally_contracts::{Genesis, StateTree, ValidatorSet};
 use tally_merkle::{Frontier, frontier_at};
 
+use crate::base::Base;
 use crate::blocks::BlockStore;
 use crate::error::{Error, IoContext};
 use crate::execute::{Executed, Kept, VerifiedCache};
 use crate::files::make_dir;
 use crate::kv::{Kv, SledKv};
 use crate::serve::read_entries;
+use crate::snapshot::{self, Handover};
 use crate::store::{Head, RecordPlace, StateStore, Store};
 use crate::tiles::{Tiles, WIDTH};
 
@@ -60,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) frontier: Frontier,
     pub(crate) tree: StateTree,
     read_only: Option<String>,
+    /// While a snapshot is written: what stood, at its block, under the state keys that were changed since.
+    pub(crate) undo: Option<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
 }
 
 impl Inner {
@@ -91,6 +96,7 @@ impl Ledger {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
         let lock = lock(dir)?;
+        snapshot::settle(dir)?;
         let kv = Arc::new(SledKv::open(&dir.join("state"), options.cache_bytes)?);
         Self::open_locked(dir, genesis_bytes, options, kv, lock, progress)
     }
@@ -122,6 +128,12 @@ impl Ledger {
         let store = Store::new(kv);
         let head = match store.head(&network)? {
             Some(head) => head,
+            None if Base::load(&dir.join("blocks"))?.height > 0 => {
+                return Err(Error::NoStateBefore {
+                    first: Base::load(&dir.join("blocks"))?.height + 1,
+                    path: dir.to_owned(),
+                });
+            }
             None => store.found(&genesis, genesis_bytes)?,
         };
         // The store was told of a block only after its file was synced, so fewer blocks than that is damage, not a torn tail.
@@ -136,7 +148,7 @@ impl Ledger {
         let first = head.tree_size - head.tree_size % WIDTH;
         let last = read_entries(&blocks, &store, genesis_bytes, first, head.tree_size)?;
         let tiles = Tiles::open(&dir.join("tiles"), head.tree_size, last)?;
-        let frontier = frontier_at(&tiles, head.tree_size)?;
+        let frontier = frontier_at(&tiles.reading(), head.tree_size)?;
         if frontier.root() != head.tree_root {
             return Err(Error::damaged_index(
                 &dir.join("tiles"),
@@ -157,6 +169,7 @@ impl Ledger {
                 frontier,
                 tree,
                 read_only: None,
+                undo: None,
             }),
             _lock: lock,
         };
@@ -175,6 +188,14 @@ impl Ledger {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, Error> {
         let held = lock(dir)?;
+        snapshot::settle(dir)?;
+        let first = Base::load(&dir.join("blocks"))?.height + 1;
+        if first > 1 {
+            return Err(Error::NoStateBefore {
+                first,
+                path: dir.to_owned(),
+            });
+        }
         for name in ["state", "tiles"] {
             let path = dir.join(name);
             if path.exists() {
@@ -200,7 +221,7 @@ impl Ledger {
                     }
                 })?;
             let done = self.decided(&stored.block, &certificate, &|_| None)?;
-            self.follow(&mut self.write(), &done)?;
+            self.follow(&mut self.write(), &done, &certificate)?;
             progress(height, last);
         }
         Ok(())
@@ -229,7 +250,7 @@ impl Ledger {
         let written = inner
             .blocks
             .append(block, &certificate.to_bytes())
-            .and_then(|()| self.follow(&mut inner, &done));
+            .and_then(|()| self.follow(&mut inner, &done, certificate));
         if let Err(e) = written {
             tracing::error!(error = %e, "the ledger is read-only from now on");
             inner.read_only = Some(e.to_string());
@@ -247,11 +268,25 @@ impl Ledger {
 
     /// Brings tiles, state and indexes up to a block that is on disk. The head in the store moves last, so whatever fails or
     /// crashes on the way is done again from the block.
-    fn follow(&self, inner: &mut Inner, done: &Executed) -> Result<(), Error> {
+    fn follow(
+        &self,
+        inner: &mut Inner,
+        done: &Executed,
+        certificate: &CommitCertificate,
+    ) -> Result<(), Error> {
         inner.tiles.append(&done.entries, &done.leaves)?;
         let head = Head::after(&done.header);
+        let handover = handover(&inner.tree, done, certificate)?;
+        if let Some(undo) = &mut inner.undo {
+            for (key, _) in &done.effects {
+                if !undo.contains_key(key) {
+                    undo.insert(key.clone(), self.store.state.get(key)?);
+                }
+            }
+        }
+        let (effects, ids) = (&done.effects, &done.ids);
         self.store
-            .advance(inner.head.tree_size, &head, &done.effects, &done.ids)?;
+            .advance(inner.head.tree_size, &head, effects, ids, handover.as_ref())?;
         inner.tree.commit(&done.effects)?;
         inner.frontier = done.frontier.clone();
         inner.head = head;
@@ -320,13 +355,35 @@ impl Ledger {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Inner> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What proves to somebody who knows the validators up to this block who they are from the next one on; nothing if they stay.
+fn handover(
+    tree: &StateTree,
+    done: &Executed,
+    certificate: &CommitCertificate,
+) -> Result<Option<Handover>, Error> {
+    let key = state::keys::validators();
+    let written = done.effects.iter().find(|(k, _)| *k == key);
+    let Some((_, Some(validators))) = written else {
+        return Ok(None);
+    };
+    // Changes of validators are rare, and the tree must not change before the store has.
+    let mut after = tree.clone();
+    after.commit(&done.effects)?;
+    Ok(Some(Handover {
+        header: done.header.clone(),
+        certificate: certificate.clone(),
+        validators: validators.clone(),
+        proof: after.prove(&key),
+    }))
+}
+
 /// Takes the folder for this process.
-fn lock(dir: &Path) -> Result<File, Error> {
+pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
     make_dir(dir)?;
     let path = dir.join("LOCK");
     let file = OpenOptions::new()

@@ -4,8 +4,10 @@
 //! checkpoints with their cosignatures. Out of scope: consensus, network, clocks, where keys come from.
 //!
 //! The blocks are the truth: a block is synced before its commit returns, and everything else (state, indexes, tiles) is
-//! brought up to them at the next start, or rebuilt by [`Ledger::reindex`].
+//! brought up to them at the next start, or rebuilt by [`Ledger::reindex`]. A ledger may begin at a [`snapshot`] instead of the
+//! genesis, and may drop old blocks ([`Ledger::drop_old`]); its state then cannot be rebuilt from blocks alone.
 
+mod base;
 mod blocks;
 mod checkpoints;
 mod error;
@@ -13,8 +15,10 @@ mod execute;
 mod files;
 mod kv;
 mod ledger;
+mod prune;
 pub mod sample;
 mod serve;
+pub mod snapshot;
 mod store;
 mod tiles;
 

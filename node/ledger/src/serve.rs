@@ -7,6 +7,7 @@ use tally_contracts::block::{Block, BlockInfo};
 use tally_contracts::ids::RecordId;
 use tally_contracts::state::StateRead as _;
 use tally_contracts::{CodecError, StateProof};
+use tally_merkle::tile::TileKind;
 use tally_merkle::{Checkpoint, Hash, Note, TilePath};
 
 use crate::blocks::{BlockStore, StoredBlock};
@@ -15,6 +16,7 @@ use crate::execute::entries_of;
 use crate::files::write_whole;
 use crate::ledger::{Inner, Ledger};
 use crate::store::{Head, RecordPlace, Store};
+use crate::tiles::WIDTH;
 
 /// What stands under a state key, or that nothing does, and the entry that commits to it. A checkpoint of at least
 /// `head.tree_size` entries, an inclusion proof of the BlockInfo in it, and this make it provable to anyone.
@@ -50,7 +52,7 @@ impl Ledger {
     /// The entry of an index.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], and those of reading a block.
+    /// [`Error::OutOfRange`], [`Error::Dropped`], and those of reading a block.
     pub fn entry(&self, index: u64) -> Result<Vec<u8>, Error> {
         let inner = self.read();
         let have = inner.head.tree_size;
@@ -82,7 +84,72 @@ impl Ledger {
         if index == 0 {
             return Ok(0);
         }
-        Ok(self.store.border(index)?.1)
+        let first = self.read().blocks.base().tree_size;
+        match self.store.border(index) {
+            Err(Error::Internal(_)) if index < first => Err(Error::Dropped {
+                what: "entry",
+                asked: index,
+                first,
+            }),
+            found => Ok(found?.1),
+        }
+    }
+
+    /// Height of the first block that is stored: 1, unless old ones were dropped or never were here.
+    #[must_use]
+    pub fn first_height(&self) -> u64 {
+        self.read().blocks.base().height + 1
+    }
+
+    /// Index of the first entry that is stored with all that follow: 0, unless old ones were dropped or never were here. Entry
+    /// bundles start there; hash tiles, roots and proofs reach back to the first entry.
+    #[must_use]
+    pub fn first_entry(&self) -> u64 {
+        self.read().blocks.base().first_entry()
+    }
+
+    /// The BlockInfo of the block that the record at `index` is in, and its own index.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`], [`Error::Dropped`], and those of reading a block.
+    pub fn block_info_of(&self, index: u64) -> Result<(u64, BlockInfo), Error> {
+        let inner = self.sized(index.saturating_add(1))?;
+        let at = if index < inner.blocks.base().tree_size {
+            // A record that was kept has its BlockInfo after it; the last entry before the base is one too.
+            let base = inner.blocks.base();
+            let kept = self.store.kept_info_from(index)?;
+            let last = base.tree_size - 1;
+            match kept {
+                Some(at) if at < base.first_entry() => at,
+                _ => (base.first_entry().max(index)..=last)
+                    .find(|at| {
+                        let i = usize::try_from(at - base.first_entry()).unwrap_or(usize::MAX);
+                        base.edge
+                            .get(i)
+                            .is_some_and(|e| BlockInfo::from_bytes(e).is_ok())
+                    })
+                    .ok_or(Error::Internal("a base that does not end a block"))?,
+            }
+        } else {
+            let (_, height) = self.store.border(index)?;
+            let stored = inner.blocks.read(height)?;
+            let block = Block::from_bytes(&stored.block).map_err(codec("stored block"))?;
+            block.header.tree_size.saturating_sub(1)
+        };
+        let (blocks, store) = (&inner.blocks, &self.store);
+        let info = read_entries(blocks, store, self.genesis_bytes(), at, at + 1)?
+            .pop()
+            .ok_or(Error::Internal("a block without entries"))?;
+        let info = BlockInfo::from_bytes(&info).map_err(codec("block's last entry"))?;
+        // Without the record itself, the next BlockInfo that was kept is another block's.
+        if index + u64::from(info.record_count) < at {
+            return Err(Error::Dropped {
+                what: "entry",
+                asked: index,
+                first: inner.blocks.base().first_entry(),
+            });
+        }
+        Ok((at, info))
     }
 
     /// The root of the tree of the first `size` entries.
@@ -90,7 +157,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::OutOfRange`], and those of reading tiles.
     pub fn root_at(&self, size: u64) -> Result<Hash, Error> {
-        tally_merkle::root_at(&self.sized(size)?.tiles, size)
+        tally_merkle::root_at(&self.sized(size)?.tiles.reading(), size)
     }
 
     /// The inclusion proof of an entry in the tree of `size`, leaf side first.
@@ -98,7 +165,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Merkle`], and those of reading tiles.
     pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
-        tally_merkle::inclusion_proof(&self.sized(size)?.tiles, index, size)
+        tally_merkle::inclusion_proof(&self.sized(size)?.tiles.reading(), index, size)
     }
 
     /// The consistency proof between two sizes.
@@ -106,7 +173,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Merkle`], and those of reading tiles.
     pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
-        tally_merkle::consistency_proof(&self.sized(new)?.tiles, old, new)
+        tally_merkle::consistency_proof(&self.sized(new)?.tiles.reading(), old, new)
     }
 
     /// A proof of what stands under a state key now, with the head that it belongs to.
@@ -185,20 +252,31 @@ impl Ledger {
     /// A tile or entry bundle as it is served: empty if the tree does not reach that far.
     ///
     /// # Errors
-    /// Those of reading tiles.
+    /// [`Error::Dropped`] for a bundle before [`Self::first_entry`]; those of reading tiles.
     pub fn tile(&self, path: &TilePath) -> Result<Vec<u8>, Error> {
         let inner = self.read();
+        let first = inner.blocks.base().first_entry();
+        if matches!(path.kind(), TileKind::Entries) && path.index() < first / WIDTH {
+            return Err(Error::Dropped {
+                what: "entry bundle",
+                asked: path.index(),
+                first: first / WIDTH,
+            });
+        }
         inner.tiles.bytes(path.kind(), path.index(), path.width())
     }
 
-    /// Writes every tile and bundle of the tree of `size` below `out`, partial ones too, and says how many.
+    /// Writes every tile and bundle of the tree of `size` below `out`, partial ones too, and says how many. Entry bundles that were
+    /// dropped are left out.
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Io`].
     pub fn export_tiles(&self, size: u64, out: &Path) -> Result<u64, Error> {
         drop(self.sized(size)?);
         let mut count = 0;
-        for path in TilePath::of_tree(size) {
+        let first = self.first_entry() / WIDTH;
+        let dropped = |path: &TilePath| path.kind() == TileKind::Entries && path.index() < first;
+        for path in TilePath::of_tree(size).filter(|path| !dropped(path)) {
             write_whole(&out.join(path.to_string()), &self.tile(&path)?)?;
             count += 1;
         }
@@ -232,7 +310,7 @@ impl Ledger {
     }
 }
 
-/// The entries `from..to`, which must be in the blocks given.
+/// The entries `from..to`: from the blocks, and before their base from what was kept.
 pub(crate) fn read_entries(
     blocks: &BlockStore,
     store: &Store,
@@ -246,7 +324,23 @@ pub(crate) fn read_entries(
         out.push(genesis_bytes.to_vec());
         at = 1;
     }
+    let base = blocks.base();
     while at < to {
+        if at < base.tree_size {
+            let stored = at
+                .checked_sub(base.first_entry())
+                .and_then(|i| base.edge.get(usize::try_from(i).ok()?));
+            out.push(match stored {
+                Some(entry) => entry.clone(),
+                None => store.kept(at)?.ok_or(Error::Dropped {
+                    what: "entry",
+                    asked: at,
+                    first: base.first_entry(),
+                })?,
+            });
+            at += 1;
+            continue;
+        }
         let (first, height) = store.border(at)?;
         let stored = blocks.read(height)?;
         let block = Block::from_bytes(&stored.block).map_err(codec("stored block"))?;

@@ -11,6 +11,7 @@ use tally_merkle::{Frontier, Hash, leaf_hash};
 
 use crate::error::Error;
 use crate::kv::{Batch, Kv, Pair};
+use crate::snapshot::Handover;
 
 const HEAD: &[u8] = b"Hhead";
 const NETWORK: &[u8] = b"Hnetwork";
@@ -20,6 +21,12 @@ const STATE: u8 = b'S';
 const RECORD: u8 = b'R';
 /// Index of a block's first entry -> height.
 const BORDER: u8 = b'B';
+/// Index -> entry that stays when its block is dropped.
+const KEPT: u8 = b'K';
+/// Index -> nothing; those of [`KEPT`] that are a BlockInfo.
+const KEPT_INFO: u8 = b'I';
+/// Height -> [`Handover`] of the block that changed the validators.
+const HANDOVER: u8 = b'V';
 
 /// Where the ledger stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,8 +199,13 @@ impl Store {
         head: &Head,
         effects: &Effects,
         ids: &[RecordId],
+        handover: Option<&Handover>,
     ) -> Result<(), Error> {
-        let mut batch = Batch::with_capacity(effects.len() + ids.len() + 2);
+        let mut batch = Batch::with_capacity(effects.len() + ids.len() + 3);
+        if let Some(handover) = handover {
+            let key = under(HANDOVER, &head.height.to_be_bytes());
+            batch.push((key, Some(handover.to_bytes())));
+        }
         put_state(&mut batch, effects);
         for (index, id) in (first..).zip(ids) {
             let place = [head.height.to_be_bytes(), index.to_be_bytes()].concat();
@@ -254,6 +266,100 @@ impl Store {
             .last_between(&from, &to)?
             .ok_or(Error::Internal("an entry without a block"))?;
         Ok((number(key.get(1..).unwrap_or_default())?, number(&height)?))
+    }
+
+    /// How the validators came to be those in force, from the genesis on.
+    pub(crate) fn trail(&self) -> Result<Vec<Handover>, Error> {
+        self.kv
+            .scan(&[HANDOVER])
+            .map(|pair| {
+                Handover::from_bytes(&pair?.1).map_err(|source| Error::Codec {
+                    what: "handover",
+                    source,
+                })
+            })
+            .collect()
+    }
+
+    /// Pairs of the state from `from` on, about `bytes` of them, and where to go on; nowhere at the end.
+    pub(crate) fn state_from(
+        &self,
+        from: &[u8],
+        bytes: usize,
+    ) -> Result<(Vec<Pair>, Option<Vec<u8>>), Error> {
+        let (mut out, mut taken) = (Vec::new(), 0);
+        for pair in self.kv.from(&under(STATE, from)) {
+            let (mut key, value) = pair?;
+            if key.first() != Some(&STATE) {
+                break;
+            }
+            key.remove(0);
+            if taken >= bytes {
+                return Ok((out, Some(key)));
+            }
+            taken += key.len() + value.len();
+            out.push((key, value));
+        }
+        Ok((out, None))
+    }
+
+    /// Writes pairs of a state that is being put together.
+    pub(crate) fn import(&self, pairs: Vec<Pair>) -> Result<(), Error> {
+        let pairs = pairs.into_iter();
+        self.kv
+            .write(pairs.map(|(k, v)| (under(STATE, &k), Some(v))).collect())
+    }
+
+    /// Ends an import: from here on the store is that of a ledger with this head.
+    pub(crate) fn begin_at(
+        &self,
+        network: &NetworkId,
+        head: &Head,
+        trail: &[Handover],
+    ) -> Result<(), Error> {
+        let mut batch: Batch = vec![
+            (HEAD.to_vec(), Some(head.to_bytes())),
+            (NETWORK.to_vec(), Some(network.0.to_vec())),
+        ];
+        for handover in trail {
+            let key = under(HANDOVER, &handover.header.height.to_be_bytes());
+            batch.push((key, Some(handover.to_bytes())));
+        }
+        self.kv.write(batch)?;
+        self.kv.flush()
+    }
+
+    /// Writes entries that stay when their blocks go; durable when it returns.
+    pub(crate) fn keep(&self, entries: Vec<(u64, Vec<u8>, bool)>) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        for (index, entry, is_info) in entries {
+            batch.push((under(KEPT, &index.to_be_bytes()), Some(entry)));
+            if is_info {
+                let key = under(KEPT_INFO, &index.to_be_bytes());
+                batch.push((key, Some(Vec::new())));
+            }
+        }
+        self.kv.write(batch)?;
+        self.kv.flush()
+    }
+
+    /// An entry that was kept.
+    pub(crate) fn kept(&self, index: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.kv.get(&under(KEPT, &index.to_be_bytes()))
+    }
+
+    /// The first index from `index` on under which a BlockInfo was kept.
+    pub(crate) fn kept_info_from(&self, index: u64) -> Result<Option<u64>, Error> {
+        match self.kv.from(&under(KEPT_INFO, &index.to_be_bytes())).next() {
+            None => Ok(None),
+            Some(pair) => {
+                let (key, _) = pair?;
+                match key.split_first() {
+                    Some((&KEPT_INFO, index)) => number(index).map(Some),
+                    _ => Ok(None),
+                }
+            }
+        }
     }
 
     pub(crate) fn flush(&self) -> Result<(), Error> {

@@ -389,6 +389,13 @@ impl Kv for Failing {
         self.0.scan(prefix)
     }
 
+    fn from<'a>(
+        &'a self,
+        key: &[u8],
+    ) -> Box<dyn Iterator<Item = Result<tally_ledger::Pair, Error>> + 'a> {
+        self.0.from(key)
+    }
+
     fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<tally_ledger::Pair>, Error> {
         self.0.last_between(from, to)
     }

@@ -1,5 +1,6 @@
 //! What can be asked over the admin socket.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
+use crate::snapshots;
 use crate::status::status;
 
 /// How long a record may wait for its block.
@@ -86,6 +88,7 @@ pub(super) async fn carry_out(
             })?;
             Ok(json!({"size": size, "note": note}))
         }
+        "snapshot_save" => snapshot_save(node, args(given)?).await,
         "product_add" => product_add(node, args(given)?).await,
         "codes_issue" => codes::issue(node, args(given)?, progress).await,
         "codes_verify" => codes::verify(node, args(given)?).await,
@@ -190,6 +193,33 @@ fn head(node: &Node, a: &HeadArgs) -> Result<Value, AdminError> {
         "tree_size": block.header.tree_size,
         "tree_root": block.header.tree_root.to_string(),
         "state_root": block.header.state_root.to_string(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotArgs {
+    #[serde(default)]
+    out: Option<PathBuf>,
+}
+
+/// Makes a snapshot, in a folder of the operator's or among those that the node serves.
+async fn snapshot_save(node: &Arc<Node>, a: SnapshotArgs) -> Result<Value, AdminError> {
+    let chain = node.chain.clone();
+    let saved = tokio::task::spawn_blocking(move || snapshots::save(&chain, a.out.as_deref()));
+    let (manifest, dir) = saved.await.map_err(internal)?.map_err(|e| {
+        let next = "try again after the next record; `tally status` says how the node is";
+        AdminError::new("no_snapshot", e.to_string(), next)
+    })?;
+    Ok(json!({
+        "dir": dir,
+        "height": manifest.header.height,
+        "block": manifest.header.hash().to_string(),
+        "tree_size": manifest.header.tree_size,
+        "tree_root": manifest.header.tree_root.to_string(),
+        "state_root": manifest.header.state_root.to_string(),
+        "files": manifest.state.len() + manifest.tiles.len() + 3,
+        "bytes": manifest.total_bytes(),
     }))
 }
 

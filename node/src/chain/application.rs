@@ -208,7 +208,7 @@ impl Application for ChainApplication {
     }
 
     async fn first_height(&mut self) -> u64 {
-        1
+        self.chain.ledger().first_height()
     }
 }
 

@@ -125,6 +125,8 @@ struct Inner {
     work: Notify,
     fresh: tokio::sync::mpsc::UnboundedSender<Vec<u8>>,
     head: watch::Sender<Head>,
+    /// Held while a snapshot is made.
+    saving: Mutex<()>,
     /// Time of the newest live proposal of each other validator's member, less the time of its arrival; in milliseconds.
     skews: Mutex<BTreeMap<MemberId, i64>>,
 }
@@ -187,6 +189,7 @@ impl Chain {
             work: Notify::new(),
             fresh,
             head,
+            saving: Mutex::new(()),
             skews: Mutex::default(),
         };
         (Self(Arc::new(inner)), receiver)
@@ -231,6 +234,19 @@ impl Chain {
         let mut skews: Vec<i64> = lock(&self.0.skews).values().copied().collect();
         skews.sort_unstable();
         skews.get(skews.len() / 2).copied()
+    }
+
+    /// Held while a snapshot is made; nothing if one is.
+    pub(crate) fn saving(&self) -> Option<MutexGuard<'_, ()>> {
+        self.0.saving.try_lock().ok()
+    }
+
+    /// The signed statement of which entries this node still has (`docs/formats.md`).
+    ///
+    /// # Errors
+    /// [`tally_ledger::Error`].
+    pub fn minimum_index(&self) -> Result<String, tally_ledger::Error> {
+        lock(&self.0.checkpoints).minimum_index(&self.0.ledger, now_ms() / 1000)
     }
 
     /// Waits until a checkpoint of at least `size` has a quorum.

@@ -102,11 +102,27 @@ const SECTIONS: &[SectionDoc] = &[
     SectionDoc {
         name: "ledger",
         about: "The ledger, as it is shown to readers.",
-        keys: &[key(
-            "witnesses",
-            "External witnesses (C2SP tlog-witness) that are asked to cosign checkpoints, as in [\"VKEY http://HOST:PORT/PREFIX\"]; at \
-             most 8. They need this node's 0x01 key; `tally export tiles` writes it as log.vkey.",
-        )],
+        keys: &[
+            key(
+                "witnesses",
+                "External witnesses (C2SP tlog-witness) that are asked to cosign checkpoints, as in [\"VKEY http://HOST:PORT/PREFIX\"]; \
+                 at most 8. They need this node's 0x01 key; `tally export tiles` writes it as log.vkey.",
+            ),
+            key(
+                "retain_days",
+                "Old blocks and entries are dropped when they are older than this many days and not among the last retain_entries; \
+                 tiles, roots, proofs and this member's own records stay. Both 0: nothing is dropped.",
+            ),
+            key(
+                "retain_entries",
+                "So many of the last entries are never dropped. Alone, without retain_days, all before them may be.",
+            ),
+            key(
+                "snapshot_hours",
+                "A snapshot for newcomers is made and served when the newest is older than this many hours. 0: only by `tally snapshot \
+                 save`.",
+            ),
+        ],
     },
     SectionDoc {
         name: "http",

@@ -12,7 +12,6 @@ mod take_tests;
 #[cfg(test)]
 mod tests;
 
-use tally_contracts::block::BlockInfo;
 use tally_contracts::ids::RecordId;
 use tally_contracts::records::{Gtin, RevokedPart};
 use tally_contracts::state::keys;
@@ -178,10 +177,7 @@ pub fn place(ledger: &Ledger, id: &RecordId) -> Result<RecordPlace, ProofError> 
 /// # Errors
 /// [`ProofError::Ledger`].
 pub fn size_with(ledger: &Ledger, place: RecordPlace) -> Result<u64, ProofError> {
-    let stored = ledger.block(place.height)?;
-    Ok(tally_contracts::block::Block::from_bytes(&stored.block)?
-        .header
-        .tree_size)
+    Ok(ledger.block_info_of(place.index)?.0 + 1)
 }
 
 /// The proof of a record under a checkpoint.
@@ -209,16 +205,14 @@ fn record_extra(
     checkpoint: &Note,
 ) -> Result<RecordExtra, ProofError> {
     let size = checkpoint.text().parse::<Checkpoint>()?.size;
-    let index = size_with(ledger, place)?
-        .checked_sub(1)
-        .ok_or(ProofError::Internal("a block that leaves an empty tree"))?;
+    let (index, info) = ledger.block_info_of(place.index)?;
     Ok(RecordExtra {
         signatures: signatures(checkpoint)?,
         genesis: ledger.genesis_bytes().to_vec(),
         record: ledger.entry(place.index)?,
         block: BlockInclusion {
             index,
-            info: BlockInfo::from_bytes(&ledger.entry(index)?)?,
+            info,
             path: ledger.inclusion_proof(index, size)?,
         },
     })

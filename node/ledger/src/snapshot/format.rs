@@ -1,0 +1,429 @@
+//! The bytes of a snapshot, and what its manifest must be to be believed.
+
+use sha2::{Digest as _, Sha256};
+use tally_contracts::block::{CommitCertificate, Header};
+use tally_contracts::codec::{Reader, Writer};
+use tally_contracts::ids::NetworkId;
+use tally_contracts::state::keys;
+use tally_contracts::{Canonical as _, CodecError, Genesis, StateProof, ValidatorSet};
+use tally_merkle::note::MAX_NOTE_BYTES;
+use tally_merkle::{Checkpoint, Hash, MAX_PROOF_HASHES, Note, verify_consistency};
+
+use crate::checkpoints::{cosignature_vkeys, origin};
+use crate::error::Error;
+use crate::kv::Pair;
+use crate::store::Head;
+use crate::tiles::WIDTH;
+
+/// The file that names all others.
+pub const MANIFEST: &str = "manifest";
+pub(super) const TRAIL: &str = "trail";
+pub(super) const EDGE: &str = "edge";
+/// No file of a snapshot is longer, in bytes.
+pub const MAX_FILE_BYTES: usize = 64 << 20;
+/// A state file is closed when it has reached this many bytes.
+pub(super) const STATE_FILE_BYTES: usize = 1 << 20;
+/// Full hash tiles in one file.
+pub(super) const TILES_A_FILE: usize = 128;
+const VERSION: u8 = 1;
+const MAX_FILES: usize = 1 << 20;
+const MAX_HANDOVERS: usize = 65_536;
+const MAX_PAIRS: usize = 1 << 20;
+/// A header's and a certificate's bounds are those of a stored block.
+const MAX_HEADER_BYTES: usize = 1024;
+const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
+const MAX_VALIDATORS_BYTES: usize = 256 * 1024;
+const MAX_STATE_PROOF_BYTES: usize = 16 * 1024;
+const MAX_KEY_BYTES: usize = 1024;
+const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// Length and SHA-256 of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSum {
+    /// Bytes.
+    pub bytes: u32,
+    /// SHA-256.
+    pub hash: Hash,
+}
+
+impl FileSum {
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            bytes: u32::try_from(bytes.len())
+                .ok()
+                .filter(|n| *n as usize <= MAX_FILE_BYTES)
+                .ok_or(Error::Internal("a snapshot's file over its limit"))?,
+            hash: Hash(Sha256::digest(bytes).into()),
+        })
+    }
+
+    /// That these are the file's bytes.
+    pub(super) fn verify(&self, file: &str, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.len() != self.bytes as usize {
+            return Err(refused(
+                file,
+                format!("it has {} bytes, expected {}", bytes.len(), self.bytes),
+            ));
+        }
+        let found = Hash(Sha256::digest(bytes).into());
+        if found == self.hash {
+            Ok(())
+        } else {
+            Err(refused(
+                file,
+                format!("its SHA-256 is {found}, expected {}", self.hash),
+            ))
+        }
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.u32(self.bytes).raw(self.hash.as_bytes());
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let bytes = r.u32("file length")?;
+        if bytes as usize > MAX_FILE_BYTES {
+            return Err(CodecError::TooLong {
+                what: "file",
+                found: bytes as usize,
+                max: MAX_FILE_BYTES,
+            });
+        }
+        Ok(Self {
+            bytes,
+            hash: Hash(r.array("file hash")?),
+        })
+    }
+}
+
+/// A block after which others decide: signed by those who decided it, it names those who follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// The block's header.
+    pub header: Header,
+    /// Precommits of the validators of its height.
+    pub certificate: CommitCertificate,
+    /// The value under `net/validators/` after it.
+    pub validators: Vec<u8>,
+    /// Leads from that value to the header's state root.
+    pub proof: StateProof,
+}
+
+impl Handover {
+    /// Canonical bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u8(VERSION)
+            .bytes(&self.header.to_bytes())
+            .bytes(&self.certificate.to_bytes())
+            .bytes(&self.validators)
+            .bytes(&self.proof.to_bytes());
+        w.into_bytes()
+    }
+
+    /// Decodes canonical bytes, all of them.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut r = Reader::new(bytes);
+        r.version("handover version", VERSION)?;
+        let handover = Self {
+            header: Header::from_bytes(r.bytes("header", MAX_HEADER_BYTES)?)?,
+            certificate: CommitCertificate::from_bytes(
+                r.bytes("certificate", MAX_CERTIFICATE_BYTES)?,
+            )?,
+            validators: r.bytes("validators", MAX_VALIDATORS_BYTES)?.to_vec(),
+            proof: StateProof::from_bytes(r.bytes("state proof", MAX_STATE_PROOF_BYTES)?)?,
+        };
+        r.finish()?;
+        Ok(handover)
+    }
+
+    /// The validators that it names, if those given decided it.
+    fn follow(&self, set: &ValidatorSet, network: &NetworkId) -> Result<ValidatorSet, String> {
+        decided(&self.header, &self.certificate, set, network)?;
+        let key = keys::validators();
+        self.proof
+            .verify(&self.header.state_root, &key, Some(&self.validators))
+            .map_err(|e| format!("its validators: {e}"))?;
+        ValidatorSet::from_bytes(&self.validators).map_err(|e| format!("its validators: {e}"))
+    }
+}
+
+/// That these validators decided a block of this header.
+fn decided(
+    header: &Header,
+    certificate: &CommitCertificate,
+    set: &ValidatorSet,
+    network: &NetworkId,
+) -> Result<(), String> {
+    if header.network != *network {
+        return Err(format!(
+            "its network is {}, expected {network}",
+            header.network
+        ));
+    }
+    if certificate.height != header.height || certificate.block != header.hash() {
+        return Err("its certificate is for another block".into());
+    }
+    certificate
+        .verify(set, network)
+        .map_err(|e| format!("its certificate: {e}"))
+}
+
+pub(super) fn trail_to_bytes(trail: &[Handover]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(VERSION).list(trail, |w, handover| {
+        w.bytes(&handover.to_bytes());
+    });
+    w.into_bytes()
+}
+
+pub(super) fn trail_from_bytes(bytes: &[u8]) -> Result<Vec<Handover>, CodecError> {
+    let mut r = Reader::new(bytes);
+    r.version("trail version", VERSION)?;
+    let trail = r.list("handovers", MAX_HANDOVERS, |r| {
+        Handover::from_bytes(r.bytes("handover", MAX_FILE_BYTES)?)
+    })?;
+    r.finish()?;
+    Ok(trail)
+}
+
+pub(super) fn pairs_to_bytes(pairs: &[Pair]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(VERSION).list(pairs, |w, (key, value)| {
+        w.bytes(key).bytes(value);
+    });
+    w.into_bytes()
+}
+
+pub(super) fn pairs_from_bytes(bytes: &[u8]) -> Result<Vec<Pair>, CodecError> {
+    let mut r = Reader::new(bytes);
+    r.version("state file version", VERSION)?;
+    let pairs = r.list("pairs", MAX_PAIRS, |r| {
+        Ok((
+            r.bytes("key", MAX_KEY_BYTES)?.to_vec(),
+            r.bytes("value", MAX_VALUE_BYTES)?.to_vec(),
+        ))
+    })?;
+    r.finish()?;
+    Ok(pairs)
+}
+
+/// What a snapshot says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The network.
+    pub network: NetworkId,
+    /// Header of the block after which the state is.
+    pub header: Header,
+    /// Precommits for it.
+    pub certificate: CommitCertificate,
+    /// A checkpoint with a quorum of cosignatures, of this tree or a later one.
+    pub checkpoint: String,
+    /// Leads from the header's tree to the checkpoint's; none if they are one.
+    pub consistency: Vec<Hash>,
+    /// File `trail`.
+    pub trail: FileSum,
+    /// File `edge`.
+    pub edge: FileSum,
+    /// Files `state-000000` and on.
+    pub state: Vec<FileSum>,
+    /// Files `tiles-000000` and on.
+    pub tiles: Vec<FileSum>,
+}
+
+impl Manifest {
+    /// Canonical bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u8(VERSION)
+            .raw(&self.network.0)
+            .bytes(&self.header.to_bytes())
+            .bytes(&self.certificate.to_bytes())
+            .bytes(self.checkpoint.as_bytes())
+            .list(&self.consistency, |w, hash| {
+                w.raw(hash.as_bytes());
+            });
+        self.trail.write(&mut w);
+        self.edge.write(&mut w);
+        for files in [&self.state, &self.tiles] {
+            w.list(files, |w, file| file.write(w));
+        }
+        w.into_bytes()
+    }
+
+    /// Decodes canonical bytes, all of them. Nothing of it is verified by that.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        Self::read(bytes).map_err(|e| refused(MANIFEST, e.to_string()))
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut r = Reader::new(bytes);
+        r.version("manifest version", VERSION)?;
+        let manifest = Self {
+            network: NetworkId(r.array("network")?),
+            header: Header::from_bytes(r.bytes("header", MAX_HEADER_BYTES)?)?,
+            certificate: CommitCertificate::from_bytes(
+                r.bytes("certificate", MAX_CERTIFICATE_BYTES)?,
+            )?,
+            checkpoint: std::str::from_utf8(r.bytes("checkpoint", MAX_NOTE_BYTES)?)
+                .map_err(|_| CodecError::Invalid {
+                    what: "checkpoint text",
+                    found: 0,
+                })?
+                .to_owned(),
+            consistency: r.list("consistency proof", MAX_PROOF_HASHES, |r| {
+                Ok(Hash(r.array("hash")?))
+            })?,
+            trail: FileSum::read(&mut r)?,
+            edge: FileSum::read(&mut r)?,
+            state: r.list("state files", MAX_FILES, FileSum::read)?,
+            tiles: r.list("tile files", MAX_FILES, FileSum::read)?,
+        };
+        r.finish()?;
+        Ok(manifest)
+    }
+
+    /// Bytes of all its files but itself.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        [&self.trail, &self.edge]
+            .into_iter()
+            .chain(&self.state)
+            .chain(&self.tiles)
+            .map(|f| u64::from(f.bytes))
+            .sum()
+    }
+
+    /// Where a ledger stands that begins here.
+    pub(super) fn head(&self) -> Head {
+        Head::after(&self.header)
+    }
+
+    /// Whether the files named are those that a tree of this size has.
+    pub(super) fn check_counts(&self) -> Result<(), Error> {
+        let expected = full_tiles(self.header.tree_size)
+            .map(|(_, count)| count)
+            .sum::<u64>()
+            .div_ceil(TILES_A_FILE as u64);
+        if self.tiles.len() as u64 != expected {
+            return Err(refused(
+                MANIFEST,
+                format!("{} tile files, expected {expected}", self.tiles.len()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Judges the manifest from the genesis on; gives the validators that decide the next block.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`].
+    pub(super) fn verify(
+        &self,
+        genesis: &Genesis,
+        trail: &[Handover],
+    ) -> Result<ValidatorSet, Error> {
+        let network = genesis.network_id();
+        if self.network != network {
+            return Err(refused(
+                MANIFEST,
+                format!("it is of network {}, expected {network}", self.network),
+            ));
+        }
+        let height = self.header.height;
+        let mut set = ValidatorSet::from_genesis(genesis);
+        let mut deciding = set.clone();
+        let mut last = 0;
+        for handover in trail {
+            let at = handover.header.height;
+            let wrong = |why: String| refused(TRAIL, format!("the block of height {at}: {why}"));
+            if at <= last || at > height {
+                return Err(wrong(format!("it is not after {last} and up to {height}")));
+            }
+            last = at;
+            set = handover.follow(&set, &network).map_err(wrong)?;
+            if at < height {
+                deciding = set.clone();
+            }
+        }
+        decided(&self.header, &self.certificate, &deciding, &network)
+            .map_err(|why| refused(MANIFEST, format!("the block of height {height}: {why}")))?;
+        self.verify_checkpoint(&set)
+            .map_err(|why| refused(MANIFEST, format!("the checkpoint: {why}")))?;
+        Ok(set)
+    }
+
+    /// That these validators cosigned a tree with that of the header in it.
+    fn verify_checkpoint(&self, set: &ValidatorSet) -> Result<(), String> {
+        let text = |e: tally_merkle::Error| e.to_string();
+        let note = Note::parse(&self.checkpoint).map_err(text)?;
+        let found: Checkpoint = note.text().parse().map_err(text)?;
+        let expected = origin(&self.network);
+        if found.origin != expected {
+            return Err(format!(
+                "its origin is {}, expected {expected}",
+                found.origin
+            ));
+        }
+        let vkeys = cosignature_vkeys(&self.network, set).map_err(|e| e.to_string())?;
+        // A line of another key would be a byte that nobody has verified.
+        for signature in &note.signatures {
+            let (key, _) = vkeys
+                .iter()
+                .find(|(k, _)| signature.key_id == k.id() && signature.name == k.name())
+                .ok_or_else(|| format!("{} is no validator's key", signature.name))?;
+            signature.verify(note.text(), key).map_err(text)?;
+        }
+        let power = vkeys
+            .iter()
+            .filter(|(k, _)| note.signatures.iter().any(|s| s.key_id == k.id()))
+            .map(|(_, power)| power)
+            .sum();
+        if !set.is_quorum(power) {
+            return Err(format!(
+                "cosignatures have power {power}, expected {}",
+                set.quorum_power()
+            ));
+        }
+        let (size, root) = (self.header.tree_size, self.header.tree_root);
+        if found.size == size {
+            return if found.root == root && self.consistency.is_empty() {
+                Ok(())
+            } else {
+                Err("it has another root than the block".into())
+            };
+        }
+        if found.size < size {
+            return Err(format!(
+                "it is of {} entries, expected {size} or more",
+                found.size
+            ));
+        }
+        verify_consistency(size, found.size, &root, &found.root, &self.consistency).map_err(text)
+    }
+}
+
+/// How many full hash tiles a tree has at each tile level.
+pub(super) fn full_tiles(tree_size: u64) -> impl Iterator<Item = (u8, u64)> {
+    (0u8..8)
+        .map(move |level| {
+            let count = tree_size.checked_shr(8 * u32::from(level)).unwrap_or(0) / WIDTH;
+            (level, count)
+        })
+        .take_while(|(_, count)| *count > 0)
+}
+
+pub(super) fn refused(file: &str, reason: impl Into<String>) -> Error {
+    Error::Snapshot {
+        file: file.to_owned(),
+        reason: reason.into(),
+    }
+}

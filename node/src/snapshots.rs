@@ -1,0 +1,326 @@
+//! Snapshots that this node makes and serves, and the dropping of old blocks.
+//!
+//! A snapshot lies in `ledger/snapshots/<height>/`; the newest two are kept, so that who is fetching one while the next is made can
+//! end. Over HTTP, `/snapshot` says the newest height and `/snapshot/<height>/<file>` gives its files: nothing in them that does
+//! not follow from the ledger's entries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tally_contracts::Record;
+use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest};
+use tally_ledger::{Error, Head};
+use tally_merkle::Note;
+use tokio_util::sync::CancellationToken;
+
+use crate::chain::{Chain, now_ms};
+use crate::config::LedgerSection;
+use crate::files::{FileError, read_bounded, sync_dir};
+
+/// Folder below the ledger's.
+const FOLDER: &str = "snapshots";
+/// Where one is made.
+const MAKING: &str = "making";
+/// How many are kept.
+const KEPT: usize = 2;
+/// How long a checkpoint of the snapshot's tree is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often what is configured is looked at.
+const EVERY: Duration = Duration::from_secs(600);
+const DAY_MS: u64 = 86_400_000;
+const HOUR_MS: u64 = 3_600_000;
+
+/// Makes a snapshot in the folder `out`, or among those that this node serves. Gives the manifest and the folder.
+///
+/// # Errors
+/// [`Error`].
+pub fn save(chain: &Chain, out: Option<&Path>) -> Result<(Manifest, PathBuf), Error> {
+    let _one = chain.saving().ok_or(Error::NoSnapshot {
+        reason: "another one is being made".into(),
+    })?;
+    if let Some(out) = out {
+        return Ok((save_to(chain, out)?, out.to_owned()));
+    }
+    let dir = chain.ledger().dir().join(FOLDER);
+    let io = |action: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    let making = dir.join(MAKING);
+    if making.exists() {
+        // Of a node that was killed.
+        fs::remove_dir_all(&making).map_err(io("remove", &making))?;
+    }
+    let manifest = save_to(chain, &making)?;
+    let place = dir.join(manifest.header.height.to_string());
+    if place.exists() {
+        fs::remove_dir_all(&making).map_err(io("remove", &making))?;
+    } else {
+        fs::rename(&making, &place).map_err(io("rename", &making))?;
+        sync_dir(&dir).map_err(|FileError { path, source, .. }| Error::Io {
+            action: "sync",
+            path,
+            source,
+        })?;
+    }
+    let heights = heights(chain);
+    for old in heights.iter().rev().skip(KEPT) {
+        let path = dir.join(old.to_string());
+        fs::remove_dir_all(&path).map_err(io("remove", &path))?;
+    }
+    Ok((manifest, place))
+}
+
+/// A head that no entry commits to yet, or whose checkpoint the validators of another height cosigned, is tried again.
+fn save_to(chain: &Chain, out: &Path) -> Result<Manifest, Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let saved = chain
+            .ledger()
+            .save_snapshot(out, &mut |head| wait_checkpoint(chain, head, until));
+        match saved {
+            Err(Error::NoEntryYet { .. } | Error::Snapshot { .. }) if Instant::now() < until => {
+                let _ = fs::remove_dir_all(out);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            saved => return saved,
+        }
+    }
+}
+
+fn wait_checkpoint(chain: &Chain, head: &Head, until: Instant) -> Result<Note, Error> {
+    loop {
+        if let Some((size, note)) = chain.checkpoint()
+            && size >= head.tree_size
+        {
+            return Ok(Note::parse(&note)?);
+        }
+        if Instant::now() >= until {
+            return Err(Error::NoSnapshot {
+                reason: format!(
+                    "no checkpoint of {} entries got a quorum of cosignatures; `tally status` says who is missing",
+                    head.tree_size
+                ),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Heights of the snapshots that are whole, ascending.
+fn heights(chain: &Chain) -> Vec<u64> {
+    let dir = chain.ledger().dir().join(FOLDER);
+    let mut heights: Vec<u64> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.path().join(MANIFEST).exists())
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    heights.sort_unstable();
+    heights
+}
+
+/// Height of the newest snapshot that this node serves.
+#[must_use]
+pub fn newest(chain: &Chain) -> Option<u64> {
+    heights(chain).last().copied()
+}
+
+/// The routes of snapshots and of the minimum index.
+pub fn router(chain: Chain) -> Router {
+    Router::new()
+        .route("/snapshot", get(height))
+        .route("/snapshot/{height}/{file}", get(file))
+        .route("/minimum-index", get(minimum))
+        .with_state(chain)
+}
+
+async fn height(State(chain): State<Chain>) -> Response {
+    match tokio::task::spawn_blocking(move || newest(&chain)).await {
+        Ok(Some(height)) => (
+            [(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))],
+            format!("{height}\n"),
+        )
+            .into_response(),
+        _ => (StatusCode::NOT_FOUND, "this node has made no snapshot\n").into_response(),
+    }
+}
+
+async fn file(
+    State(chain): State<Chain>,
+    UrlPath((height, file)): UrlPath<(u64, String)>,
+) -> Response {
+    if !is_file_name(&file) {
+        return (StatusCode::NOT_FOUND, "not a file of a snapshot\n").into_response();
+    }
+    let path = chain
+        .ledger()
+        .dir()
+        .join(FOLDER)
+        .join(height.to_string())
+        .join(file);
+    match tokio::task::spawn_blocking(move || read_bounded(&path, MAX_FILE_BYTES)).await {
+        Ok(Ok(bytes)) => (
+            [
+                (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/octet-stream"),
+                ),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            ],
+            bytes,
+        )
+            .into_response(),
+        Ok(Err(e)) if e.is_missing() => (
+            StatusCode::NOT_FOUND,
+            "no such snapshot here; /snapshot says the newest\n",
+        )
+            .into_response(),
+        Ok(Err(e)) => {
+            tracing::error!(error = %e, "a snapshot's file could not be read");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Whether this is the name of a file of a snapshot, and so of nothing else on this disk.
+fn is_file_name(name: &str) -> bool {
+    let numbered = name
+        .strip_prefix("state-")
+        .or_else(|| name.strip_prefix("tiles-"));
+    match numbered {
+        Some(n) => n.len() >= 6 && n.len() <= 9 && n.bytes().all(|b| b.is_ascii_digit()),
+        None => ["manifest", "trail", "edge"].contains(&name),
+    }
+}
+
+async fn minimum(State(chain): State<Chain>) -> Response {
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    match tokio::task::spawn_blocking(move || chain.minimum_index()).await {
+        Ok(Ok(note)) => (
+            [
+                (header::CONTENT_TYPE, text),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            ],
+            note,
+        )
+            .into_response(),
+        failed => {
+            tracing::error!(?failed, "the minimum index could not be signed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Drops the blocks that the configuration lets go, up to the newest checkpoint with a quorum. The own member's records stay with
+/// their BlockInfo: its codes, anchors and matches are proven by them. Says how many entries are gone now, if more are.
+///
+/// # Errors
+/// [`Error`].
+pub fn drop_old(chain: &Chain, config: &LedgerSection) -> Result<Option<u64>, Error> {
+    let (days, entries) = (config.retain_days, config.retain_entries);
+    if days == 0 && entries == 0 {
+        return Ok(None);
+    }
+    let head = chain.ledger().head();
+    let proven = chain.checkpoint().map_or(0, |(size, _)| size);
+    let cutoff_ms = now_ms().saturating_sub(days.saturating_mul(DAY_MS));
+    let member = chain.member();
+    let dropped = chain.ledger().drop_old(
+        &|header| {
+            header.tree_size <= proven
+                && (days == 0 || header.time_ms < cutoff_ms)
+                && header.tree_size.saturating_add(entries) <= head.tree_size
+        },
+        &|record: &Record| record.signers().iter().any(|s| s.member == member),
+    )?;
+    if dropped.is_some() {
+        // Signed and on disk before the next reader asks.
+        chain.minimum_index()?;
+    }
+    Ok(dropped)
+}
+
+/// Makes snapshots and drops old blocks as configured, until `stop`.
+pub async fn run_keeping(chain: Chain, config: LedgerSection, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        let (of, config) = (chain.clone(), config.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            match drop_old(&of, &config) {
+                Ok(Some(first)) => tracing::info!(first, "old entries were dropped"),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "old entries were not dropped"),
+            }
+            if config.snapshot_hours > 0 && is_due(&of, config.snapshot_hours) {
+                match save(&of, None) {
+                    Ok((manifest, _)) => {
+                        tracing::info!(height = manifest.header.height, "made a snapshot");
+                    }
+                    Err(error) => tracing::error!(%error, "no snapshot was made"),
+                }
+            }
+        });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "keeping the ledger small failed");
+        }
+    }
+}
+
+/// Whether the newest snapshot's block is so old.
+fn is_due(chain: &Chain, hours: u64) -> bool {
+    let Some(height) = newest(chain) else {
+        return true;
+    };
+    let path = chain.ledger().dir().join(FOLDER);
+    let path = path.join(height.to_string()).join(MANIFEST);
+    let manifest = read_bounded(&path, MAX_FILE_BYTES)
+        .ok()
+        .and_then(|bytes| Manifest::from_bytes(&bytes).ok());
+    manifest.is_none_or(|m| {
+        m.header
+            .time_ms
+            .saturating_add(hours.saturating_mul(HOUR_MS))
+            < now_ms()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_snapshots_are_served() {
+        for name in ["manifest", "trail", "edge", "state-000000", "tiles-1000000"] {
+            assert!(is_file_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "..",
+            "state-",
+            "state-0",
+            "state-00000x",
+            "../trail",
+            "trail/",
+            "LOCK",
+            "tiles-0000000000",
+        ] {
+            assert!(!is_file_name(name), "{name}");
+        }
+    }
+}
