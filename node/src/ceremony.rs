@@ -227,6 +227,29 @@ pub fn add_node(
     Ok(card)
 }
 
+/// Makes a second administrator's key, seals it under the passphrase into `file`, which is to be kept away from the node, and
+/// takes its public half into the own card. With it the member can vote after it has lost the first, and have that replaced.
+///
+/// # Errors
+/// [`CeremonyError::Key`] (`file` is there already, and nothing is changed), [`CeremonyError::Card`], [`CeremonyError::File`].
+pub fn add_recovery(
+    dir: &DataDir,
+    file: &Path,
+    passphrase: &Passphrase,
+    work_factor: u8,
+    rng: &mut (impl RngCore + CryptoRng),
+) -> Result<MemberCard, CeremonyError> {
+    let admin = KeyStore::new(dir.keys()).open_admin(passphrase)?;
+    let recovery = AdminKey::generate(rng);
+    let mut entry = read_card(&dir.card_file())?.entry().clone();
+    entry.admin_keys.push(recovery.public());
+    let card = MemberCard::sign(entry, &admin)?;
+    // The key first: a card must not name one that nobody has.
+    KeyStore::create_recovery(file, passphrase, work_factor, &recovery)?;
+    write_atomic(&dir.card_file(), card.to_text()?.as_bytes(), 0o644)?;
+    Ok(card)
+}
+
 /// Reads a card and verifies its signature.
 ///
 /// # Errors

@@ -332,6 +332,24 @@ impl KeyStore {
         )
     }
 
+    /// Stores a second administrator's key in a file of its own, durably, with mode 0600; it opens as [`Self::admin_file`] does.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_recovery(
+        path: &Path,
+        passphrase: &Passphrase,
+        work_factor: u8,
+        admin: &AdminKey,
+    ) -> Result<(), KeyError> {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(KeyError::Exists {
+                path: path.to_owned(),
+            });
+        }
+        seal(path, passphrase, work_factor, ADMIN_SEED, &admin.seed)
+    }
+
     /// Opens the node's keys.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::admin;
 use crate::audiences::{AudienceError, AudienceStore};
-use crate::backup::Probation;
+use crate::backup::{Forgotten, Probation};
 use crate::ceremony::{self, CeremonyError};
 use crate::chain::{
     Chain, ChainApplication, PoolLimits, Submitter, Witness, run_announcing, run_cosigning,
@@ -145,8 +145,8 @@ pub struct Node {
     pub member_name: String,
     /// The disk that all of it lies on.
     pub room: Room,
-    /// Whether it was restored from a backup and does not vote yet.
-    pub on_probation: bool,
+    /// Why it does not vote yet, if so.
+    pub on_probation: Option<Forgotten>,
 }
 
 /// How a node came to its end without a fault.
@@ -322,7 +322,8 @@ pub async fn run_until(
         Some(probation) => {
             tracing::warn!(
                 seconds = probation.left().as_secs(),
-                "restored from a backup: this node follows and does not vote until it has seen a block of afterwards"
+                "{}: this node follows and does not vote until it has seen a block of afterwards",
+                probation.why().reason()
             );
             // A key of nobody: what the engine signs with it counts nowhere.
             let mut seed = Zeroizing::new([0; 32]);
@@ -384,7 +385,7 @@ pub async fn run_until(
         matches: desk.clone(),
         member_name: member.name.clone(),
         room: room.clone(),
-        on_probation: probation.is_some(),
+        on_probation: probation.as_ref().map(Probation::why),
         config,
     });
     tasks.spawn(run_announcing_until(
@@ -519,7 +520,7 @@ pub async fn run_until(
 fn set_log_aside(dir: &DataDir, error: &tally_consensus::Error) -> Result<(), RunError> {
     let log = dir.consensus().join("wal").join("consensus.wal");
     let aside = log.with_extension("wal.damaged");
-    Probation::impose(dir)?;
+    Probation::impose(dir, Forgotten::DamagedLog)?;
     std::fs::rename(&log, &aside).map_err(FileError::new("rename", &log))?;
     tracing::error!(
         %error, kept = %aside.display(),

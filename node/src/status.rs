@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use tally_contracts::state;
 
+use crate::backup::Forgotten;
 use crate::gateway::NodeStatus;
 use crate::runtime::Node;
 use crate::snapshots;
@@ -46,6 +47,19 @@ pub fn status(node: &Node) -> Value {
         .iter()
         .map(|m| json!({"name": m.name, "power": m.power, "seconds": m.seconds}))
         .collect();
+    let witnesses: Vec<Value> = vitals
+        .witnesses
+        .iter()
+        .map(|w| {
+            json!({
+                "name": w.name,
+                "cosigned_size": w.cosigned.map(|(size, _)| size),
+                "cosigned_age_s": w.cosigned.map(|(_, age)| age),
+                "answered_age_s": w.answered_s,
+                "refusal": w.refusal,
+            })
+        })
+        .collect();
     let codes = node.issuer.counters();
     let mut advice = vitals.advice(heartbeat_ms);
     advice.extend(codes.advice());
@@ -71,11 +85,13 @@ pub fn status(node: &Node) -> Value {
             "round": vitals.engine_at.1,
             "waiting_for_records": node.engine.status().waiting,
             "running": vitals.engine_running,
-            "on_probation": vitals.on_probation,
+            "on_probation": vitals.on_probation.is_some(),
+            "probation_reason": vitals.on_probation.map(Forgotten::reason),
             "voting_power": vitals.power,
             "power_present": vitals.power_present,
             "missing": missing,
         },
+        "witnesses": witnesses,
         "disk": {"free_bytes": vitals.disk_free_bytes, "reserve_bytes": vitals.disk_reserve_bytes},
         "clock_skew_ms": vitals.clock_skew_ms,
         "peers": peers,

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use tally_contracts::NodeEntry;
 use tally_contracts::state::{self, StateRead as _, keys};
 
-use crate::chain::now_ms;
+use crate::backup::Forgotten;
+use crate::chain::{WitnessState, now_ms};
 use crate::room::free_bytes;
 use crate::runtime::Node;
 
@@ -64,8 +65,10 @@ pub struct Vitals {
     pub engine_at: (u64, u32),
     /// Why nothing is taken, if so.
     pub read_only: Option<String>,
-    /// Whether the node was restored from a backup and does not vote yet.
-    pub on_probation: bool,
+    /// Why the node does not vote yet, if so.
+    pub on_probation: Option<Forgotten>,
+    /// The external witnesses that it asks.
+    pub witnesses: Vec<WitnessState>,
     /// What the ledger says of this node.
     pub standing: Standing,
 }
@@ -114,6 +117,7 @@ impl Vitals {
             engine_at: (engine.height, engine.round),
             read_only: node.chain.read_only(),
             on_probation: node.on_probation,
+            witnesses: node.chain.witnesses(),
             standing: standing(node),
         }
     }
@@ -184,8 +188,22 @@ impl Vitals {
                     .into(),
             ),
         }
-        if self.on_probation {
-            advice.push("restored from a backup: it follows and does not vote until the others have decided a block of afterwards; then it votes by itself".into());
+        if let Some(why) = self.on_probation {
+            advice.push(format!(
+                "{}: it follows and does not vote until the others have decided a block of afterwards; then it votes by itself",
+                why.reason()
+            ));
+        }
+        for witness in &self.witnesses {
+            if let Some(refusal) = &witness.refusal {
+                let since = witness
+                    .cosigned
+                    .map_or_else(|| "ever".to_owned(), |(_, s)| format!("for {s} s"));
+                advice.push(format!(
+                    "the witness {} has not cosigned {since}: {refusal}; commits do not wait for it",
+                    witness.name
+                ));
+            }
         }
         if let Some(skew) = self.clock_skew_ms
             && skew.unsigned_abs() >= SKEW_TOLD_MS
@@ -291,7 +309,8 @@ mod tests {
             engine_running: true,
             engine_at: (11, 0),
             read_only: None,
-            on_probation: false,
+            on_probation: None,
+            witnesses: Vec::new(),
             standing: Standing::Member,
         }
     }
@@ -358,7 +377,30 @@ mod tests {
             &|v| v.disk_free_bytes = Some(1 << 29),
             "536 MB of disk are left",
         );
-        said(&|v| v.on_probation = true, "does not vote until");
+        let restored = Some(Forgotten::Restored);
+        said(&|v| v.on_probation = restored, "restored from a backup: ");
+        let log = Some(Forgotten::DamagedLog);
+        said(&|v| v.on_probation = log, "its log of votes was damaged: ");
+        let witness = |cosigned, refusal: Option<&str>| {
+            vec![WitnessState {
+                name: "w.example".into(),
+                cosigned,
+                answered_s: None,
+                refusal: refusal.map(ToOwned::to_owned),
+            }]
+        };
+        let mut v = well();
+        v.witnesses = witness(Some((20, 3)), None);
+        assert_eq!(v.advice(10_000), Vec::<String>::new());
+        let refused = Some("no answer within 5 s");
+        said(
+            &|v| v.witnesses = witness(Some((20, 90)), refused),
+            "w.example has not cosigned for 90 s: no answer within 5 s",
+        );
+        said(
+            &|v| v.witnesses = witness(None, refused),
+            "has not cosigned ever",
+        );
         said(&|v| v.standing = Standing::Unknown, "change propose admit");
         said(&|v| v.standing = Standing::Removed, "was removed");
         said(&|v| v.standing = Standing::OtherKeys, "other keys");

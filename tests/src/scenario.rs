@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// Lines of each node's log that a failure shows.
 const TAIL: usize = 40;
 
-/// One run of a scenario.
+/// One run of a scenario. If it fails, its nodes' whole logs are copied below `TALLY_KEEP_LOGS`, where that is set.
 pub struct Scenario {
     dir: TempDir,
     seed: u64,
@@ -56,7 +56,15 @@ impl Drop for Scenario {
             return;
         }
         eprintln!("the seed was TALLY_SEED={}", self.seed);
+        let keep = std::env::var_os("TALLY_KEEP_LOGS").map(PathBuf::from);
         for log in logs(self.dir.path()) {
+            if let (Some(keep), Ok(part)) = (&keep, log.strip_prefix(self.dir.path())) {
+                let to = keep.join(self.seed.to_string()).join(part);
+                let made = to.parent().map(fs::create_dir_all);
+                if let Err(e) = made.transpose().and_then(|_| fs::copy(&log, &to)) {
+                    eprintln!("{} was not kept: {e}", to.display());
+                }
+            }
             let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
             let lines: Vec<&str> = text.lines().collect();
             eprintln!("--- the end of {}", log.display());

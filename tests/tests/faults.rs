@@ -2,10 +2,11 @@
 //! of all. After each the whole network goes on within ten seconds, and in the end nothing acknowledged is lost.
 //!
 //! The short form runs every fault once, in an order that the seed gives. The long form draws faults for
-//! `TALLY_FAULT_MINUTES` (`tests/faults --minutes N`).
+//! `TALLY_FAULT_MINUTES` (`tests/faults --minutes N`); `TALLY_FAULTS=CutOne,HangTwo` draws these alone, and `TALLY_NODE_LOG`
+//! sets the nodes' `log.level`.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use rand::Rng as _;
@@ -176,6 +177,15 @@ impl Bench<'_> {
     }
 }
 
+/// The time of the day, as the nodes' logs say it.
+fn now() -> String {
+    let ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis());
+    let (s, ms) = (ms / 1000 % 86_400, ms % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}Z", s / 3600, s / 60 % 60, s % 60)
+}
+
 /// Founds a network in a lab, keeps it busy, and runs faults until there is none left.
 fn under_load(
     scenario: &Scenario,
@@ -184,6 +194,11 @@ fn under_load(
     let plan = Plan::four();
     let lab = Lab::new(plan.members.len())?;
     let mut network = Network::found_at(scenario, &plan, lab.places())?;
+    if let Ok(level) = std::env::var("TALLY_NODE_LOG") {
+        for member in network.iter() {
+            member.configure("log", "level", level.as_str())?;
+        }
+    }
     network.start()?;
     let observer = Observer::start(scenario, &network, 1)?;
     let everyone: Vec<usize> = (0..network.len()).collect();
@@ -191,7 +206,7 @@ fn under_load(
     let mut rng = scenario.rng(1);
     let mut slowest = Duration::ZERO;
     while let Some((fault, hold)) = faults(&mut rng) {
-        println!("{fault:?} for {hold:?}");
+        println!("{} {fault:?} for {hold:?}", now());
         let mut bench = Bench {
             lab: &lab,
             network: &mut network,
@@ -203,7 +218,7 @@ fn under_load(
         let healed = observer
             .progress(&everyone, HEALED)
             .with_context(|| format!("after {fault:?} for {hold:?}"))?;
-        println!("  all went on {healed:?} after it");
+        println!("  {} all went on {healed:?} after it", now());
         slowest = slowest.max(healed);
     }
     let report = observer.finish(&mut network)?;
@@ -244,6 +259,11 @@ fn faults_for_a_long_time() {
         Scenario::run("faults-long", |scenario| {
             let minutes = number_from_env("TALLY_FAULT_MINUTES").unwrap_or(30);
             let end = Instant::now() + Duration::from_secs(60 * minutes);
+            let only = std::env::var("TALLY_FAULTS").unwrap_or_default();
+            let drawn: Vec<Fault> = FAULTS
+                .into_iter()
+                .filter(|f| only.is_empty() || only.split(',').any(|o| o == format!("{f:?}")))
+                .collect();
             // Longer than the pauses that a connection makes before it sends again what was lost.
             let long = Duration::from_secs(45);
             let mut first = vec![(Fault::CutOne, long), (Fault::CutInHalves, long)];
@@ -251,7 +271,7 @@ fn faults_for_a_long_time() {
                 if let Some(fault) = first.pop() {
                     return Some(fault);
                 }
-                let fault = *FAULTS.choose(rng)?;
+                let fault = *drawn.choose(rng)?;
                 // Most are short; a few outlast every time-out there is.
                 let longest = if rng.gen_ratio(1, 10) { 60_000 } else { 8_000 };
                 let hold = Duration::from_millis(rng.gen_range(0..longest));

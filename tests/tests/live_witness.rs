@@ -232,6 +232,20 @@ fn a_live_witness_cosigns_and_is_not_needed() {
         );
         println!("aics-tlog: {}", String::from_utf8_lossy(&out.stdout).trim());
 
+        // Its operator is told so, and so is a monitor.
+        let told = |member: &tally_tests::Member| -> Result<Value> {
+            let status = member.ok(&["status"])?;
+            Ok(status["witnesses"][0].clone())
+        };
+        for member in network.iter() {
+            let said = told(member)?;
+            ensure!(
+                said["name"] == NAME && said["cosigned_age_s"].as_u64().is_some_and(|s| s < 30),
+                "{said}"
+            );
+            ensure!(said["refusal"].is_null(), "{said}");
+        }
+
         // Killed, it is missed by nobody but readers who demand it.
         witness.kill()?;
         observer.progress(&[0, 1, 2, 3], Duration::from_secs(5))?;
@@ -242,6 +256,11 @@ fn a_live_witness_cosigns_and_is_not_needed() {
                 ensure!(found.checkpoint.size > last && served(&member.http, &policy).is_err());
                 Ok(())
             })?;
+            let said = told(member)?;
+            let refusal = said["refusal"].as_str().unwrap_or_default();
+            ensure!(refusal.contains("refused"), "{said}");
+            let status = member.ok(&["status"])?;
+            ensure!(status["advice"].to_string().contains(NAME), "{status}");
         }
         witness.start()?;
         for member in network.iter() {

@@ -156,6 +156,12 @@ fn follows_for_a_while(member: &Member) -> Result<()> {
         // Garbled behind the last entry: nothing was lost.
         return Ok(());
     }
+    // Why, as long as it lasts.
+    let status = member.ok(&["status"])?;
+    if status["consensus"]["on_probation"] == true {
+        let advice = status["advice"].to_string();
+        ensure!(advice.contains("its log of votes was damaged"), "{advice}");
+    }
     let wal = member.dir.join("consensus/wal");
     ensure!(
         wal.join("consensus.wal.damaged").is_file(),

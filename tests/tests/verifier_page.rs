@@ -6,11 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use tally_evidence::{UnitCode, verify};
+use tally_contracts::genesis::{cosigner_name, origin};
+use tally_contracts::ids::PublicKey;
+use tally_contracts::records::{Change, KeyPurpose};
+use tally_contracts::{Canonical as _, Record};
+use tally_evidence::{Question, Roster, UnitCode, verify, verify_under};
+use tally_ledger::sample::{START_MS, SampleNetwork};
+use tally_ledger::{Ledger, Options};
+use tally_merkle::{Checkpoint, Note, note};
+use tally_node::proofs::{self, AtHead as _, StateTaken};
 use tally_tests::{Scenario, skip, tally, until};
 
 #[path = "browser/webdriver.rs"]
@@ -240,6 +248,224 @@ fn the_page_and_the_command_agree() {
                 told["error"]["code"] == said[0],
                 "byte {at}: {told} {said:?}"
             );
+        }
+        Ok(())
+    });
+}
+
+/// A network whose members admitted one, removed another, and rotated keys of a third, with the proofs of before and after.
+struct Changed {
+    network: String,
+    policy: Vec<u8>,
+    members: Vec<u8>,
+    /// Name, proof, and the code of the answer.
+    proofs: Vec<(&'static str, Vec<u8>, &'static str)>,
+}
+
+impl Changed {
+    fn new(dir: &Path) -> Result<Self> {
+        let mut sample = SampleNetwork::new(4)?;
+        let genesis = sample.genesis.to_bytes();
+        let ledger = Ledger::open(dir, &genesis, Options::default())?;
+        let mut time_ms = START_MS;
+        let mut commit = |sample: &SampleNetwork, records: &[Record], signers| -> Result<()> {
+            time_ms += 1000;
+            let prepared = ledger.prepare(records, time_ms, sample.member(0), &|_| None)?;
+            ensure!(prepared.refused.is_empty(), "{:?}", prepared.refused);
+            let certificate = sample.certificate(&prepared.block.header, signers);
+            ledger.commit(&prepared.block.to_bytes(), &certificate, &|_| None)?;
+            Ok(())
+        };
+        let public = |sample: &SampleNetwork, i, of| PublicKey::from(&sample.key(i, of));
+        let early = sample.records(2, START_MS)?;
+        commit(&sample, &early, 3)?;
+
+        let admit = sample.admission(4)?;
+        let rotate = |sample: &SampleNetwork, member, purpose, of, new| Change::RotateKey {
+            member: sample.member(member),
+            purpose,
+            old: public(sample, member, of),
+            new: public(sample, new, of),
+        };
+        let changes = vec![
+            admit,
+            rotate(&sample, 2, KeyPurpose::Cosignature, "cosignature", 12),
+            rotate(&sample, 0, KeyPurpose::Records, "records", 10),
+        ];
+        let changes = sample.change(changes, &[0, 1, 2], START_MS)?;
+        commit(&sample, &changes, 3)?;
+        let remove = Change::RemoveMember {
+            member: sample.member(3),
+        };
+        // The one that leaves proposes it: its key is one of the past then.
+        let removal = sample.change(vec![remove], &[3, 0, 1, 2], START_MS)?;
+        // Of five validators four must sign.
+        commit(&sample, &removal, 4)?;
+
+        let head = ledger.head();
+        let id = sample.genesis.network_id();
+        let text = Checkpoint {
+            origin: origin(&id),
+            size: head.tree_size,
+            root: head.tree_root,
+        }
+        .to_string();
+        let mut note = Note::unsigned(text.clone())?;
+        let log = note::sign(&text, &origin(&id), &sample.key(0, "checkpoint"))?;
+        note.signatures.push(log);
+        for (name, key) in [("member-0", 0), ("member-2", 12), ("member-4", 4)] {
+            let key = sample.key(key, "cosignature");
+            let name = cosigner_name(&id, name);
+            note.signatures
+                .push(note::cosign(&text, &name, &key, START_MS / 1000)?);
+        }
+        let mut proofs = Vec::new();
+        let mut policy = Vec::new();
+        // By a key that is no longer in force, by one that is, by a member that left.
+        for (name, record) in [
+            ("early", &early[0]),
+            ("vote", &changes[1]),
+            ("gone", &removal[0]),
+        ] {
+            let place = proofs::place(&ledger, &record.id())?;
+            let kit = proofs::record_kit(&ledger, place, &note)?;
+            policy = kit.policy.into_bytes();
+            proofs.push((name, kit.proof.into_bytes(), "verified"));
+        }
+        for (name, member, code) in [("fifth", 4, "verified"), ("removed", 3, "absent")] {
+            let taken = StateTaken::take(&ledger, Question::Member(sample.member(member)))?;
+            let kit = taken.seal(&ledger, &note);
+            let proof = match kit {
+                Ok(kit) => kit.proof,
+                Err(e) => bail!("{name}: {e}"),
+            };
+            proofs.push((name, proof.into_bytes(), code));
+        }
+        Ok(Self {
+            network: id.to_string(),
+            policy,
+            members: Roster::of_state(ledger.state(), head.height)?.to_bytes(),
+            proofs,
+        })
+    }
+
+    /// What the command's verifier says.
+    fn judge(&self, proof: &[u8], members: Option<&[u8]>) -> Result<&'static str> {
+        let roster = match members.map(Roster::from_bytes).transpose() {
+            Ok(roster) => roster,
+            Err(_) => return Ok("members_malformed"),
+        };
+        let network = self.network.parse().context("the network ID")?;
+        let verified = verify_under(&network, &self.policy, proof, None, roster.as_ref());
+        Ok(verified.map_or_else(|e| e.reason(), |_| "verified"))
+    }
+
+    /// What the page says with each of these members files.
+    fn page_says(
+        &self,
+        session: &Session,
+        proof: &[u8],
+        members: &[Option<Vec<u8>>],
+    ) -> Result<Vec<String>> {
+        let text = |bytes: &[u8]| format!("bytes('{}')", STANDARD.encode(bytes));
+        let members: Vec<String> = members
+            .iter()
+            .map(|m| m.as_deref().map_or_else(|| "null".into(), text))
+            .collect();
+        let script = format!(
+            "const bytes = t => Uint8Array.from(atob(t), c => c.charCodeAt(0));
+             return (async () => {{
+               const out = [];
+               for (const members of [{}]) out.push((await tally.verify('{}', {}, {}, '', members)).code);
+               return out;
+             }})();",
+            members.join(", "),
+            self.network,
+            text(&self.policy),
+            text(proof)
+        );
+        let said = session.execute(&script)?;
+        let said = said.as_array().context("a list")?;
+        Ok(said
+            .iter()
+            .map(|v| v.as_str().unwrap_or_default().to_owned())
+            .collect())
+    }
+}
+
+#[test]
+fn the_page_follows_changed_members_as_the_command_does() {
+    let name = "the_page_follows_changed_members_as_the_command_does";
+    if let Some(reason) = webdriver::missing() {
+        skip(name, &reason);
+        return;
+    }
+    Scenario::run(name, |scenario| {
+        let changed = Changed::new(&scenario.dir().join("ledger"))?;
+        let file = page(scenario.dir())?;
+        let driver = Driver::start(scenario.dir())?;
+        let session = driver.session(DESKTOP, "en")?;
+        session.open(&format!("file://{}", file.display()))?;
+        let mut count = 0;
+        for (name, proof, code) in &changed.proofs {
+            let with = Some(changed.members.clone());
+            let said = changed.page_says(&session, proof, &[with, None])?;
+            let expected = [
+                changed.judge(proof, Some(&changed.members))?,
+                changed.judge(proof, None)?,
+            ];
+            // By the founders alone the policy is another one.
+            ensure!(
+                said == expected && expected == [*code, "policy_differs"],
+                "{name}: the page says {said:?}, the command {expected:?}"
+            );
+            // Every seventh byte of the members file bent, and the file cut there.
+            let bent: Vec<Option<Vec<u8>>> = (0..changed.members.len())
+                .step_by(7)
+                .flat_map(|at| {
+                    let mut bent = changed.members.clone();
+                    bent[at] ^= 1 << (at % 8);
+                    [Some(bent), Some(changed.members[..at].to_vec())]
+                })
+                .collect();
+            for some in bent.chunks(AT_ONCE) {
+                let said = changed.page_says(&session, proof, some)?;
+                for (members, said) in some.iter().zip(said) {
+                    let expected = changed.judge(proof, members.as_deref())?;
+                    let policy = said == "policy_differs" && expected.starts_with("policy_");
+                    ensure!(
+                        said == expected || policy,
+                        "{name}: the page says {said}, the command {expected} with {}",
+                        members.as_deref().map_or_else(String::new, hex::encode)
+                    );
+                    count += 1;
+                }
+            }
+        }
+        println!("{count} bent members files, one verdict of both for each");
+        // And by hand, with files.
+        let (_, proof, _) = &changed.proofs[0];
+        let at = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
+            let path = scenario.dir().join(name);
+            fs::write(&path, bytes)?;
+            Ok(path)
+        };
+        let proof = at("early.tlog-proof", proof)?;
+        let members = at("members", &changed.members)?;
+        session.reload()?;
+        session.fill("#network", &changed.network)?;
+        session.choose("#proof", &proof)?;
+        session.choose("#members", &members)?;
+        session.click("button[type=submit]")?;
+        let said = until("the answer", PATIENCE, || {
+            session.text("#out h2")?;
+            session.text("#out")
+        })?;
+        for part in [
+            "3 of 4 validators",
+            "as of height 3, by a file with the SHA-256",
+        ] {
+            ensure!(said.contains(part), "{part:?} is not in {said}");
         }
         Ok(())
     });

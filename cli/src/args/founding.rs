@@ -79,6 +79,10 @@ pub(crate) struct InitArgs {
     /// the other's; may be given more than once
     #[arg(long = "with-node", value_name = "CARD")]
     pub(crate) with_nodes: Vec<PathBuf>,
+    /// Make a second administrator's key in this file, to be kept offline: with it the first can be replaced when it is lost, which the
+    /// others cannot do alone where there are three members or fewer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_key: Option<PathBuf>,
     /// Cost of a guess at the passphrase, as log2 of scrypt's N
     #[arg(long, hide = true, default_value_t = tally_node::keys::DEFAULT_WORK_FACTOR)]
     pub(crate) work_factor: u8,

@@ -227,6 +227,10 @@ pub(crate) struct DiffArgs {
     /// The network ID, 64 hex digits, from a source that you trust; left out, the ledgers' own is taken and told
     #[arg(long, value_name = "ID")]
     pub(crate) network: Option<NetworkId>,
+    /// Members and validators as `tally audit replay --members-out` wrote them: both checkpoints are judged by these, and the entries are not
+    /// carried out again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) members: Option<PathBuf>,
 }
 
 /// Arguments of `audit verify`.

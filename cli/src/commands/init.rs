@@ -8,7 +8,7 @@ use serde_json::json;
 use tally_contracts::Roles;
 use tally_node::ceremony::{self, CeremonyError};
 use tally_node::config::{AutoAccept, Config};
-use tally_node::keys::KeyStore;
+use tally_node::keys::{KeyError, KeyStore};
 use tally_node::passphrase::{Purpose, find_passphrase};
 
 use super::{Context, absolute};
@@ -25,6 +25,11 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
     if root.exists() && std::fs::read_dir(&root).is_ok_and(|mut d| d.next().is_some()) {
         // Told before a person types a passphrase twice.
         return Err(refused(CeremonyError::Initialised { path: root }));
+    }
+    if let Some(file) = &args.recovery_key
+        && std::fs::symlink_metadata(file).is_ok()
+    {
+        return Err(refused(KeyError::Exists { path: file.clone() }));
     }
     let passphrase =
         find_passphrase(args.passphrase_file.as_deref(), None, Purpose::Create).map_err(refused)?;
@@ -49,11 +54,22 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
             .map_err(refused)?;
         made.card = ceremony::add_node(&made.dir, card, &admin).map_err(refused)?;
     }
+    if let Some(recovery) = &args.recovery_key {
+        made.card = ceremony::add_recovery(
+            &made.dir,
+            recovery,
+            &passphrase,
+            args.work_factor,
+            &mut rand::rngs::OsRng,
+        )
+        .map_err(refused)?;
+    }
     let entry = made.card.entry();
     let (card, file) = (made.dir.card_file(), made.dir.config_file());
     if ctx.common.json {
         output::value(&json!({
             "dir": root, "config": file, "card": card, "member": entry.name, "member_id": entry.id.to_string(),
+            "recovery_key": args.recovery_key,
         }));
         return Ok(());
     }
@@ -72,6 +88,12 @@ pub(super) fn run(ctx: &Context, args: &InitArgs) -> Result<()> {
         card = card.display(),
         keys = made.dir.keys().display(),
     ));
+    if let Some(recovery) = &args.recovery_key {
+        output::text(&format!(
+            "      {} is a second administrator's key under the same passphrase: keep it offline, and not on this machine\n",
+            recovery.display()
+        ));
+    }
     if !further.is_empty() {
         output::text(&format!(
             "      the card holds {} nodes: copy it over the member-card.toml of each of the others before `tally join` there\n",

@@ -120,6 +120,27 @@ fn words(status: &Value) -> String {
             format!("{} {state}", output::plain(text_at(peer, "name"))),
         ));
     }
+    for witness in status
+        .get("witnesses")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let last = match (
+            witness["cosigned_size"].as_u64(),
+            witness["cosigned_age_s"].as_u64(),
+        ) {
+            (Some(size), Some(age)) => format!("cosigned {size} entries {age} s ago"),
+            _ => "has not cosigned yet".to_owned(),
+        };
+        let refusal = witness["refusal"]
+            .as_str()
+            .map_or_else(String::new, |why| format!("; now REFUSES: {why}"));
+        lines.push((
+            "witness",
+            output::plain(&format!("{} {last}{refusal}", text_at(witness, "name"))),
+        ));
+    }
     let mut out = lines
         .iter()
         .map(|(name, text)| format!("{name:<11} {text}\n"))
@@ -167,6 +188,10 @@ mod tests {
             "checkpoint_size": 40, "checkpoint_age_s": 3, "clock_skew_ms": -61_000,
             "disk": {"free_bytes": 12_345_678_901_i64, "reserve_bytes": 268_435_456}, "pool": {"records": 0},
             "peers": [{"name": "boreal", "connected": true, "rtt_ms": 1}, {"name": "cobalt", "connected": false, "rtt_ms": null}],
+            "witnesses": [
+                {"name": "w.example/1", "cosigned_size": 39, "cosigned_age_s": 4, "answered_age_s": 4, "refusal": null},
+                {"name": "w.example/2", "cosigned_size": null, "cosigned_age_s": null, "answered_age_s": null, "refusal": "no answer within 5 s"},
+            ],
             "advice": ["no quorum: start cobalt"],
         });
         let text = words(&status);
@@ -178,6 +203,8 @@ mod tests {
             "12.3 GB free, 0.2 GB are kept free",
             "61000 ms ahead of the other validators'",
             "cobalt NOT CONNECTED",
+            "w.example/1 cosigned 39 entries 4 s ago\n",
+            "w.example/2 has not cosigned yet; now REFUSES: no answer within 5 s",
         ] {
             assert!(text.contains(part), "{part:?} not in\n{text}");
         }

@@ -68,8 +68,7 @@ pub struct EngineConfig {
     pub transport_key: Secret,
     /// Multiaddr to listen on, TCP, e.g. `/ip4/0.0.0.0/tcp/26600`.
     pub listen: String,
-    /// Multiaddrs of the other nodes, best with `/p2p/<peer ID>` ([`crate::address_with_peer_id`]). Without it a peer is let
-    /// in only after this node has reached it once by that address. Nobody else is let in.
+    /// Multiaddrs of the other nodes, with `/p2p/<peer ID>` ([`crate::address_with_peer_id`]). Nobody else is let in.
     pub peers: Vec<String>,
     /// Folder for the write-ahead log and undecided proposals; created if missing. Never share it, never restore an old copy
     /// of it: it is what keeps this node from voting twice.

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
+use libp2p::Multiaddr;
 use malachitebft_app_channel::NetworkRequest;
 use malachitebft_app_channel::app::engine::network::PersistentPeerError;
 use malachitebft_app_channel::app::metrics;
@@ -14,13 +15,19 @@ use tokio::sync::{mpsc, watch};
 use crate::application::{Application, Validator};
 use crate::config::{EngineConfig, MAX_ROUND_TIMEOUT, RoundTimeouts};
 use crate::error::Error;
-use crate::identity::parse_address;
+use crate::gate::{Gate, parse_peer};
 use crate::malachite::driver::Driver;
 use crate::malachite::signing::Keys;
 use crate::malachite::spawn;
 use crate::malachite::store::ProposalStore;
 
 const PEERS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a peer is out after a reset: longer than the reset and what follows from it take at the other end.
+const RESET_PAUSE: Duration = Duration::from_millis(250);
+/// How long the engine may take to let go of a connection that is gone.
+const LETS_GO: Duration = Duration::from_secs(1);
+/// Connections that the engine itself allows one address: all come from the door, which counts by those behind it.
+const ALL_AT_ONE: usize = 65_536;
 /// What the engine says of a log whose head is cut or garbled; it panics then as it starts.
 const HEADLESS_LOG: [&str; 3] = [
     "Invalid WAL version",
@@ -57,17 +64,27 @@ pub struct Status {
     pub heard: Vec<Heard>,
     /// Peer IDs of connected nodes, ascending.
     pub peers: Vec<String>,
+    /// Those of them that have not proven their consensus key on this connection, ascending. For longer than a moment that means
+    /// that the two nodes do not agree on whether they are connected: what this one says is not heard.
+    pub unproven: Vec<String>,
     /// False once the engine has stopped.
     pub running: bool,
 }
 
 /// A running engine. When the last handle is dropped the engine stops too, in the background.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EngineHandle {
+    gate: Gate,
     network: mpsc::Sender<NetworkRequest>,
     status: watch::Receiver<Status>,
     ended: watch::Receiver<Option<Result<(), Error>>>,
     stop: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EngineHandle")
+    }
 }
 
 impl EngineHandle {
@@ -83,17 +100,17 @@ impl EngineHandle {
         self.status.clone()
     }
 
-    /// Lets in and connects to one more node, by its multiaddr with `/p2p/`. Nothing happens if it is known.
+    /// Lets in and connects to one more node, by its multiaddr with `/p2p/`. Nothing happens if it is known by this very address.
     ///
     /// # Errors
     /// [`Error::Config`] for an address that cannot be used, [`Error::Engine`] if the engine has ended.
     pub async fn add_peer(&self, address: &str) -> Result<(), Error> {
-        let address = parse_address("peers", address)?;
-        match NetworkRequest::add_persistent_peer(&self.network, address).await {
-            Ok(Ok(()) | Err(PersistentPeerError::AlreadyExists)) => Ok(()),
-            Ok(Err(e)) => Err(Error::engine(e)),
-            Err(e) => Err(Error::engine(e)),
+        let (_, peer) = parse_peer(address)?;
+        if let Some(old) = self.gate.dismiss(&peer) {
+            self.remove(old).await?;
         }
+        let local = self.gate.admit(address).await?;
+        self.add(local).await
     }
 
     /// Cuts off a node, by the same text with which it was added. Nothing happens if it is not known.
@@ -101,8 +118,48 @@ impl EngineHandle {
     /// # Errors
     /// As [`Self::add_peer`].
     pub async fn remove_peer(&self, address: &str) -> Result<(), Error> {
-        let address = parse_address("peers", address)?;
-        match NetworkRequest::remove_persistent_peer(&self.network, address).await {
+        let (_, peer) = parse_peer(address)?;
+        match self.gate.dismiss(&peer) {
+            Some(local) => self.remove(local).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Drops every connection with a node, in both directions, and makes a new one. Both nodes have none in between, so that they
+    /// agree on which is the first. Takes about 300 ms. Nothing happens if the node is not known.
+    ///
+    /// # Errors
+    /// As [`Self::add_peer`].
+    pub async fn reset_peer(&self, address: &str) -> Result<(), Error> {
+        let (_, peer) = parse_peer(address)?;
+        let Some(local) = self.gate.close(&peer) else {
+            return Ok(());
+        };
+        let removed = self.remove(local.clone()).await;
+        tokio::time::sleep(RESET_PAUSE).await;
+        let gone = async {
+            while let Ok(Some(dump)) = NetworkRequest::dump_state(&self.network).await {
+                if dump.peers.keys().all(|p| p.to_string() != peer.to_string()) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LETS_GO, gone).await;
+        self.gate.reopen(&peer);
+        removed.and(self.add(local).await)
+    }
+
+    async fn add(&self, local: Multiaddr) -> Result<(), Error> {
+        match NetworkRequest::add_persistent_peer(&self.network, local).await {
+            Ok(Ok(()) | Err(PersistentPeerError::AlreadyExists)) => Ok(()),
+            Ok(Err(e)) => Err(Error::engine(e)),
+            Err(e) => Err(Error::engine(e)),
+        }
+    }
+
+    async fn remove(&self, local: Multiaddr) -> Result<(), Error> {
+        match NetworkRequest::remove_persistent_peer(&self.network, local).await {
             Ok(Ok(()) | Err(PersistentPeerError::NotFound)) => Ok(()),
             Ok(Err(e)) => Err(Error::engine(e)),
             Err(e) => Err(Error::engine(e)),
@@ -153,7 +210,27 @@ pub async fn start(
     let lock = lock_dir(&config.dir)?;
     let store = ProposalStore::open(config.dir.join("proposals"))?;
     let keys = Keys::new(&config.consensus_key, config.network);
-    let (channels, engine) = match spawn::spawn(&config, &keys).await {
+    let own = spawn::transport(&config)?.public().to_peer_id();
+    let gate = Gate::open(own, &config.listen, config.max_connections_per_ip).await?;
+    let mut behind = config.clone();
+    behind.max_connections_per_ip = ALL_AT_ONE;
+    behind.peers.clear();
+    for peer in &config.peers {
+        let local = gate.admit(peer).await;
+        match local {
+            Ok(local) => behind.peers.push(local.to_string()),
+            Err(e) => {
+                gate.stop().await;
+                return Err(e);
+            }
+        }
+    }
+    behind.listen = gate.make_way();
+    let spawned = spawn::spawn(&behind, &keys).await;
+    if spawned.is_err() {
+        gate.stop().await;
+    }
+    let (channels, engine) = match spawned {
         Ok(spawned) => spawned,
         // The engine opens the log as it starts, and fails if its head is not one. No other part of it speaks of it then.
         Err(Error::Engine { reason }) if HEADLESS_LOG.iter().any(|e| reason.contains(e)) => {
@@ -188,6 +265,7 @@ pub async fn start(
         connected,
     );
     let running = tokio::spawn(driver.run(stopped));
+    let door = gate.clone();
     tokio::spawn(async move {
         // A panic of the application ends the engine like any other failure.
         let result = running.await.unwrap_or_else(|e| Err(Error::engine(e)));
@@ -195,6 +273,7 @@ pub async fn start(
             tracing::error!(%error, "consensus has ended");
         }
         peers.abort();
+        door.stop().await;
         engine
             .stop(result.as_ref().map_or("failed", |()| "asked to stop"))
             .await;
@@ -203,6 +282,7 @@ pub async fn start(
         ended_tx.send_replace(Some(result));
     });
     Ok(EngineHandle {
+        gate,
         network,
         status,
         ended,
@@ -265,6 +345,13 @@ async fn watch_peers(
         };
         let mut peers: Vec<String> = dump.peers.keys().map(ToString::to_string).collect();
         peers.sort_unstable();
+        let mut unproven: Vec<String> = dump
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.consensus_public_key.is_none())
+            .map(|(id, _)| id.to_string())
+            .collect();
+        unproven.sort_unstable();
         // Keys that a peer has proven to hold; without a proof yet it counts as not connected, for a moment.
         let keys = dump
             .peers
@@ -275,8 +362,9 @@ async fn watch_peers(
             .collect();
         connected.send_replace(Some(keys));
         status.send_if_modified(|status| {
-            let changed = status.peers != peers;
+            let changed = status.peers != peers || status.unproven != unproven;
             status.peers = peers;
+            status.unproven = unproven;
             changed
         });
     }

@@ -31,6 +31,7 @@ mod config;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod handle;
 mod identity;
 mod malachite;

@@ -1,5 +1,6 @@
 //! A network with published keys and records for it: for tests and `tally bench`. Never for a network that anyone uses.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,11 @@ use sha2::{Digest, Sha256};
 use tally_contracts::block::{
     CommitCertificate, CommitSignature, Header, VoteType, vote_sign_bytes,
 };
+use tally_contracts::codec::{Canonical as _, Writer};
 use tally_contracts::ids::{MemberId, PublicKey, Signature};
-use tally_contracts::records::RegisterProduct;
+use tally_contracts::records::{Body, Change, ProposeChange, RegisterProduct, Vote};
 use tally_contracts::{
-    Genesis, MemberEntry, NetworkKind, NodeEntry, Record, Roles, Rules, Signer, Unsigned,
+    Genesis, MemberEntry, NetworkKind, NodeEntry, Record, Roles, Rules, Signer, Unsigned, domains,
 };
 
 use crate::error::Error;
@@ -26,6 +28,8 @@ pub struct SampleNetwork {
     pub genesis: Genesis,
     members: usize,
     nonce: u64,
+    /// Next nonces of the administrators' keys, by member.
+    admin_nonces: BTreeMap<usize, u64>,
 }
 
 impl SampleNetwork {
@@ -47,7 +51,66 @@ impl SampleNetwork {
             genesis,
             members,
             nonce: 0,
+            admin_nonces: BTreeMap::new(),
         })
+    }
+
+    /// The change that admits a member who is no founder, by its card.
+    ///
+    /// # Errors
+    /// [`Error::Genesis`] never in practice.
+    pub fn admission(&self, i: usize) -> Result<Change, Error> {
+        let entry = entry(i)?;
+        let mut message = Writer::new();
+        message.raw(domains::MEMBER_CARD);
+        entry.write(&mut message);
+        let signature = key(i, "admin").sign(&message.into_bytes());
+        Ok(Change::AdmitMember {
+            entry,
+            signer: public(i, "admin"),
+            signature: Signature(signature.to_bytes()),
+        })
+    }
+
+    /// The records by which members change the network: a proposal by the first of `voters` and the votes of the others, each by its
+    /// administrator's key.
+    ///
+    /// # Errors
+    /// [`Error::Genesis`] never in practice.
+    pub fn change(
+        &mut self,
+        changes: Vec<Change>,
+        voters: &[usize],
+        time_ms: u64,
+    ) -> Result<Vec<Record>, Error> {
+        let until = time_ms + 3_600_000;
+        let proposal = ProposeChange {
+            changes,
+            delay_blocks: 0,
+            expires_ms: until,
+            why: String::new(),
+        };
+        let mut records: Vec<Record> = Vec::new();
+        for i in voters {
+            let body = records.first().map_or_else(
+                || Body::from(proposal.clone()),
+                |first| {
+                    let vote = Vote {
+                        change: first.id(),
+                        approve: true,
+                    };
+                    vote.into()
+                },
+            );
+            let signing = key(*i, "admin");
+            let nonce = self.admin_nonces.entry(*i).or_default();
+            let member = MemberId::derive(&name(*i), &public(*i, "admin"));
+            let signer = Signer::new(member, &PublicKey::from(&signing), *nonce);
+            *nonce += 1;
+            let unsigned = Unsigned::new(self.genesis.network_id(), until, vec![signer], &body);
+            records.push(unsigned.sign(&[&signing])?);
+        }
+        Ok(records)
     }
 
     /// The ID of a member.

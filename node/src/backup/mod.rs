@@ -8,7 +8,7 @@ mod probation;
 mod read;
 mod write;
 
-pub use probation::Probation;
+pub use probation::{Forgotten, Probation};
 pub use read::{Restored, restore};
 pub use write::backup;
 

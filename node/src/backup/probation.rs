@@ -1,7 +1,7 @@
 //! A validator that forgot its votes does not vote for a while.
 //!
 //! What a validator has voted for stands in `consensus/`, which no backup has. A node that was restored may have voted, before it
-//! was lost, at the height that is being decided. So it runs without its consensus key at first, as one that only follows, until
+//! was lost, at the height that is being decided; so may one whose log of votes is damaged. So it runs without its consensus key at first, as one that only follows, until
 //! the others have decided a block that was proposed after it started: every vote it may have forgotten was for that height or a
 //! lower one. Its next votes are for higher ones.
 
@@ -18,10 +18,31 @@ use crate::files::{FileError, parent, sync_dir, write_atomic};
 /// The file that says so, in `consensus/`.
 const MARK: &str = "restored";
 
+/// Why a node has forgotten its votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It was restored from a backup.
+    Restored,
+    /// Its log of votes was damaged.
+    DamagedLog,
+}
+
+impl Forgotten {
+    /// For an operator: how it came to this.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Restored => "restored from a backup",
+            Self::DamagedLog => "its log of votes was damaged",
+        }
+    }
+}
+
 /// A node that must not vote yet.
 #[derive(Debug)]
 pub struct Probation {
     mark: PathBuf,
+    why: Forgotten,
     /// A block of this time or later was proposed after this node stopped to vote, whatever the clocks.
     after_ms: u64,
 }
@@ -31,8 +52,11 @@ impl Probation {
     ///
     /// # Errors
     /// [`FileError`].
-    pub fn impose(dir: &DataDir) -> Result<(), FileError> {
-        let text = "restored from a backup: this validator does not vote until it has seen a block that it cannot have voted for\n";
+    pub fn impose(dir: &DataDir, why: Forgotten) -> Result<(), FileError> {
+        let text = format!(
+            "{}: this validator does not vote until it has seen a block that it cannot have voted for\n",
+            why.reason()
+        );
         write_atomic(&dir.consensus().join(MARK), text.as_bytes(), 0o600)
     }
 
@@ -41,12 +65,28 @@ impl Probation {
     #[must_use]
     pub fn of(dir: &DataDir, newest_ms: u64, max_skew_ms: u64) -> Option<Self> {
         let mark = dir.consensus().join(MARK);
-        mark.exists().then(|| Self {
+        if !mark.exists() {
+            return None;
+        }
+        let log = std::fs::read(&mark)
+            .is_ok_and(|text| text.starts_with(Forgotten::DamagedLog.reason().as_bytes()));
+        Some(Self {
             mark,
+            why: if log {
+                Forgotten::DamagedLog
+            } else {
+                Forgotten::Restored
+            },
             after_ms: now_ms()
                 .max(newest_ms)
                 .saturating_add(max_skew_ms.saturating_mul(2)),
         })
+    }
+
+    /// Why it is on probation.
+    #[must_use]
+    pub const fn why(&self) -> Forgotten {
+        self.why
     }
 
     /// How long it lasts at least, by this machine's clock.
@@ -95,9 +135,10 @@ mod tests {
         let dir = DataDir::new(tmp.path());
         std::fs::create_dir(dir.consensus()).unwrap();
         assert!(Probation::of(&dir, 0, 1_000).is_none());
-        Probation::impose(&dir).unwrap();
+        Probation::impose(&dir, Forgotten::Restored).unwrap();
         let start = now_ms();
         let probation = Probation::of(&dir, 0, 60_000).unwrap();
+        assert_eq!(probation.why(), Forgotten::Restored);
         assert!(probation.after_ms >= start + 120_000);
         let (sender, receiver) = watch::channel(head(probation.after_ms - 1));
         let early = tokio::time::timeout(Duration::from_millis(50), probation.over(receiver));
@@ -114,9 +155,10 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let dir = DataDir::new(tmp.path());
         std::fs::create_dir(dir.consensus()).unwrap();
-        Probation::impose(&dir).unwrap();
+        Probation::impose(&dir, Forgotten::DamagedLog).unwrap();
         let newest = now_ms() + 3_600_000;
         let probation = Probation::of(&dir, newest, 500).unwrap();
+        assert_eq!(probation.why(), Forgotten::DamagedLog);
         assert_eq!(probation.after_ms, newest + 1_000);
         assert!(probation.left() > Duration::from_secs(3_500));
     }

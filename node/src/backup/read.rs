@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use tar::{Archive, EntryType};
 
 use super::{
-    BLOCKS, BackupError, FILES, FOLDERS, Key, MANIFEST, MAX_NOTE_BYTES, MAX_WORK_FACTOR, Manifest,
-    Probation, TALLY, Tally, VERSION,
+    BLOCKS, BackupError, FILES, FOLDERS, Forgotten, Key, MANIFEST, MAX_NOTE_BYTES, MAX_WORK_FACTOR,
+    Manifest, Probation, TALLY, Tally, VERSION,
 };
 use crate::config::DataDir;
 use crate::files::{FileError, create_private_dir, sync_dir};
@@ -51,7 +51,7 @@ pub fn restore(
         for folder in DataDir::FOLDERS {
             create_private_dir(&root.join(folder))?;
         }
-        Probation::impose(dir)?;
+        Probation::impose(dir, Forgotten::Restored)?;
         sync_all_dirs(root)?;
         Ok(restored)
     });

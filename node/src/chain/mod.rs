@@ -32,7 +32,7 @@ pub use cosign::{announce_head, run_cosigning};
 pub use gossip::{run_announcing, run_gossip};
 pub use pool::{PoolError, PoolLimits};
 pub use submit::{Lease, Submitter};
-pub use witness::{MAX_WITNESSES, Witness, run_witnessing};
+pub use witness::{MAX_WITNESSES, Witness, WitnessState, run_witnessing};
 
 /// Tokens of verified records that are remembered, so that a record is verified once a node.
 const VERIFIED_KEPT: usize = 65_536;
@@ -119,6 +119,7 @@ struct Inner {
     member: MemberId,
     checkpoints: Mutex<Checkpoints>,
     witnessed: Mutex<witness::Witnessed>,
+    witnesses: Mutex<Vec<witness::Answers>>,
     pool: Mutex<pool::Pool>,
     verified: Mutex<VerifiedCache>,
     waiting: Mutex<HashMap<RecordId, Vec<oneshot::Sender<Outcome>>>>,
@@ -183,6 +184,7 @@ impl Chain {
             member,
             checkpoints: Mutex::new(checkpoints),
             witnessed: Mutex::default(),
+            witnesses: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(limits)),
             verified: Mutex::default(),
             waiting: Mutex::default(),

@@ -117,14 +117,79 @@ enum WitnessError {
     Late,
     #[error("{0}")]
     Connection(String),
-    #[error("it answered with status {0}")]
-    Status(StatusCode),
+    #[error("it answered with status {status}{}", meaning(*.status))]
+    Status { status: StatusCode },
     #[error("its answer cannot be read: {0}")]
     Answer(String),
     #[error("its answer has no cosignature by its key")]
     NoSignature,
     #[error("{0}")]
     Ledger(String),
+}
+
+/// What a status means by C2SP tlog-witness.
+fn meaning(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => ": it trusts no key of this node for this network",
+        StatusCode::NOT_FOUND => ": it does not know this network's origin",
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            ": it has seen another history than this node's; compare them with `tally audit diff`"
+        }
+        _ => "",
+    }
+}
+
+/// What an external witness last said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessState {
+    /// Its name.
+    pub name: String,
+    /// Size of the checkpoint that it cosigned last, and how long ago that was, in seconds. `None` if it has not since the node started.
+    pub cosigned: Option<(u64, u64)>,
+    /// How long ago it last answered in the protocol's form, whatever it said, in seconds.
+    pub answered_s: Option<u64>,
+    /// Why it gave no cosignature when it was last asked, if so.
+    pub refusal: Option<String>,
+}
+
+/// The same, as it is kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answers {
+    name: String,
+    cosigned: Option<(u64, Instant)>,
+    answered: Option<Instant>,
+    refusal: Option<String>,
+}
+
+impl Answers {
+    fn state(&self, now: Instant) -> WitnessState {
+        let age = |at: Instant| now.saturating_duration_since(at).as_secs();
+        WitnessState {
+            name: self.name.clone(),
+            cosigned: self.cosigned.map(|(size, at)| (size, age(at))),
+            answered_s: self.answered.map(age),
+            refusal: self.refusal.clone(),
+        }
+    }
+
+    fn note(&mut self, size: u64, answer: &Result<Option<NoteSignature>, WitnessError>) {
+        let now = Instant::now();
+        match answer {
+            Ok(signature) => {
+                if signature.is_some() {
+                    self.cosigned = Some((size, now));
+                }
+                self.answered = Some(now);
+                self.refusal = None;
+            }
+            Err(error) => {
+                if matches!(error, WitnessError::Status { .. }) {
+                    self.answered = Some(now);
+                }
+                self.refusal = Some(error.to_string());
+            }
+        }
+    }
 }
 
 /// The newest checkpoint that witnesses have cosigned.
@@ -160,6 +225,7 @@ struct Client {
     old: u64,
     failures: u32,
     not_before: Option<Instant>,
+    answers: Answers,
 }
 
 impl Client {
@@ -192,7 +258,7 @@ impl Client {
                         .and_then(|text| text.parse().ok())
                         .ok_or_else(|| WitnessError::Answer("no size in a conflict".into()))?;
                 }
-                other => return Err(WitnessError::Status(other)),
+                other => return Err(WitnessError::Status { status: other }),
             }
         }
         Ok(None)
@@ -203,7 +269,9 @@ impl Client {
         if self.not_before.is_some_and(|at| Instant::now() < at) {
             return None;
         }
-        match self.ask(chain, size, note).await {
+        let answer = self.ask(chain, size, note).await;
+        self.answers.note(size, &answer);
+        match answer {
             Ok(signature) => {
                 if self.failures > 0 {
                     tracing::info!(witness = self.witness.name(), "a witness answers again");
@@ -295,6 +363,14 @@ fn signature_in(answer: &str, note: &Note, key: &Vkey) -> Result<NoteSignature, 
 }
 
 impl Chain {
+    /// What each external witness last said; empty if none is asked.
+    #[must_use]
+    pub fn witnesses(&self) -> Vec<WitnessState> {
+        let now = Instant::now();
+        let witnesses = lock(&self.0.witnesses);
+        witnesses.iter().map(|w| w.state(now)).collect()
+    }
+
     /// The checkpoint to serve to readers, and its size: the newest with a quorum; where witnesses are asked, the newest that they
     /// have cosigned too, as long as that is not older than 20 s. Its size never goes back.
     #[must_use]
@@ -312,12 +388,20 @@ pub async fn run_witnessing(chain: Chain, witnesses: Vec<Witness>) {
     let mut clients: Vec<Client> = witnesses
         .into_iter()
         .map(|witness| Client {
+            answers: Answers {
+                name: witness.name().to_owned(),
+                ..Answers::default()
+            },
             witness,
             old: 0,
             failures: 0,
             not_before: None,
         })
         .collect();
+    let tell = |clients: &[Client]| {
+        *lock(&chain.0.witnesses) = clients.iter().map(|c| c.answers.clone()).collect();
+    };
+    tell(&clients);
     let mut asked: Option<(u64, Instant)> = None;
     loop {
         tokio::time::sleep(TICK).await;
@@ -332,6 +416,7 @@ pub async fn run_witnessing(chain: Chain, witnesses: Vec<Witness>) {
         };
         let at = Instant::now();
         let answers = join_all(clients.iter_mut().map(|c| c.try_ask(&chain, size, &note))).await;
+        tell(&clients);
         let before = note.signatures.len();
         note.signatures.extend(answers.into_iter().flatten());
         if note.signatures.len() > before {
@@ -382,6 +467,38 @@ mod tests {
             .collect();
         Witness::parse_all(&many).unwrap_err();
         assert_eq!(Witness::parse_all(&many[1..]).unwrap().len(), 8);
+    }
+
+    #[test]
+    fn what_a_witness_said_is_told_with_its_reason() {
+        let mut answers = Answers {
+            name: "w".into(),
+            ..Answers::default()
+        };
+        let refused = |status| Err(WitnessError::Status { status });
+        answers.note(7, &Err(WitnessError::Late));
+        let said = answers.state(Instant::now());
+        assert_eq!((said.cosigned, said.answered_s), (None, None));
+        assert_eq!(said.refusal.as_deref(), Some("no answer within 5 s"));
+        for (status, word) in [
+            (403, "trusts no key"),
+            (404, "origin"),
+            (422, "another history"),
+        ] {
+            answers.note(7, &refused(StatusCode::from_u16(status).unwrap()));
+            let said = answers.state(Instant::now());
+            assert!(said.refusal.unwrap().contains(word), "{status}");
+            assert_eq!(said.answered_s, Some(0));
+        }
+        // It has seen more than this node: an answer, no cosignature, and no refusal.
+        answers.note(7, &Ok(None));
+        assert_eq!(answers.state(Instant::now()).refusal, None);
+        let text = "a\n9\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let signature = tally_merkle::note::cosign(text, "w", &key, 5).unwrap();
+        answers.note(9, &Ok(Some(signature)));
+        let later = Instant::now() + Duration::from_secs(12);
+        assert_eq!(answers.state(later).cosigned, Some((9, 12)));
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::sync::{Arc, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Vitals;
+use crate::chain::WitnessState;
 use crate::runtime::Node;
 
 /// Reads a node's [`Vitals`] whenever metrics are asked for. Holds the node weakly: the gateway that owns the registry is part of
@@ -32,14 +34,42 @@ impl Collector for VitalsCollector {
         let Some(node) = self.0.upgrade() else {
             return Ok(());
         };
-        for (name, help, value) in gauges(&Vitals::read(&node)) {
+        let vitals = Vitals::read(&node);
+        for (name, help, value) in gauges(&vitals) {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
+        for (name, help, value) in WITNESS_GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for witness in &vitals.witnesses {
+                let Some(value) = value(witness) else {
+                    continue;
+                };
+                let labels = [("witness", witness.name.as_str())];
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
         Ok(())
     }
 }
+
+/// What is said of a witness, if there is anything to say.
+type WitnessGauge = (&'static str, &'static str, fn(&WitnessState) -> Option<i64>);
+
+/// One line for each external witness.
+const WITNESS_GAUGES: [WitnessGauge; 2] = [
+    (
+        "tally_witness_cosigned_age_seconds",
+        "How long ago an external witness cosigned last",
+        |w| Some(i64::try_from(w.cosigned?.1).unwrap_or(i64::MAX)),
+    ),
+    (
+        "tally_witness_refusing",
+        "1 if an external witness gave no cosignature when it was last asked, else 0",
+        |w| Some(i64::from(w.refusal.is_some())),
+    ),
+];
 
 /// Name, help and value of each gauge; one without a value is left out.
 fn gauges(v: &Vitals) -> Vec<(&'static str, &'static str, i64)> {

@@ -1,22 +1,29 @@
 //! `tally audit diff`: where two histories part, and who signed both.
+//!
+//! Who may sign a checkpoint follows from the entries under it: each side is carried out again from the genesis, with every change of
+//! members, validators and keys that the members passed. So the one thing that is trusted is the network ID, as in a replay. A side
+//! that leaves the contracts' rules is followed up to there, and that is told.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tally_contracts::block::{BlockInfo, ENTRY_BLOCK_INFO};
-use tally_contracts::genesis::{Genesis, network_id};
-use tally_evidence::network_policy;
+use tally_contracts::genesis::network_id;
+use tally_contracts::ids::PublicKey;
+use tally_evidence::replay::Replay;
+use tally_evidence::{Roster, policy_of};
 use tally_merkle::Vkey;
 
 use super::replay::{same_network, shown};
-use super::source::{Signed, Source, Tree};
+use super::source::{Ahead, Signed, Source, Tree};
 use super::words::time_ms;
 use crate::args::DiffArgs;
 use crate::commands::Context;
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::progress::{Bar, Progress};
 
 /// Entries that are looked through for the end of a block: no block has more.
 const MAX_BLOCK_ENTRIES: u64 = 8193;
@@ -28,10 +35,96 @@ struct Side {
     logs: Vec<String>,
     cosigners: Vec<(String, Option<u64>)>,
     quorum: bool,
+    needed: usize,
+    validators: usize,
+    followed: Followed,
+}
+
+/// The members of a side, as they are after its last entry.
+#[derive(Clone)]
+struct Followed {
+    roster: Roster,
+    /// The first entry that the contracts do not give, if there is one: the members are those of the block before it.
+    fault: Option<String>,
+    /// Whether they come from a file and not from the entries.
+    given: bool,
+}
+
+/// Entries between two news of the bar.
+const NEWS: u64 = 4096;
+
+/// Carries out the entries of a side. It stops before entry `end`, or at the first that the contracts do not give; in that case the
+/// second value says which.
+fn carry_out(
+    from: &str,
+    timeout: Duration,
+    size: u64,
+    end: u64,
+    bar: &mut Bar,
+) -> Result<(Replay, Option<(u64, String)>)> {
+    let mut replay: Option<Replay> = None;
+    // Entries up to the end of the last block that was right.
+    let mut whole = 1;
+    for bundle in Ahead::start(from, timeout, size) {
+        for entry in bundle? {
+            let Some(replay) = &mut replay else {
+                replay = Some(Replay::new(&entry)?);
+                continue;
+            };
+            if replay.size() >= end {
+                break;
+            }
+            match replay.entry(&entry) {
+                Ok(None) => {}
+                Ok(Some(_)) => whole = replay.size(),
+                Err(difference) => {
+                    let told = difference.to_string();
+                    return Ok((
+                        replay_to(from, timeout, size, whole, bar)?,
+                        Some((whole, told)),
+                    ));
+                }
+            }
+            if replay.size() % NEWS == 0 {
+                bar.update(&Progress {
+                    done: replay.size(),
+                    total: end,
+                    what: format!("entries of {from}"),
+                });
+            }
+        }
+    }
+    let replay = replay.context("no entries")?;
+    Ok((replay, None))
+}
+
+/// The same up to the end of a block that is known to be right.
+fn replay_to(from: &str, timeout: Duration, size: u64, end: u64, bar: &mut Bar) -> Result<Replay> {
+    Ok(carry_out(from, timeout, size, end, bar)?.0)
+}
+
+fn follow(from: &str, timeout: Duration, tree: &Tree<'_>, bar: &mut Bar) -> Result<Followed> {
+    let (replay, fault) = carry_out(from, timeout, tree.size, tree.size, bar)?;
+    // What was carried out must be what the checkpoint stands for.
+    if tree.root_at(replay.size())? != replay.tree_root() {
+        let what = format!(
+            "the first {} entries of {from} do not lead to its checkpoint",
+            replay.size()
+        );
+        return Err(Failure::new(Exit::NotVerified, "tree_root", what).into());
+    }
+    if let Some((index, _)) = &fault {
+        tree.entry(*index)?;
+    }
+    Ok(Followed {
+        roster: replay.roster()?,
+        fault: fault.map(|(_, told)| told),
+        given: false,
+    })
 }
 
 pub(super) fn run(ctx: &Context, args: &DiffArgs) -> Result<()> {
-    let report = compare(args, ctx.timeout())?;
+    let report = compare(args, ctx.timeout(), ctx.common.json)?;
     if ctx.common.json {
         output::value(&report);
     } else {
@@ -45,7 +138,7 @@ pub(super) fn run(ctx: &Context, args: &DiffArgs) -> Result<()> {
             .into());
     }
     if report["a"]["quorum"] == false || report["b"]["quorum"] == false {
-        let what = "a checkpoint has no quorum of the founders' validators";
+        let what = "a checkpoint has no quorum of the validators of its time";
         return Err(Failure::new(Exit::NotVerified, "quorum", what)
             .told()
             .next("the histories agree, but nobody but its source vouches for that checkpoint")
@@ -54,8 +147,8 @@ pub(super) fn run(ctx: &Context, args: &DiffArgs) -> Result<()> {
     Ok(())
 }
 
-/// Compares two ledgers, and says where they part.
-pub(super) fn compare(args: &DiffArgs, timeout: Duration) -> Result<Value> {
+/// Compares two ledgers, and says where they part. `quiet`: without a bar.
+pub(super) fn compare(args: &DiffArgs, timeout: Duration, quiet: bool) -> Result<Value> {
     let a = Source::open(&args.a, timeout)?;
     let b = Source::open(&args.b, timeout)?;
     let (signed_a, signed_b) = (a.checkpoint()?, b.checkpoint()?);
@@ -75,8 +168,29 @@ pub(super) fn compare(args: &DiffArgs, timeout: Duration) -> Result<Value> {
         );
         return Err(Failure::new(Exit::NotVerified, "other_network", what).into());
     }
-    let founded = Genesis::from_bytes(&genesis)?;
-    let sides = [side(signed_a, &founded)?, side(signed_b, &founded)?];
+    let given = args.members.as_deref().map(super::roster).transpose()?;
+    if let Some(given) = &given
+        && given.network != network
+    {
+        let what = format!(
+            "the members file is of network {}, expected {network}",
+            given.network
+        );
+        return Err(Failure::new(Exit::NotVerified, "other_network", what).into());
+    }
+    let mut bar = Bar::new(quiet);
+    let mut of = |from: &str, tree: &Tree<'_>| match &given {
+        Some(roster) => Ok(Followed {
+            roster: roster.clone(),
+            fault: None,
+            given: true,
+        }),
+        None => follow(from, timeout, tree, &mut bar),
+    };
+    let followed_a = of(&args.a, tree_a)?;
+    let followed_b = of(&args.b, tree_b)?;
+    drop(bar);
+    let sides = [side(signed_a, followed_a)?, side(signed_b, followed_b)?];
     let shared = tree_a.size.min(tree_b.size);
     let parted = part(&trees, shared)?;
     report(args, &sides, &trees, network, shared, parted)
@@ -101,8 +215,10 @@ fn part(trees: &[Tree<'_>; 2], shared: u64) -> Result<Option<u64>> {
     Ok(Some(low))
 }
 
-fn side(signed: Signed, genesis: &Genesis) -> Result<Side> {
-    let policy = network_policy(genesis)?;
+fn side(signed: Signed, followed: Followed) -> Result<Side> {
+    let roster = &followed.roster;
+    let set = roster.validators();
+    let policy = policy_of(&roster.network, &roster.members, &set)?;
     let text = signed.note.text();
     let by = |key: &Vkey| {
         signed
@@ -114,24 +230,23 @@ fn side(signed: Signed, genesis: &Genesis) -> Result<Side> {
     let mut logs = Vec::new();
     for key in policy.logs() {
         if by(key).is_some() {
-            let node = genesis.members.iter().find(|m| {
-                m.nodes
-                    .iter()
-                    .any(|n| n.checkpoint.0.as_slice() == key.key())
-            });
-            logs.push(node.map_or_else(|| "unknown".to_owned(), |m| m.name.clone()));
+            let public = <[u8; 32]>::try_from(key.key()).ok().map(PublicKey);
+            let member = public.and_then(|key| roster.by_checkpoint_key(&key));
+            logs.push(member.map_or_else(|| "unknown".to_owned(), |m| m.name.clone()));
         }
     }
     let cosigners: Vec<(String, Option<u64>)> = policy
         .witnesses()
         .filter_map(|(name, key)| Some((name.to_owned(), by(key)?)))
         .collect();
-    let set = tally_contracts::ValidatorSet::from_genesis(genesis);
     Ok(Side {
         quorum: tally_evidence::judge_checkpoint(&signed.note, &policy, &set).is_ok(),
+        needed: policy.needed(),
+        validators: policy.witnesses().count(),
         signed,
         logs,
         cosigners,
+        followed,
     })
 }
 
@@ -174,6 +289,11 @@ fn report(
             "signed_by": side.logs,
             "cosigned_by": side.cosigners.iter().map(|(name, time_s)| json!({"name": name, "time": time_s.map(|t| time_ms(t.saturating_mul(1000)))})).collect::<Vec<_>>(),
             "quorum": side.quorum,
+            "needed": side.needed,
+            "validators": side.validators,
+            "members_from": if side.followed.given { "file" } else { "entries" },
+            "members_height": side.followed.roster.height,
+            "fault": side.followed.fault,
             "checkpoint": side.signed.note.to_string(),
         })
     };
@@ -237,18 +357,32 @@ fn words(report: &Value, args: &DiffArgs) -> String {
         let side = &report[label];
         let _ = writeln!(
             out,
-            "  {}  {from}: {} entries, root {}\n     signed by {}; cosigned by {}{}",
+            "  {}  {from}: {} entries, root {}\n     signed by {}; cosigned by {}: {} of {} validators {}, {} needed{}",
             label.to_uppercase(),
             side["size"],
             text(&side["root"]),
             list(&side["signed_by"]),
             list(&side["cosigned_by"]),
+            side["cosigned_by"].as_array().map_or(0, Vec::len),
+            side["validators"],
+            if side["members_from"] == "file" {
+                "by the members file".to_owned()
+            } else {
+                format!("as of height {}", side["members_height"])
+            },
+            side["needed"],
             if side["quorum"] == true {
                 ", a quorum"
             } else {
                 ", no quorum"
             }
         );
+        if let Some(fault) = side["fault"].as_str() {
+            let _ = writeln!(
+                out,
+                "     it leaves the contracts' rules, and was followed up to there: {fault}"
+            );
+        }
         let entry = &side["entry"];
         if !entry.is_null() {
             let says = if entry["says"].is_string() {

@@ -38,6 +38,11 @@ impl Log {
     }
 
     fn block(&mut self, records: &[Record]) {
+        self.block_by(records, 3);
+    }
+
+    /// The same, with the precommits of so many of the founders.
+    fn block_by(&mut self, records: &[Record], signers: usize) {
         self.time_ms += 1000;
         let proposer = self.network.member(0);
         let prepared = self
@@ -45,7 +50,7 @@ impl Log {
             .prepare(records, self.time_ms, proposer, &|_| None)
             .unwrap();
         assert!(prepared.refused.is_empty() && prepared.left_over == 0);
-        let certificate = self.network.certificate(&prepared.block.header, 3);
+        let certificate = self.network.certificate(&prepared.block.header, signers);
         self.ledger
             .commit(&prepared.block.to_bytes(), &certificate, &|_| None)
             .unwrap();
@@ -263,8 +268,10 @@ fn where_two_histories_part_is_found_with_who_signed_both() {
                 a: dir_a.to_str().unwrap().into(),
                 b: dir_b.to_str().unwrap().into(),
                 network: None,
+                members: None,
             },
             Duration::from_secs(5),
+            true,
         )
         .unwrap();
         assert_eq!(report["index"], common);
@@ -309,6 +316,167 @@ fn where_two_histories_part_is_found_with_who_signed_both() {
         std::fs::write(&tile, bytes).unwrap();
         assert_eq!(ctx_report(&bent, &longer), Err("tiles".into()));
     }
+}
+
+/// A checkpoint of the head, signed as the log by member 0 and cosigned under these names with these members' keys.
+fn export_by(log: &Log, name: &str, cosigners: &[(&str, usize)]) -> PathBuf {
+    use tally_contracts::genesis::{cosigner_name, origin};
+    let head = log.ledger.head();
+    let id = log.network.genesis.network_id();
+    let mut note = signed(&log.network, head.tree_size, head.tree_root, &[]);
+    let text = note.text().to_owned();
+    assert!(text.starts_with(&origin(&id)));
+    for (member, key) in cosigners {
+        let key = log.network.key(*key, "cosignature");
+        let line = note::cosign(&text, &cosigner_name(&id, member), &key, START_MS / 1000);
+        note.signatures.push(line.unwrap());
+    }
+    let out = log.dir.path().join(name);
+    log.ledger.export(&note, &out).unwrap();
+    out
+}
+
+fn diff(a: &Path, b: &Path, members: Option<&Path>) -> serde_json::Value {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let args = crate::args::DiffArgs {
+        a: text(a),
+        b: text(b),
+        network: None,
+        members: members.map(Path::to_owned),
+    };
+    diff::compare(&args, Duration::from_secs(5), true).unwrap()
+}
+
+/// A member admitted, one removed, one with another cosignature key: who may vouch for a checkpoint follows from its entries.
+#[test]
+fn a_comparison_follows_the_changes_of_members_and_keys() {
+    use tally_contracts::ids::PublicKey;
+    use tally_contracts::records::{Change, KeyPurpose};
+    let pass = |log: &mut Log, changes, voters: &[usize], signers| {
+        let records = log.network.change(changes, voters, log.time_ms).unwrap();
+        log.block_by(&records, signers);
+    };
+    let (mut a, mut b) = (Log::new(), Log::new());
+    let public = |log: &Log, i, key_use| PublicKey::from(&log.network.key(i, key_use));
+    for log in [&mut a, &mut b] {
+        log.blocks(2, 3);
+        let admit = log.network.admission(4).unwrap();
+        let rotate = Change::RotateKey {
+            member: log.network.member(2),
+            purpose: KeyPurpose::Cosignature,
+            old: public(log, 2, "cosignature"),
+            new: public(log, 12, "cosignature"),
+        };
+        pass(log, vec![admit, rotate], &[0, 1, 2], 3);
+        let remove = Change::RemoveMember {
+            member: log.network.member(3),
+        };
+        // Of five validators four must sign.
+        pass(log, vec![remove], &[0, 1, 2, 4], 4);
+        log.blocks(1, 2);
+    }
+    let before = a.ledger.head().tree_size;
+    // Validators now: 0, 1, 2 with another key, 4.
+    let fork = b.other("09506000134352", 0);
+    b.block(&[fork]);
+    for log in [&mut a, &mut b] {
+        log.blocks(2, 2);
+    }
+    let now = [("member-0", 0), ("member-2", 12), ("member-4", 4)];
+    let founders = [
+        ("member-0", 0),
+        ("member-1", 1),
+        ("member-2", 2),
+        ("member-3", 3),
+    ];
+    let good = export_by(&a, "good", &now);
+    let stale = export_by(&a, "stale", &founders);
+    let other = export_by(&b, "other", &now[1..]);
+    let path = |p: &Path| p.to_str().unwrap().to_owned();
+    assert_eq!(audit(&["diff", &path(&good), &path(&good)]), Ok(()));
+    // The founders of then, all of them, vouch for nothing any more.
+    assert_eq!(
+        audit(&["diff", &path(&good), &path(&stale)]),
+        Err("quorum".into())
+    );
+    let report = diff(&good, &stale, None);
+    assert_eq!(report["a"]["quorum"], true);
+    assert_eq!(report["a"]["members_from"], "entries");
+    assert_eq!(report["b"]["quorum"], false);
+    let names = |side: &serde_json::Value| -> Vec<String> {
+        let list = side["cosigned_by"].as_array().unwrap();
+        list.iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut found = names(&report["b"]);
+    found.sort_unstable();
+    assert_eq!(found, ["member-0", "member-1"]);
+
+    let report = diff(&good, &other, None);
+    assert_eq!(report["index"], before);
+    assert_eq!(
+        report["signed_both"],
+        serde_json::json!(["member-2", "member-4"])
+    );
+
+    // A members file of a replay says the same, and that of the founders' time another thing.
+    let file = |name: &str, from: &Path| {
+        let out = a.dir.path().join(name);
+        let args = ["replay", "--from", from.to_str().unwrap(), "--members-out"];
+        assert_eq!(
+            audit(&[&args[..], &[out.to_str().unwrap()]].concat()),
+            Ok(())
+        );
+        out
+    };
+    let members = file("members", &good);
+    let report = diff(&good, &stale, Some(&members));
+    assert_eq!(report["a"]["members_from"], "file");
+    assert_eq!(
+        (&report["a"]["quorum"], &report["b"]["quorum"]),
+        (&true.into(), &false.into())
+    );
+    let mut early = Log::new();
+    early.blocks(1, 1);
+    let early_members = file("early", &early.export(&[0, 1, 2]));
+    let report = diff(&good, &stale, Some(&early_members));
+    assert_eq!(
+        (&report["a"]["quorum"], &report["b"]["quorum"]),
+        (&false.into(), &true.into())
+    );
+
+    // Entries that are not those of the tiles are not believed.
+    let bend = |entries: &mut Vec<Vec<u8>>| *entries.last_mut().unwrap().last_mut().unwrap() ^= 1;
+    let bent = export_by(&b, "bent", &now);
+    change(&bent, bend);
+    assert_eq!(
+        audit(&["diff", &path(&good), &path(&bent)]),
+        Err("tiles".into())
+    );
+    // A side that leaves the rules, and is signed all the same, is followed up to there.
+    let entries = {
+        let mut found = Vec::new();
+        change(&bent, |entries| found.clone_from(entries));
+        found
+    };
+    let leaves: Vec<tally_merkle::Hash> =
+        entries.iter().map(|e| tally_merkle::leaf_hash(e)).collect();
+    let mut frontier = tally_merkle::Frontier::new();
+    for leaf in &leaves {
+        frontier.append(*leaf);
+    }
+    let tile: Vec<u8> = leaves.iter().flat_map(|h| h.as_bytes().to_vec()).collect();
+    std::fs::write(bent.join(format!("tile/0/000.p/{}", leaves.len())), tile).unwrap();
+    let size = u64::try_from(leaves.len()).unwrap();
+    let note = signed(&b.network, size, frontier.root(), &[0, 1]);
+    std::fs::write(bent.join("checkpoint"), note.to_string()).unwrap();
+    let report = diff(&good, &bent, None);
+    let fault = report["b"]["fault"].as_str().unwrap();
+    assert!(fault.contains("state root"), "{fault}");
+    assert_eq!(report["index"], before);
+    assert_eq!(report["b"]["quorum"], false);
+    assert_eq!(report["signed_both"], serde_json::json!(["member-0"]));
 }
 
 #[test]

@@ -119,14 +119,18 @@ fn settings(config: &EngineConfig, keys: &Keys) -> Result<Settings, Error> {
     })
 }
 
+/// The node's identity on the engine's swarm.
+pub(crate) fn transport(config: &EngineConfig) -> Result<Keypair, Error> {
+    Keypair::ed25519_from_bytes(*config.transport_key.expose()).map_err(Error::engine)
+}
+
 /// Starts the engine over its own swarm.
 pub(crate) async fn spawn(
     config: &EngineConfig,
     keys: &Keys,
 ) -> Result<(Channels<TallyContext>, Engine), Error> {
     let settings = settings(config, keys)?;
-    let keypair =
-        Keypair::ed25519_from_bytes(*config.transport_key.expose()).map_err(Error::engine)?;
+    let keypair = transport(config)?;
     let proof = keys.validator_proof(keypair.public().to_peer_id().to_bytes());
     let proof = WireCodec.encode(&proof).map_err(Error::engine)?;
     let identity = NetworkIdentity::new_validator(

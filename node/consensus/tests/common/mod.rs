@@ -1,7 +1,7 @@
 //! A small ledger on disk, and networks of in-process nodes over loopback TCP.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -229,6 +229,8 @@ pub struct TestNetwork {
     pub validators: Vec<Validator>,
     pub heartbeat: Duration,
     pub max_records: usize,
+    /// The port by which one node knows another, if it is not the other's own.
+    pub routes: HashMap<(usize, usize), u16>,
     _dir: tempfile::TempDir,
 }
 
@@ -278,6 +280,7 @@ impl TestNetwork {
             validators,
             heartbeat,
             max_records: 100,
+            routes: HashMap::new(),
             _dir: dir,
         }
     }
@@ -295,13 +298,18 @@ impl TestNetwork {
             .nodes
             .iter()
             .filter(|other| other.seed != node.seed)
-            .map(|other| {
-                let address = format!("/ip4/127.0.0.1/tcp/{}", other.port);
-                address_with_peer_id(&address, &public([other.seed + 100; 32])).unwrap()
-            })
+            .map(|other| self.address(index, usize::from(other.seed) - 1))
             .collect();
         config.moniker = Some(format!("n{}-{}", node.seed, node.port));
         config
+    }
+
+    /// By which one node knows another.
+    pub fn address(&self, from: usize, to: usize) -> String {
+        let other = &self.nodes[to];
+        let port = self.routes.get(&(from, to)).unwrap_or(&other.port);
+        let address = format!("/ip4/127.0.0.1/tcp/{port}");
+        address_with_peer_id(&address, &public([other.seed + 100; 32])).unwrap()
     }
 
     pub fn ledger(&self, index: usize) -> Ledger {
