@@ -20,6 +20,7 @@ mod product;
 mod proof;
 mod reindex;
 mod scan;
+mod scans;
 mod status;
 mod up;
 
@@ -64,6 +65,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Product(command) => product::run(&ctx, &command),
         Command::Codes(command) => codes::run(&ctx, &command),
         Command::Scan(args) => scan::run(&ctx, &args),
+        Command::Scans(command) => scans::run(&ctx, &command),
         Command::Audience(command) => audience::run(&ctx, &command),
         Command::Agreement(command) => agreement::run(&ctx, &command),
         Command::Match(command) => matches::run(&ctx, &command),
