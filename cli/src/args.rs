@@ -18,7 +18,8 @@ pub(crate) use bench::{
     BenchPsiArgs, BenchScanArgs,
 };
 pub(crate) use codes::{
-    CodesCommand, ExportArgs, IssueArgs, LabelsArgs, ProductCommand, RowArgs, ScanArgs, VerifyArgs,
+    CodesCommand, ExportArgs, IssueArgs, LabelsArgs, ProductCommand, RowArgs, ScanArgs,
+    ScansCommand, StatsArgs, VerifyArgs,
 };
 pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
@@ -135,6 +136,9 @@ pub(crate) enum Command {
     Codes(CodesCommand),
     /// Scan one code over HTTP, as a phone or a shop does
     Scan(ScanArgs),
+    /// Look at all scans together
+    #[command(subcommand)]
+    Scans(ScansCommand),
 
     /// Bring in sets of people, from CSV files
     #[command(subcommand)]

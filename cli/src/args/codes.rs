@@ -214,6 +214,12 @@ pub(crate) struct ScanArgs {
     /// Where: region or town
     #[arg(long, requires = "country")]
     pub(crate) region: Option<String>,
+    /// Where: a geohash, of which the node keeps the first few characters
+    #[arg(long, value_name = "GEOHASH", requires = "country")]
+    pub(crate) cell: Option<String>,
+    /// How well the cell is known; up to 1000 it is taken as the device's own position
+    #[arg(long, value_name = "METRES", requires = "cell")]
+    pub(crate) accuracy_m: Option<u32>,
     /// Makes a repeated request count once
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -223,4 +229,37 @@ pub(crate) struct ScanArgs {
     /// Write the signed receipt here
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
+}
+
+/// `scans ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScansCommand {
+    /// Count this node's scans by verdict, day, batch and place, and say which batches and places stand out
+    Stats(StatsArgs),
+}
+
+/// Arguments of `scans stats`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally scans stats\n  tally scans stats --days 30 --cell 3 --svg scans.svg\n\n\
+    A batch or place stands out if more of its units were scanned again on another occasion than honest units are, by an exact\n\
+    binomial test; of all that stand out at most 1 in 100 is expected to be honest. Places with few scans are put together, so that\n\
+    no line is about one person. The whole log is read: about a second for half a million scans."
+)]
+pub(crate) struct StatsArgs {
+    /// Only scans of the last so many days [default: all]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) days: Option<u64>,
+    /// Count places by map cells (geohash) of so many characters, 1 to 4, instead of by region
+    #[arg(long, value_name = "CHARACTERS", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub(crate) cell: Option<u8>,
+    /// Put places with fewer scans together
+    #[arg(long, value_name = "SCANS", default_value_t = 5)]
+    pub(crate) least: u64,
+    /// Share of your honest scanned units with a second visit [default: 0.027, that of the simulation]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) honest_rate: Option<f64>,
+    /// Draw days and places here too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }

@@ -21,6 +21,7 @@ mod proof;
 mod reindex;
 mod scan;
 mod snapshot;
+mod scans;
 mod status;
 mod up;
 
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Product(command) => product::run(&ctx, &command),
         Command::Codes(command) => codes::run(&ctx, &command),
         Command::Scan(args) => scan::run(&ctx, &args),
+        Command::Scans(command) => scans::run(&ctx, &command),
         Command::Audience(command) => audience::run(&ctx, &command),
         Command::Agreement(command) => agreement::run(&ctx, &command),
         Command::Match(command) => matches::run(&ctx, &command),

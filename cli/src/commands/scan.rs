@@ -98,10 +98,13 @@ fn body(args: &ScanArgs) -> Result<Value> {
         body.insert("claim".into(), json!(claim));
     }
     if let Some(country) = &args.country {
-        body.insert(
-            "place".into(),
-            json!({"country": country, "region": args.region.as_deref().unwrap_or_default()}),
-        );
+        let mut place =
+            json!({"country": country, "region": args.region.as_deref().unwrap_or_default()});
+        if let (Some(cell), Some(place)) = (&args.cell, place.as_object_mut()) {
+            place.insert("cell".into(), json!(cell));
+            place.insert("accuracy_m".into(), json!(args.accuracy_m));
+        }
+        body.insert("place".into(), place);
     }
     Ok(Value::Object(body))
 }
@@ -171,6 +174,19 @@ mod tests {
         assert_eq!(
             body_of(&["1/A/B", "--claim", "C", "--country", "CN"]).unwrap(),
             json!({"gtin": "1", "serial": "A/B", "claim": "C", "place": {"country": "CN", "region": ""}})
+        );
+        let told = body_of(&[
+            "1/A",
+            "--country",
+            "CN",
+            "--cell",
+            "wm6n",
+            "--accuracy-m",
+            "20",
+        ]);
+        assert_eq!(
+            told.unwrap()["place"],
+            json!({"country": "CN", "region": "", "cell": "wm6n", "accuracy_m": 20})
         );
         for code in ["", "A", "/A", "1/"] {
             let error = body_of(&[code]).unwrap_err();

@@ -2,8 +2,8 @@
 //! the number of codes is public and a code outside an anchored batch is refused.
 //!
 //! In scope: GS1 keys and Digital Link URIs (GS1 Digital Link 1.4, uncompressed), Crockford base 32, FF1 (NIST SP 800-38G) at
-//! 100 bits, unit codes, claim codes, batch trees and openings, verdicts, QR and Data Matrix symbols. Out of scope: disk, network, clocks and
-//! scan counts; randomness is passed in.
+//! 100 bits, unit codes, claim codes, batch trees and openings, verdicts, QR and Data Matrix symbols (feature `symbols`, so that who only
+//! verifies builds no image crates). Out of scope: disk, network, clocks and scan counts; randomness is passed in.
 //!
 //! ```
 //! use rand_core::OsRng;
@@ -40,6 +40,7 @@ mod error;
 pub mod ff1;
 pub mod gs1;
 pub mod keys;
+#[cfg(feature = "symbols")]
 pub mod matrix;
 mod order;
 mod prf;

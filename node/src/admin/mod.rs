@@ -10,6 +10,7 @@ mod ops;
 mod printing;
 mod proofs;
 mod records;
+mod scans;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -16,7 +16,7 @@ use tally_ledger::RecordPlace;
 
 use super::{
     AdminError, Progress, agreements, audiences, codes, governance, matches, printing, proofs,
-    records,
+    records, scans,
 };
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
@@ -119,6 +119,7 @@ pub(super) async fn carry_out(
         "record_show" => record_show(node, &args(given)?),
         "proof" => proofs::code(node, args(given)?).await,
         "record_proof" => proofs::record(node, args(given)?).await,
+        "scan_stats" => scans::stats(node, args(given)?, progress).await,
         "scan_proof" => proofs::scan(node, args(given)?).await,
         "state_proof" => proofs::state(node, &args(given)?).await,
         "match_proof" => proofs::matched(node, &args(given)?).await,

@@ -49,6 +49,8 @@ struct PlaceBody {
     region: String,
     #[serde(default)]
     cell: Option<String>,
+    #[serde(default)]
+    accuracy_m: Option<u32>,
 }
 
 /// Every key is there in every answer.
@@ -331,7 +333,8 @@ fn parse(body: &[u8]) -> Result<Parsed, Problem> {
         .place
         .map(|p| {
             let cell = p.cell.as_deref().map(Cell::new).transpose()?;
-            Ok::<_, ScanError>(Place::new(&p.country, &p.region)?.with_cell(cell))
+            let place = Place::new(&p.country, &p.region)?.with_cell(cell);
+            Ok::<_, ScanError>(place.with_accuracy(p.accuracy_m))
         })
         .transpose()?;
     Ok(Parsed { code, claim, place })

@@ -6,9 +6,10 @@ use tally_trace::history as trace;
 use tally_trace::observation::{self, Claim, Stage, Territory};
 use tally_trace::score::{DEFAULT_THRESHOLD_MNAT, Reason, ReasonKind};
 
-use super::{Channel, ClaimCheck, History, Observation, Verdict};
+use super::{Channel, ClaimCheck, DEVICE_ACCURACY_M, History, Observation, Verdict};
 
-/// How well the place of a network address is known, metres. A place that was told with a scan is taken as no better.
+/// How well the place of a network address is known, metres. A place that was told with a scan is taken as no better, unless it says
+/// that it is the device's own.
 const PLACE_ACCURACY_M: u32 = 50_000;
 
 /// Why a code is suspect, at most one of each kind, in the order of their numbers; empty if it is not.
@@ -90,14 +91,15 @@ fn observation(scan: &Observation<'_>) -> observation::Observation {
     observation::Observation {
         time_ms: scan.time_ms,
         source,
-        spot: scan
-            .place
-            .and_then(super::Place::cell)
-            .and_then(|cell| Cell::parse(cell.as_str()).ok())
-            .map(|cell| Spot {
-                cell,
-                accuracy_m: PLACE_ACCURACY_M,
-            }),
+        spot: scan.place.and_then(|place| {
+            let cell = Cell::parse(place.cell()?.as_str()).ok()?;
+            let accuracy_m = if place.is_device() {
+                DEVICE_ACCURACY_M
+            } else {
+                PLACE_ACCURACY_M
+            };
+            Some(Spot { cell, accuracy_m })
+        }),
         claim: match scan.claim {
             ClaimCheck::Absent => Claim::Absent,
             ClaimCheck::Right => Claim::Right,

@@ -3,8 +3,8 @@
 use tally_contracts::codec::Canonical;
 use tally_contracts::ids::{BatchId, MemberId};
 
+use super::line::Line;
 use super::record::LogEntry;
-use super::writer::Line;
 use super::{
     Channel, ClaimCheck, First, LaterVerdict, Place, Reasons, ScanError, ScanId, ScanRecord,
     ScannedCode, UnitRef, Verdict,

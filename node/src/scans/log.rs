@@ -11,14 +11,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::{AnchorBook, AnchorRecord, AnchorState};
 use super::checkpoint::{Checkpoint, Keeper};
+use super::draft::{Appended, Draft, Job, LaterDraft, Reply};
 use super::index::{EmbeddedIndex, PostgresIndex, ScanIndex};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
+use super::line::MAX_LINE;
 use super::record::LogEntry;
 use super::retention::{Deleted, delete_before};
 use super::state::{Limits, Pending, Shared};
+use super::statistics::{self, Statistics, StatisticsQuery};
 use super::table::Table;
-use super::writer::{self, Appended, Draft, Job, LaterDraft, MAX_LINE};
+use super::writer;
 use super::{
     CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen,
     SharedIndex, Verdict,
@@ -454,7 +457,7 @@ impl ScanLog {
         self.send(|reply| Job::Later(draft, reply)).await
     }
 
-    async fn send(&self, job: impl FnOnce(writer::Reply) -> Job) -> Result<Appended, ScanError> {
+    async fn send(&self, job: impl FnOnce(Reply) -> Job) -> Result<Appended, ScanError> {
         let jobs = self.jobs.as_ref().ok_or(ScanError::Closed)?;
         let (reply, answer) = oneshot::channel();
         jobs.try_send(job(reply)).map_err(|e| match e {
@@ -513,6 +516,19 @@ impl ScanLog {
     /// The rest of [`Self::begin_deleting`]; blocks.
     pub(super) fn delete_before(&self, cutoff_ms: u64) -> Result<Deleted, ScanError> {
         delete_before(&self.shared, &self.shared.dir, &self.retention, cutoff_ms)
+    }
+
+    /// Counts the whole log; `report` hears how many entries are done, and of how many. Reads all of it and blocks; must be called within
+    /// a runtime.
+    ///
+    /// # Errors
+    /// [`ScanError::Input`], [`ScanError::Sealed`], [`ScanError::IndexAway`].
+    pub fn statistics(
+        &self,
+        query: StatisticsQuery,
+        report: &mut dyn FnMut(u64, u64),
+    ) -> Result<Statistics, ScanError> {
+        statistics::count(&self.shared, query, report)
     }
 
     /// Follows the size of the log.

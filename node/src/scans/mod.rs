@@ -9,12 +9,14 @@ mod answer;
 mod checkpoint;
 mod codes;
 mod copies;
+mod draft;
 mod error;
 pub(crate) mod fuzzing;
 mod history;
 mod index;
 mod keys;
 mod leaves;
+mod line;
 mod log;
 mod place;
 mod receipt;
@@ -22,6 +24,7 @@ mod record;
 mod retention;
 mod service;
 mod state;
+mod statistics;
 mod stored;
 mod table;
 mod tasks;
@@ -41,13 +44,14 @@ pub use error::ScanError;
 pub use history::{History, MAX_HISTORY, NoHistory, Observation};
 pub use index::{Seen, SharedIndex};
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
-pub use place::{Cell, MAX_CELL, Place};
+pub use place::{Cell, DEVICE_ACCURACY_M, MAX_CELL, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};
 pub use record::{
     Channel, ClaimCheck, First, LaterVerdict, ScanRecord, UnitRef, Verdict, scan_leaf,
 };
 pub use retention::{Deleted, run_retention};
 pub use service::{Knowledge, ScanOutcome, ScanRequest, ScanService, ServiceConfig};
+pub use statistics::{Counted, MAX_COUNTED_CELL, MAX_PLACES, Statistics, StatisticsQuery, Tally};
 pub use table::TableError;
 pub use tasks::{TaskConfig, run_anchoring, run_retries};
 pub use traits::{

@@ -13,6 +13,10 @@ const GEOHASH: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
 pub const MAX_CELL: usize = 6;
 /// Longest cell that is taken as input, before it is cut.
 const MAX_GIVEN_CELL: usize = 12;
+/// A position known to this many metres is the device's own and not its network's.
+pub const DEVICE_ACCURACY_M: u32 = tally_trace::cell::DEVICE_ACCURACY_M;
+/// Stands behind the cell if the position was the device's own. No character of a geohash.
+const DEVICE_MARK: char = '+';
 
 /// A coarse place on the map: a geohash of 1 to 6 characters. 5 of them are about 4.9 by 4.9 kilometres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +70,7 @@ pub struct Place {
     country: [u8; 2],
     region: String,
     cell: Option<Cell>,
+    device: bool,
 }
 
 impl Place {
@@ -94,6 +99,7 @@ impl Place {
             country: letters.map(|c| c.to_ascii_uppercase()),
             region: region.to_owned(),
             cell: None,
+            device: false,
         })
     }
 
@@ -101,7 +107,22 @@ impl Place {
     #[must_use]
     pub fn with_cell(mut self, cell: Option<Cell>) -> Self {
         self.cell = cell;
+        self.device &= cell.is_some();
         self
+    }
+
+    /// The same place, of which the cell was known to so many metres before it was cut. Only whether that is the device's own position
+    /// is kept; without a cell nothing is.
+    #[must_use]
+    pub fn with_accuracy(mut self, accuracy_m: Option<u32>) -> Self {
+        self.device = self.cell.is_some() && accuracy_m.is_some_and(|m| m <= DEVICE_ACCURACY_M);
+        self
+    }
+
+    /// Whether the device itself said where it was, to [`DEVICE_ACCURACY_M`] metres; else the cell may be that of its network.
+    #[must_use]
+    pub const fn is_device(&self) -> bool {
+        self.device
     }
 
     /// The cell, if one was told.
@@ -113,7 +134,8 @@ impl Place {
     /// The same place with a cell of at most `max` characters.
     #[must_use]
     pub fn cut(mut self, max: usize) -> Self {
-        self.cell = self.cell.and_then(|c| c.cut(max));
+        let cell = self.cell.and_then(|c| c.cut(max));
+        self = self.with_cell(cell);
         self
     }
 
@@ -141,31 +163,88 @@ impl std::fmt::Display for Place {
 
 impl Canonical for Place {
     fn write(&self, w: &mut Writer) {
-        w.raw(&self.country)
-            .text(&self.region)
-            .text(self.cell.as_ref().map_or("", Cell::as_str));
+        let mut cell = self
+            .cell
+            .as_ref()
+            .map_or_else(String::new, |c| c.as_str().to_owned());
+        if self.device {
+            cell.push(DEVICE_MARK);
+        }
+        w.raw(&self.country).text(&self.region).text(&cell);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let bad = || CodecError::Text { what: "place" };
         let country = std::str::from_utf8(r.raw("country", 2)?).map_err(|_| bad())?;
         let region = r.text("region", MAX_REGION)?;
-        let text = r.text("cell", MAX_CELL)?;
-        let cell = match text.as_str() {
+        let text = r.text("cell", MAX_CELL + 1)?;
+        let (text, device) = match text.strip_suffix(DEVICE_MARK) {
+            Some(cell) => (cell, true),
+            None => (text.as_str(), false),
+        };
+        let cell = match text {
             "" => None,
             text => Some(Cell::new(text).map_err(|_| bad())?),
         };
         let place = Self::new(country, &region)
             .map_err(|_| bad())?
-            .with_cell(cell);
+            .with_cell(cell)
+            .with_accuracy(device.then_some(DEVICE_ACCURACY_M));
         // Only the form that `write` gives is canonical.
         if place.country() == country
             && place.region == region
+            && place.device == device
             && cell.is_none_or(|c| c.as_str() == text)
         {
             Ok(place)
         } else {
             Err(bad())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(cell: &str, accuracy_m: Option<u32>) -> Place {
+        let cell = Cell::new(cell).ok();
+        Place::new("cn", "Sichuan")
+            .unwrap()
+            .with_cell(cell)
+            .with_accuracy(accuracy_m)
+    }
+
+    #[test]
+    fn of_the_accuracy_only_whose_position_it_is_is_kept() {
+        for (accuracy, device) in [
+            (None, false),
+            (Some(0), true),
+            (Some(DEVICE_ACCURACY_M), true),
+            (Some(DEVICE_ACCURACY_M + 1), false),
+        ] {
+            let place = place("wm6n2j", accuracy).cut(4);
+            assert_eq!(place.is_device(), device);
+            assert_eq!(place.cell().unwrap().as_str(), "wm6n");
+            let bytes = place.to_bytes();
+            assert_eq!(bytes.ends_with(b"wm6n+"), device);
+            assert_eq!(Place::from_bytes(&bytes).unwrap(), place);
+        }
+        assert!(!place("", Some(10)).is_device(), "no cell, no accuracy");
+        assert!(!place("wm6n", Some(10)).cut(0).is_device());
+    }
+
+    #[test]
+    fn a_place_has_one_form() {
+        let good = place("wm6n2j", Some(5)).to_bytes();
+        let end = good.len() - b"wm6n2j+".len();
+        // The length of the text stands before it.
+        for cell in ["+", "wm6n2j+2", "wm6n++", "WM6N+", "wm6a"] {
+            let mut bad = good[..end].to_vec();
+            let at = bad.len() - 1;
+            bad[at] = u8::try_from(cell.len()).unwrap();
+            bad.extend(cell.as_bytes());
+            assert!(Place::from_bytes(&bad).is_err(), "{cell}");
         }
     }
 }

@@ -9,9 +9,9 @@ use tally_contracts::ids::{MemberId, NetworkId};
 use tally_contracts::records::Gtin;
 use zeroize::Zeroizing;
 
+use super::draft::{Appended, Draft, Finding, LaterDraft};
 use super::keys::KeyUse;
 use super::state::Pending;
-use super::writer::{Appended, Draft, Finding, LaterDraft};
 use super::{
     AnchorRecord, Channel, ClaimCheck, Clock, CodeBook, First, ForwardRequest, Forwarder, Issuer,
     MAX_FORWARD_BYTES, Place, Product, Reasons, Receipt, RecordKeys, ScanAnswer, ScanError, ScanId,

@@ -15,10 +15,10 @@ use super::checkpoint::{Due, Keeper, Snapshot};
 use super::index::{IndexError, ScanIndex, Wanted};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
+use super::line::Line;
 use super::record::LogEntry;
 use super::stored::{Gone, Stored};
 use super::table::{Kind, RowKey, Table};
-use super::writer::Line;
 use super::{
     CodeHash, History, LaterVerdict, MAX_HISTORY, Observation, Place, ScanError, ScanId,
     ScanRecord, ScannedCode, Seen, Verdict, scan_leaf,

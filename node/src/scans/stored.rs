@@ -3,8 +3,8 @@
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_merkle::Hash;
 
+use super::line::Line;
 use super::record::{LogEntry, read_option, write_option};
-use super::writer::Line;
 use super::{CodeHash, First, ScanError, scan_leaf};
 
 const GONE_VERSION: u8 = 0xf0;

@@ -420,6 +420,22 @@ impl SealedReader {
         Ok(())
     }
 
+    /// Shows every entry that is whole now of the segment that is being written.
+    ///
+    /// # Errors
+    /// As [`Self::visit_segment`].
+    pub fn visit_open_segment<E: From<SealedError>>(
+        &self,
+        segment: u32,
+        mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first_frame = self.first_frame(segment)?;
+        let start = Start::Segment { first_frame };
+        // What is not whole yet looks like a torn tail, and is left alone.
+        replay(self, segment, start, true, &any_size(), &mut visit)?;
+        Ok(())
+    }
+
     /// The number of a segment's first frame.
     fn first_frame(&self, segment: u32) -> Result<u64, SealedError> {
         let path = segment_path(&self.dir, segment);

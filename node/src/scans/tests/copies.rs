@@ -143,3 +143,31 @@ async fn a_scan_before_the_release_counts_for_a_suspicion_and_not_as_first() {
     assert_eq!(record.verdict, Verdict::NotReleased);
     assert_eq!(record.reasons, Reasons::none());
 }
+
+#[tokio::test]
+async fn phones_that_say_where_they_are_weigh_more_than_networks() {
+    let dir = dir();
+    let node = node(BRAND, dir.path());
+    let from = |person: u8, cell: &str, accuracy_m| {
+        let mut request = at("G1", person, cell);
+        request.place = request.place.map(|p| p.with_accuracy(accuracy_m));
+        request
+    };
+    // Three far cities within half an hour: nobody travels so.
+    for (accuracy_m, serial) in [(None, "G1"), (Some(30), "G2")] {
+        let mut last = None;
+        for (person, cell) in [(1, BEIJING), (2, GUANGZHOU), (3, SHANGHAI)] {
+            let mut request = from(person, cell, accuracy_m);
+            request.code = code(serial);
+            last = Some(scan(&node, request).await.scan.record);
+            later(&node, 900_000);
+        }
+        let record = last.expect("three");
+        if accuracy_m.is_none() {
+            assert_eq!(record.verdict, Verdict::GenuineRepeat, "a VPN does that");
+        } else {
+            assert_eq!(record.verdict, Verdict::Suspect);
+            assert!(kinds(&record.reasons).contains(&("impossible_speed", 2)));
+        }
+    }
+}

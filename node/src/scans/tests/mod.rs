@@ -5,6 +5,7 @@ mod index;
 mod postgres;
 mod process;
 mod retention;
+mod statistics;
 
 use std::fs;
 use std::path::Path;
