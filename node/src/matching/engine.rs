@@ -54,7 +54,7 @@ impl Agreed {
 }
 
 /// ID type and profile as the protocol hashes them, a byte each: the numbers of the ledger, with the prehash beside the ID type.
-fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profile), MatchError> {
+pub(super) fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profile), MatchError> {
     let byte = |code: u16| {
         u8::try_from(code).map_err(|_| MatchError::Internal {
             what: "a profile number over a byte",
@@ -142,7 +142,8 @@ impl Inner {
         let seeds = Seeds::new(&mut OsRng, noise_seed);
         let session_seed = HashText::of(**seeds.session());
         self.store.update(&agreed.id, |f| {
-            f.session_seed = Some(session_seed);
+            // Those of a run that broke stay too, for the buckets that it finished.
+            f.earlier_seeds.extend(f.session_seed.replace(session_seed));
             f.view.noise = Some(NoiseView::of(&noise));
         })?;
         let params = Params {
@@ -150,7 +151,11 @@ impl Inner {
             noise,
             peer: PeerCount::Exactly(agreed.their_size),
         };
-        let machine = self.machine(agreed, params, seeds).await?;
+        let again = Seeds::from_parts(**seeds.session(), noise_seed);
+        let machine = match self.in_buckets(agreed, &params, || again).await? {
+            Some(machine) => machine,
+            None => self.machine(agreed, params, seeds).await?,
+        };
         let mut host = Host {
             desk: self,
             agreed,
@@ -237,6 +242,14 @@ impl Host<'_> {
             .store
             .update(id, |f| f.view.stage = Stage::Releasing)?;
         let [initiator_stream, _] = statement.streams;
+        // A list in buckets that goes on after a kill between commit and note.
+        let there = state::match_state(&*self.desk.ledger, &self.agreed.session)?;
+        if there.is_some_and(|m| m.is_released() && m.initiator_stream.0 == initiator_stream) {
+            self.desk
+                .store
+                .update(id, |f| f.view.stage = Stage::Released)?;
+            return Ok(());
+        }
         let body = ReleaseMatch {
             session: self.agreed.session,
             initiator_stream: Hash(initiator_stream),
