@@ -25,7 +25,7 @@ const USED: usize = 4;
 const TAG: usize = 16;
 
 /// Items by bucket.
-pub struct BucketFiles {
+pub(crate) struct BucketFiles {
     file: File,
     cipher: ChaCha20Poly1305,
     page_bytes: usize,
@@ -45,7 +45,7 @@ impl BucketFiles {
     ///
     /// # Errors
     /// What the system says.
-    pub fn create(dir: &Path, buckets: u32) -> io::Result<Self> {
+    pub(crate) fn create(dir: &Path, buckets: u32) -> io::Result<Self> {
         let name = format!("buckets-{:016x}{:016x}", OsRng.next_u64(), OsRng.next_u64());
         let path = dir.join(name);
         let file = OpenOptions::new()
@@ -72,7 +72,7 @@ impl BucketFiles {
     ///
     /// # Errors
     /// What the system says; `InvalidInput` for a bucket that there is not, a row over 2^32 - 1 or a value longer than a page.
-    pub fn push(&mut self, bucket: u32, row: u64, value: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, bucket: u32, row: u64, value: &[u8]) -> io::Result<()> {
         let wrong = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         let (Ok(row), Ok(len)) = (u32::try_from(row), u16::try_from(value.len())) else {
             return Err(wrong("row or value out of range"));
@@ -134,7 +134,7 @@ impl BucketFiles {
     ///
     /// # Errors
     /// What the system says, in `E`'s form, and what `each` gives.
-    pub fn visit<E: From<io::Error>>(
+    pub(crate) fn visit<E: From<io::Error>>(
         &self,
         bucket: u32,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,

@@ -130,10 +130,10 @@ impl Journal {
 }
 
 /// Items, sorters and journal of a run.
-struct DeskStore {
-    files: BucketFiles,
-    sorters: SpillSorters,
-    journal: Journal,
+pub(super) struct DeskStore {
+    pub(super) files: BucketFiles,
+    pub(super) sorters: SpillSorters,
+    pub(super) journal: Journal,
 }
 
 #[allow(clippy::needless_pass_by_value)]

@@ -79,6 +79,12 @@ impl Past {
         self.rows
     }
 
+    /// The mark of every bucket's randomness that was ever used; no two are alike.
+    #[must_use]
+    pub fn marks(&self) -> &[[u8; 32]] {
+        &self.marks
+    }
+
     pub(super) const fn chain(&self) -> [u8; 32] {
         self.chain
     }
