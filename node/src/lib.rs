@@ -4,6 +4,7 @@ pub mod admin;
 pub mod audiences;
 pub mod backup;
 pub mod bench;
+mod bucket_files;
 pub mod card;
 pub mod ceremony;
 pub mod chain;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use tally_node::bench::psi::{self, Input, Options, PartyCommand};
 use tally_node::bench::{attribution, empty, issue};
 use tally_psi::Computation;
+use tally_psi::buckets::Rule;
 
 use super::Context;
 use crate::args::{
@@ -204,6 +205,7 @@ fn options(args: &BenchPsiArgs) -> Result<Options> {
             BenchComputation::Cardinality => Computation::Cardinality,
         },
         input,
+        rule: Rule::STANDARD,
         out: args.out.clone(),
         party: PartyCommand {
             program: std::env::current_exe()?,

@@ -173,6 +173,24 @@ pub enum Error {
         /// Why.
         what: &'static str,
     },
+    /// More items fell into one bucket than it has room for: fewer than one run in 2^40.
+    #[error("bucket {bucket} has room for {capacity} items, {found} fell into it")]
+    BucketFull {
+        /// Which.
+        bucket: u32,
+        /// Items it has room for.
+        capacity: u64,
+        /// Items of this side that fell into it.
+        found: u64,
+    },
+    /// The peer asks again and again for buckets that were answered.
+    #[error("answered buckets were asked for again {found} times, expected at most {max}")]
+    Repeats {
+        /// How often, with this time.
+        found: u32,
+        /// The bound.
+        max: u32,
+    },
     /// The host called something that this state does not allow.
     #[error("{call} called while {state}")]
     State {
@@ -205,7 +223,7 @@ impl Error {
             | Self::Noise { .. }
             | Self::Terms { .. }
             | Self::SumRange { .. } => 3,
-            Self::Count { .. } => 4,
+            Self::Count { .. } | Self::Repeats { .. } => 4,
             Self::Point { .. }
             | Self::Duplicate { .. }
             | Self::Unsorted { .. }
@@ -217,6 +235,7 @@ impl Error {
             Self::Item { .. }
             | Self::SorterFull { .. }
             | Self::Encoding { .. }
+            | Self::BucketFull { .. }
             | Self::Storage { .. }
             | Self::State { .. }
             | Self::Internal { .. } => 8,

@@ -2,9 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use rand_core::CryptoRngCore;
 use rayon::prelude::*;
 
 use crate::Error;
+use crate::messages::Role;
 use crate::simd::wipe;
 use crate::sort::sort_uniform;
 
@@ -146,6 +148,8 @@ impl ItemSetBuilder {
         places.shrink_to_fit();
         Ok(ItemSet {
             duplicates: repeated.len() as u64,
+            items: places.len(),
+            filler_of: 0,
             id_type,
             profile,
             blocks,
@@ -161,10 +165,57 @@ pub struct ItemSet {
     blocks: Vec<Block>,
     places: Vec<Place>,
     duplicates: u64,
+    /// Items; the places behind them are fillers.
+    items: usize,
+    /// Whose fillers they are.
+    filler_of: u8,
 }
 
+/// First byte of a filler's message. Then the side's number and a zero: a filler of one side is never one of the other's.
+const FILLER: u8 = 3;
+
 impl ItemSet {
-    /// How many distinct items.
+    /// Fills the set up to `len` with random elements of a domain of their own, which match nothing: not even what the other side fills
+    /// its set up with.
+    pub(crate) fn fill(
+        &mut self,
+        len: usize,
+        role: Role,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<(), Error> {
+        if self.items != self.places.len() || self.items > len {
+            return Err(Error::Internal {
+                what: "a set that is filled already",
+            });
+        }
+        self.filler_of = role.number();
+        const BYTES: usize = 2 + 32;
+        while self.places.len() < len {
+            let n = (len - self.places.len()).min(BLOCK_BYTES / BYTES);
+            let mut block = Block(Vec::with_capacity(n * BYTES));
+            let number = u32::try_from(self.blocks.len());
+            for i in 0..n {
+                let mut value = [0; BYTES];
+                value[1] = 32;
+                rng.fill_bytes(&mut value[2..]);
+                let (Ok(block_number), Ok(offset)) = (number, u32::try_from(i * BYTES)) else {
+                    return Err(Error::Internal {
+                        what: "filler place",
+                    });
+                };
+                block.0.extend_from_slice(&value);
+                self.places.push(Place {
+                    block: block_number,
+                    offset,
+                    row: u32::MAX,
+                });
+            }
+            self.blocks.push(block);
+        }
+        Ok(())
+    }
+
+    /// How many distinct items, and fillers where there are some.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.places.len()
@@ -182,7 +233,7 @@ impl ItemSet {
         self.duplicates
     }
 
-    /// The row of every item, in order; the values are wiped.
+    /// The row of every item, in order, [`u32::MAX`] for a filler; the values are wiped.
     pub(crate) fn into_rows(self) -> Vec<u32> {
         self.places.iter().map(|p| p.row).collect()
     }
@@ -192,13 +243,16 @@ impl ItemSet {
         self.places.get(index).map(|p| p.row.into())
     }
 
-    /// The message that is hashed for item `index`, in three parts: 0x00 || ID type || profile, then length || value.
+    /// The message that is hashed for item `index`, in two parts: 0x00 || ID type || profile, then length || value; for a filler
+    /// 0x03 || side || 0x00, then the same of its random value.
     pub(crate) fn message(&self, index: usize) -> Option<([u8; 3], &[u8])> {
         let place = *self.places.get(index)?;
-        Some((
-            [0, self.id_type.0, self.profile.0],
-            slice(&self.blocks, place)?,
-        ))
+        let head = if index < self.items {
+            [0, self.id_type.0, self.profile.0]
+        } else {
+            [FILLER, self.filler_of, 0]
+        };
+        Some((head, slice(&self.blocks, place)?))
     }
 }
 
@@ -247,6 +301,17 @@ mod tests {
             (first.len(), 10_000 - first.len() as u64)
         );
         assert_eq!(m.into_rows(), first);
+        let mut filled = set(&[b"a", b"b"]);
+        let mut rng = crate::SeedRng::new(&[1; 32]);
+        filled.fill(50_000, Role::Responder, &mut rng).unwrap();
+        assert_eq!(filled.len(), 50_000);
+        let (head, first_filler) = filled.message(2).unwrap();
+        assert_eq!((head, first_filler.len()), ([3, 2, 0], 34));
+        assert_eq!(filled.message(1).unwrap().0, [0, 3, 4]);
+        assert_ne!(filled.message(49_999).unwrap().1, first_filler);
+        assert!(filled.fill(60_000, Role::Responder, &mut rng).is_err());
+        let rows = filled.into_rows();
+        assert_eq!(rows[..3], [0, 1, u32::MAX]);
         assert_eq!(s.message(0), Some(([0, 3, 4], &b"\x00\x02zz"[..])));
         assert_eq!(s.message(2), Some(([0, 3, 4], &b"\x00\x01b"[..])));
         assert_eq!(s.message(3), None);

@@ -44,6 +44,7 @@
 //! ```
 
 mod accounting;
+pub mod buckets;
 mod context;
 mod elements;
 mod error;

@@ -107,6 +107,11 @@ pub enum Outcome {
         /// The rows.
         rows: Vec<u64>,
     },
+    /// The initiator of a `list` in buckets: its store was given the rows of every bucket, see [`crate::buckets::Step::Finished`].
+    Listed {
+        /// How many rows in all.
+        rows: u64,
+    },
     /// Both sides of a `cardinality`: the count with both noises, so it may be negative.
     Published {
         /// The published value: the one number that may be stored, thresholded or shown.

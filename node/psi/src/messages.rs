@@ -3,7 +3,8 @@
 //! initiator `Points` and `End`; the responder, once released, `Points`, `Tags` and `End`. Under `vole-rr22-v1`, the initiator
 //! `Opening`, the responder `Choices`, the initiator `Corrections`, the responder `Sums`, the initiator `Masked` and `End`, the
 //! responder, once released, `Tags` and `End`; under `vole-rr22-malicious-v1` besides, `Check` of the responder before `Choices`, of
-//! both between `Sums` and `Masked`, of the responder before `Tags`. At last the initiator `Result`, the responder `Ack`. `Abort` may come at any time, and `Working` between any
+//! both between `Sums` and `Masked`, of the responder before `Tags`. At last the initiator `Result`, the responder `Ack`. A
+//! list in buckets begins with a `Plan` of both, then such a run for every bucket, then `Result` and `Ack` of them all. `Abort` may come at any time, and `Working` between any
 //! two frames: hosts send it while they compute, so that a short deadline serves runs of any length, and machines never see it.
 
 use crate::context::{Computation, Suite, VERSION};
@@ -39,6 +40,45 @@ pub enum Role {
     Initiator,
     /// Answers.
     Responder,
+}
+
+impl Role {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Initiator => 1,
+            Self::Responder => 2,
+        }
+    }
+
+    fn from_number(n: u8) -> Result<Self, Error> {
+        match n {
+            1 => Ok(Self::Initiator),
+            2 => Ok(Self::Responder),
+            found => Err(Error::Invalid {
+                what: "role",
+                found: found.into(),
+            }),
+        }
+    }
+}
+
+/// Opens a list in buckets, or goes on with one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanMessage {
+    /// The sender's role.
+    pub role: Role,
+    /// Digest of the context.
+    pub context: [u8; 32],
+    /// How many items the sender brings in all buckets together.
+    pub count: u64,
+    /// How many buckets there are.
+    pub buckets: u32,
+    /// How many of them are finished; the run goes on with the next.
+    pub done: u32,
+    /// The chain after those.
+    pub chain: [u8; 32],
 }
 
 /// The parameters that both sides must hold alike, and the sender's count.
@@ -111,6 +151,8 @@ pub enum Message {
     },
     /// The sender is alive and computing; carries nothing.
     Working,
+    /// Opens a list in buckets.
+    Plan(PlanMessage),
     /// The run is over, without a result.
     Abort {
         /// See [`Error::code`].
@@ -138,6 +180,7 @@ impl Message {
             Self::Result { .. } => "result",
             Self::Ack { .. } => "ack",
             Self::Working => "working",
+            Self::Plan(_) => "plan",
             Self::Abort { .. } => "abort",
         }
     }
@@ -154,10 +197,7 @@ impl Message {
                     VERSION,
                     h.suite.number(),
                     h.computation.number(),
-                    match h.role {
-                        Role::Initiator => 1,
-                        Role::Responder => 2,
-                    },
+                    h.role.number(),
                 ]);
                 out.extend_from_slice(&h.count.to_be_bytes());
                 let (kind, fields) = match h.noise {
@@ -236,6 +276,15 @@ impl Message {
             Self::Check(bytes) => {
                 out.extend_from_slice(bytes);
                 14
+            }
+            Self::Plan(plan) => {
+                out.extend_from_slice(&[VERSION, plan.role.number()]);
+                out.extend_from_slice(&plan.context);
+                out.extend_from_slice(&plan.count.to_be_bytes());
+                out.extend_from_slice(&plan.buckets.to_be_bytes());
+                out.extend_from_slice(&plan.done.to_be_bytes());
+                out.extend_from_slice(&plan.chain);
+                15
             }
         };
         let len = out.len() - HEADER_BYTES;
@@ -359,6 +408,17 @@ impl Message {
                     _ => Self::Check(bytes),
                 });
             }
+            15 => {
+                version(&mut r)?;
+                Self::Plan(PlanMessage {
+                    role: Role::from_number(r.u8("role")?)?,
+                    context: r.array("context")?,
+                    count: r.u64("count")?,
+                    buckets: r.u32("buckets")?,
+                    done: r.u32("finished buckets")?,
+                    chain: r.array("chain")?,
+                })
+            }
             found => {
                 return Err(Error::Invalid {
                     what: "frame type",
@@ -411,6 +471,7 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         10 => 32 * CHOICE_POINTS,
         11..=13 => MAX_PAYLOAD_BYTES,
         14 => MAX_CHECK_BYTES,
+        15 => 82,
         kind @ crate::sum::messages::FIRST_KIND..=crate::sum::messages::LAST_KIND => {
             crate::sum::messages::max_payload(kind)
         }
@@ -449,26 +510,21 @@ pub(crate) fn tag_rows(bytes: &[u8], len: usize) -> Result<Vec<Row>, Error> {
         .collect())
 }
 
-fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, Error> {
-    let version = r.u8("version")?;
-    if version != VERSION {
-        return Err(Error::Invalid {
+fn version(r: &mut Reader<'_>) -> Result<(), Error> {
+    match r.u8("version")? {
+        VERSION => Ok(()),
+        found => Err(Error::Invalid {
             what: "version",
-            found: version.into(),
-        });
+            found: found.into(),
+        }),
     }
+}
+
+fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, Error> {
+    version(r)?;
     let suite = Suite::from_number(r.u8("suite")?)?;
     let computation = Computation::from_number(r.u8("computation")?)?;
-    let role = match r.u8("role")? {
-        1 => Role::Initiator,
-        2 => Role::Responder,
-        found => {
-            return Err(Error::Invalid {
-                what: "role",
-                found: found.into(),
-            });
-        }
-    };
+    let role = Role::from_number(r.u8("role")?)?;
     let count = r.u64("count")?;
     if count > MAX_COUNT {
         return Err(Error::TooLong {

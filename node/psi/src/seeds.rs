@@ -39,6 +39,19 @@ impl Seeds {
         &self.session
     }
 
+    /// The seeds of one bucket of a list, and a mark that tells them from all others without telling them.
+    pub(crate) fn bucket(&self, bucket: u32) -> Result<(Self, [u8; 32]), Error> {
+        let mut session = Zeroizing::new([0; 32]);
+        let info = [&b"tally/psi/v1/bucket/"[..], &bucket.to_be_bytes()].concat();
+        expand(&self.session, &info, session.as_mut())?;
+        let mark = Sha256::new()
+            .chain_update(b"tally/psi/v1/mark\n")
+            .chain_update(*session)
+            .finalize()
+            .into();
+        Ok((Self::from_parts(*session, *self.noise), mark))
+    }
+
     pub(crate) fn key(&self) -> Result<Key, Error> {
         let mut wide = Zeroizing::new([0; 64]);
         expand(&self.session, b"tally/psi/v1/key", wide.as_mut())?;

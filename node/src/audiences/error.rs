@@ -62,7 +62,7 @@ pub enum AudienceError {
 }
 
 impl AudienceError {
-    pub(super) fn io(
+    pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {

@@ -16,22 +16,14 @@ pub(super) fn read_column(
     path: &Path,
     mut each: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<String, Error> {
-    let bad = |reason: String| Error::Csv {
-        path: path.to_owned(),
-        reason,
-    };
+    let bad = |reason: String| bad(path, reason);
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
         .buffer_capacity(BUFFER_BYTES)
         .from_path(path)
         .map_err(|e| bad(e.to_string()))?;
     let headers = reader.headers().map_err(|e| bad(e.to_string()))?.clone();
-    let find = |name: &str| headers.iter().position(|h| h.trim() == name);
-    let at = COLUMNS
-        .iter()
-        .find_map(|name| find(name))
-        .or((headers.len() == 1).then_some(0))
-        .ok_or_else(|| bad("expected a column phone or id, or one column alone".into()))?;
+    let at = place(path, &headers)?;
     let mut record = csv::ByteRecord::new();
     while reader
         .read_byte_record(&mut record)
@@ -45,28 +37,63 @@ pub(super) fn read_column(
     Ok(headers.get(at).unwrap_or_default().trim().to_owned())
 }
 
-/// Writes the values of `rows`, ascending, from the column of `input` to `output`, under the column's name.
-pub(super) fn write_matches(input: &Path, rows: &[u64], output: &Path) -> Result<(), Error> {
+/// The column's name.
+fn column_name(path: &Path) -> Result<String, Error> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_path(path)
+        .map_err(|e| bad(path, e.to_string()))?;
+    let headers = reader.headers().map_err(|e| bad(path, e.to_string()))?;
+    let at = place(path, headers)?;
+    Ok(headers.get(at).unwrap_or_default().trim().to_owned())
+}
+
+/// Which column is taken.
+fn place(path: &Path, headers: &csv::StringRecord) -> Result<usize, Error> {
+    let find = |name: &str| headers.iter().position(|h| h.trim() == name);
+    COLUMNS
+        .iter()
+        .find_map(|name| find(name))
+        .or((headers.len() == 1).then_some(0))
+        .ok_or_else(|| {
+            let expected = "expected a column phone or id, or one column alone";
+            bad(path, expected.into())
+        })
+}
+
+fn bad(path: &Path, reason: String) -> Error {
+    Error::Csv {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+/// Writes the values of the rows that `is_match` names, which is asked for each in order, from the column of `input` to `output`,
+/// under the column's name. Returns how many.
+pub(super) fn write_matches(
+    input: &Path,
+    mut is_match: impl FnMut(u64) -> bool,
+    output: &Path,
+) -> Result<u64, Error> {
     let io = |source: std::io::Error| Error::Io {
         what: format!("writing {}", output.display()),
         source,
     };
     let file = std::fs::File::create(output).map_err(io)?;
     let mut out = std::io::BufWriter::with_capacity(BUFFER_BYTES, file);
-    let mut rows = rows.iter().peekable();
-    let mut row = 0;
-    let mut lines = Vec::new();
-    // The name is known at the end; it is short, and the file is not.
-    let name = read_column(input, |value| {
-        if rows.next_if_eq(&&row).is_some() {
-            lines.push(b'\n');
-            lines.extend_from_slice(value);
+    out.write_all(column_name(input)?.as_bytes()).map_err(io)?;
+    let (mut row, mut written) = (0, 0);
+    read_column(input, |value| {
+        if is_match(row) {
+            out.write_all(b"\n")
+                .and_then(|()| out.write_all(value))
+                .map_err(io)?;
+            written += 1;
         }
         row += 1;
         Ok(())
     })?;
-    out.write_all(name.as_bytes()).map_err(io)?;
-    out.write_all(&lines).map_err(io)?;
     out.write_all(b"\n").map_err(io)?;
-    out.flush().map_err(io)
+    out.flush().map_err(io)?;
+    Ok(written)
 }

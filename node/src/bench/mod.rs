@@ -6,3 +6,4 @@ pub mod empty;
 pub mod issue;
 pub mod kit;
 pub mod psi;
+mod psi_buckets;

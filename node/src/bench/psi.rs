@@ -5,7 +5,6 @@
 //! on loopback with a fresh key, knows the other alone, reads its CSV file, runs the product's driver and reports its own
 //! `getrusage` as its last act. Not measured: ledger, signatures and agreement, which cost milliseconds a match.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,12 +16,14 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rand::rngs::{OsRng, StdRng};
 use rand::seq::SliceRandom as _;
 use rand::{RngCore as _, SeedableRng as _};
+use rayon::slice::ParallelSliceMut as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tally_psi::buckets::Rule;
 use tally_psi::messages::Role;
 use tally_psi::{
-    Computation, Context, IdType, ItemSet, ItemSetBuilder, MemorySorters, Noise, Outcome, Params,
-    Party, PeerCount, Profile, Progress, Report, Seeds, SorterFactory, Statement, Suite, machine,
-    session_id,
+    Computation, Context, Noise, Outcome, Params, Party, PeerCount, Progress, Report, Seeds,
+    Statement, Suite, session_id,
 };
 use tally_swarm::{Host, HostConfig, Limits, Peer, TransportSeed};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -31,15 +32,13 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::column::{read_column, write_matches};
+use super::psi_buckets::{self, Bits, Own};
 use crate::psi_wire::{self, Deadlines, Desk};
-use crate::spill::SpillSorters;
 
 /// The stream's protocol.
 const PROTOCOL: &str = "/tally/bench/psi/1";
 /// The column of generated files.
 const COLUMN: &str = "phone";
-/// Rows a sorter keeps in memory: 64 MiB.
-const RUN_ROWS: usize = 2 << 20;
 
 /// Why a bench gave no figures.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +127,8 @@ pub struct Options {
     pub computation: Computation,
     /// The sets.
     pub input: Input,
+    /// When a list is cut into buckets.
+    pub rule: Rule,
     /// Where the matches of a `list` go, as CSV; a temporary file where nobody asks for them.
     pub out: Option<PathBuf>,
     /// How to start a party.
@@ -178,6 +179,9 @@ struct Task {
     file: PathBuf,
     out: PathBuf,
     spill: PathBuf,
+    /// Of the rule on buckets.
+    single: u64,
+    mean: u64,
 }
 
 /// A party's address, to the parent and from it to the other.
@@ -225,6 +229,8 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
         file,
         out: out.clone(),
         spill: scratch.0.clone(),
+        single: options.rule.single,
+        mean: options.rule.mean,
     };
     let started = Instant::now();
     let mut a = Started::new(&options.party, &task(true, file_a.clone())).await?;
@@ -252,7 +258,7 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
                 let mut wrong = 0;
                 read_column(&out, |value| {
                     lines += 1;
-                    wrong += u64::from(!expected.contains(value));
+                    wrong += u64::from(expected.binary_search(&hash(value)).is_err());
                     Ok(())
                 })?;
                 lines == a.matches && wrong == 0
@@ -354,8 +360,7 @@ pub async fn psi_party() -> Result<(), Error> {
         addr: peer.addr,
         label: "peer".into(),
     }])?;
-    let set = item_set(&task.file)?;
-    let items = set.len() as u64;
+    let own = Own::read(&task.file, task.single)?;
     host.wait_connected(&key, Duration::from_secs(60)).await?;
     let stream = if task.initiator {
         host.open_stream(&key, PROTOCOL).await?
@@ -367,12 +372,15 @@ pub async fn psi_party() -> Result<(), Error> {
             .ok_or_else(|| Error::Pipe("no stream came".into()))?;
         stream
     };
-    let report = match_over(stream, &task, set, (host.key(), key)).await?;
+    let items = own.count();
+    let (report, found) = match_over(stream, &task, own, (host.key(), key)).await?;
     let matches = match &report.outcome {
         Outcome::Matched { rows } => {
-            write_matches(&task.file, rows, &task.out)?;
-            rows.len() as u64
+            let mut rows = rows.iter().peekable();
+            let is_match = |row| rows.next_if_eq(&&row).is_some();
+            write_matches(&task.file, is_match, &task.out)?
         }
+        Outcome::Listed { .. } => write_matches(&task.file, |row| found.has(row), &task.out)?,
         Outcome::Published { value } => u64::try_from(*value).unwrap_or(0),
         Outcome::Served | Outcome::Sums { .. } => 0,
     };
@@ -399,13 +407,15 @@ pub async fn psi_party() -> Result<(), Error> {
 async fn match_over(
     mut stream: tally_swarm::PeerStream,
     task: &Task,
-    set: ItemSet,
+    set: Own,
     (own, peer): ([u8; 32], [u8; 32]),
-) -> Result<Report, Error> {
+) -> Result<(Report, Bits), Error> {
     let mut nonces = [[0; 32]; 2];
     OsRng.fill_bytes(&mut nonces[0]);
+    // A nonce and a count, as two nodes have exchanged them before a match.
+    let sent = [&nonces[0][..], &set.count().to_be_bytes()].concat();
     stream
-        .write_all(&nonces[0])
+        .write_all(&sent)
         .await
         .map_err(io("sending a nonce"))?;
     stream.flush().await.map_err(io("sending a nonce"))?;
@@ -413,6 +423,7 @@ async fn match_over(
         .read_exact(&mut nonces[1])
         .await
         .map_err(io("reading a nonce"))?;
+    let peer_count = stream.read_u64().await.map_err(io("reading a count"))?;
     let mut parties = [own, peer].map(|node| Party {
         member: [0; 16],
         node,
@@ -434,23 +445,36 @@ async fn match_over(
             responder_root: [0; 32],
         },
         noise: Noise::NoneInTestNetwork,
-        peer: PeerCount::AtMost(1 << 28),
+        peer: PeerCount::Exactly(peer_count),
     };
     let seeds = Seeds::new(&mut OsRng, [0; 32]);
-    // Small matches stay in memory, larger ones spill.
-    let sorters: Box<dyn SorterFactory> = if set.len() <= RUN_ROWS {
-        Box::new(MemorySorters::new(4 * RUN_ROWS as u64))
-    } else {
-        Box::new(SpillSorters::new(task.spill.clone(), RUN_ROWS))
-    };
     let role = if task.initiator {
         Role::Initiator
     } else {
         Role::Responder
     };
-    let machine = machine::open(role, params, set, seeds, sorters)?;
+    let found = Bits::default();
+    let rule = Rule {
+        single: task.single,
+        mean: task.mean,
+    };
+    let machine = psi_buckets::machine(psi_buckets::Setting {
+        role,
+        params,
+        set,
+        seeds,
+        rule,
+        file: &task.file,
+        spill: &task.spill,
+        found: found.clone(),
+    })?;
     let cancel = CancellationToken::new();
-    Ok(psi_wire::run(stream, machine, &mut Open, Deadlines::default(), &cancel).await?)
+    let deadlines = Deadlines {
+        total: Duration::from_secs(24 * 3600),
+        ..Deadlines::default()
+    };
+    let report = psi_wire::run(stream, machine, &mut Open, deadlines, &cancel).await?;
+    Ok((report, found))
 }
 
 /// A desk that signs nothing and releases everything: a bench has no ledger.
@@ -581,7 +605,7 @@ impl Drop for Scratch {
 fn generate(dir: &Path, n: u64) -> Result<(PathBuf, PathBuf), Error> {
     let mut rng = StdRng::from_entropy();
     let mut write = |name: &str, from: u64| {
-        let mut numbers: Vec<u64> = (from..from + n).collect();
+        let mut numbers: Vec<u32> = (0..u32::try_from(n).unwrap_or(u32::MAX)).collect();
         numbers.shuffle(&mut rng);
         let path = dir.join(name);
         let put = || {
@@ -589,6 +613,7 @@ fn generate(dir: &Path, n: u64) -> Result<(PathBuf, PathBuf), Error> {
             writeln!(out, "{COLUMN}")?;
             // An odd multiplier permutes the ten-digit tail's low bits: the ranges are not dense.
             for i in numbers {
+                let i = from + u64::from(i);
                 writeln!(
                     out,
                     "+861{:010}",
@@ -603,25 +628,27 @@ fn generate(dir: &Path, n: u64) -> Result<(PathBuf, PathBuf), Error> {
     Ok((write("a.csv", 0)?, write("b.csv", n - n / 2)?))
 }
 
-fn item_set(path: &Path) -> Result<ItemSet, Error> {
-    let mut builder = ItemSetBuilder::new(IdType(1), Profile(1));
-    read_column(path, |value| Ok(builder.push(value)?))?;
-    Ok(builder.finish()?)
+/// A value's hash: half of SHA-256, so that 16 bytes a row are enough to hold a plain join of a hundred million in memory. That two
+/// values of such a bench share one has odds below 2^-70.
+fn hash(value: &[u8]) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(value).into();
+    u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]))
 }
 
-/// Every value that is in both files.
-fn plain_join(a: &Path, b: &Path) -> Result<HashSet<Vec<u8>>, Error> {
+/// The hashes of every value that is in both files, ascending.
+fn plain_join(a: &Path, b: &Path) -> Result<Vec<u128>, Error> {
     let set = |path| {
-        let mut set = HashSet::new();
+        let mut set = Vec::new();
         read_column(path, |value| {
-            set.insert(value.to_vec());
+            set.push(hash(value));
             Ok(())
         })?;
+        set.par_sort_unstable();
+        set.dedup();
         Ok::<_, Error>(set)
     };
-    let theirs: HashSet<Vec<u8>> = set(b)?;
-    let mut both = set(a)?;
-    both.retain(|value| theirs.contains(value));
+    let (mut both, theirs) = (set(a)?, set(b)?);
+    both.retain(|value| theirs.binary_search(value).is_ok());
     Ok(both)
 }
 
@@ -679,6 +706,7 @@ mod tests {
             malicious: false,
             computation,
             input,
+            rule: Rule::STANDARD,
             out: None,
             party: PartyCommand {
                 program: std::env::current_exe().unwrap(),
@@ -709,6 +737,40 @@ mod tests {
             assert!(figures.correct);
             assert_eq!((figures.n, figures.matches), (n, n / 2));
             assert!(figures.bytes_per_item > 24.0 && figures.cpu_us_per_item > 0.1);
+        }
+    }
+
+    #[tokio::test]
+    async fn lists_in_buckets_between_two_processes_are_correct() {
+        for (engine, malicious) in [("dh", false), ("vole", false), ("vole", true)] {
+            let mut o = options(engine, Computation::List, Input::Generated(3_000));
+            o.malicious = malicious;
+            o.rule = Rule {
+                single: 1_000,
+                mean: 800,
+            };
+            let figures = run(&o).await.unwrap();
+            assert!(figures.correct);
+            assert_eq!((figures.n, figures.matches), (3_000, 1_500));
+        }
+        // One side is small and holds repeats.
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, rows: std::ops::Range<u32>| {
+            let path = dir.path().join(name);
+            let rows: String = rows.map(|i| format!("{}\n", i % 700)).collect();
+            std::fs::write(&path, format!("id\n{rows}")).unwrap();
+            path
+        };
+        let (a, b) = (file("a.csv", 0..1_500), file("b.csv", 690..710));
+        for (a, b) in [(a.clone(), b.clone()), (b, a)] {
+            let mut o = options("vole", Computation::List, Input::Files(a, b));
+            o.rule = Rule {
+                single: 100,
+                mean: 100,
+            };
+            let figures = run(&o).await.unwrap();
+            assert!(figures.correct);
+            assert_eq!(figures.matches, 20);
         }
     }
 

@@ -12,6 +12,7 @@ use tally_contracts::records::{Close, CloseMatch};
 use tally_contracts::state::{self, MatchStatus};
 use tally_measure::Identifier;
 use tally_psi::Progress;
+use tally_psi::buckets::Rule;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -52,10 +53,13 @@ pub struct DeskOptions {
     pub max_answering: usize,
     /// Elements that one sorter keeps in memory, at 32 bytes each; the rest goes to files without a name beside the matches.
     pub rows_in_memory: usize,
+    /// When a list is cut into buckets; other members' nodes have to have the same.
+    pub bucket_rule: Rule,
 }
 
 impl Default for DeskOptions {
-    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^20 elements.
+    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^20 elements, the
+    /// standard rule.
     fn default() -> Self {
         Self {
             step: Duration::from_secs(30),
@@ -64,6 +68,7 @@ impl Default for DeskOptions {
             deadlines: engine::deadlines(),
             max_answering: 4,
             rows_in_memory: 1 << 20,
+            bucket_rule: Rule::STANDARD,
         }
     }
 }
@@ -208,17 +213,26 @@ impl MatchDesk {
         let inner = &self.0;
         let unknown = || MatchError::UnknownMatch { id: *id };
         let file = inner.store.get(id).ok_or_else(unknown)?;
-        let rows = inner.store.rows(id)?;
+        let rows = match inner.journal(*id).rows()? {
+            Some(rows) if file.view.answer.is_some() => rows,
+            _ => inner.store.rows(id)?,
+        };
         let meta = inner.audiences.get(&file.view.own)?.ok_or_else(unknown)?;
-        let set = inner.audiences.load(&meta)?;
-        rows.into_iter()
-            .map(|row| {
-                let entry = usize::try_from(row).ok().and_then(|i| set.entries().get(i));
-                entry.map(|e| e.id.clone()).ok_or(MatchError::Internal {
-                    what: "a matched row that the set does not have",
-                })
-            })
-            .collect()
+        let mut matched = Vec::with_capacity(rows.len());
+        let (mut rows, mut at) = (rows.into_iter().peekable(), 0);
+        inner.audiences.visit(&meta, |entry| {
+            if rows.next_if_eq(&at).is_some() {
+                matched.push(entry.id);
+            }
+            at += 1;
+            Ok(())
+        })?;
+        if rows.next().is_some() {
+            return Err(MatchError::Internal {
+                what: "a matched row that the set does not have",
+            });
+        }
+        Ok(matched)
     }
 
     /// Calls a match off. A budget that was not spent goes back.
@@ -261,6 +275,19 @@ impl MatchDesk {
             let Some(file) = inner.store.get(&id) else {
                 continue;
             };
+            if inner.may_resume(&file) && inner.is_open(&file).await? {
+                waiting += 1;
+                if file.view.role == Role::Initiator {
+                    let inner = self.0.clone();
+                    // It may take hours; the others are tidied meanwhile.
+                    tokio::spawn(async move {
+                        if let Err(error) = inner.resume(&id).await {
+                            tracing::warn!(%id, %error, "a match could not go on yet");
+                        }
+                    });
+                }
+                continue;
+            }
             if let Err(error) = inner.tidy_one(&file).await {
                 tracing::warn!(%id, %error, "a match could not be tidied");
                 first.get_or_insert(error);
@@ -377,7 +404,7 @@ impl Inner {
             Some((MatchStatus::Open | MatchStatus::Released, _)) => {
                 let patient = file.view.stage == Stage::Answered
                     && now < file.view.started_ms.saturating_add(RECEIPT_PATIENCE_MS);
-                if patient {
+                if patient || self.may_resume(&file) {
                     return Ok(());
                 }
                 let close = if file.view.stage == Stage::Cancelled {

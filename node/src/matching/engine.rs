@@ -157,7 +157,9 @@ impl Inner {
         let session_seed = HashText::of(**seeds.session());
         let note = |noise| {
             self.store.update(&agreed.id, |f| {
-                f.session_seed = Some(session_seed);
+                // Those of a run that broke stay too, for the buckets that it finished.
+                f.earlier_seeds
+                    .extend(f.session_seed.replace(session_seed));
                 f.view.noise = Some(noise);
             })
         };
@@ -168,17 +170,23 @@ impl Inner {
         } else {
             let noise = self.noise_of(&agreed.terms, agreed.computation)?;
             note(NoiseView::of(&noise))?;
-            // What was opened is the public size. A list shows the true one, which is no larger.
-            let peer = match agreed.computation {
-                Computation::List => PeerCount::AtMost(agreed.their_size),
-                _ => PeerCount::Exactly(agreed.their_size),
-            };
-            let params = Params {
+            // What was opened is the public size.
+            let mut params = Params {
                 context,
                 noise,
-                peer,
+                peer: PeerCount::Exactly(agreed.their_size),
             };
-            self.machine(agreed, params, seeds).await?
+            let again = Seeds::from_parts(**seeds.session(), noise_seed);
+            match self.in_buckets(agreed, &params, || again).await? {
+                Some(machine) => machine,
+                None => {
+                    // A list in one piece shows the true size, which is no larger.
+                    if agreed.computation == Computation::List {
+                        params.peer = PeerCount::AtMost(agreed.their_size);
+                    }
+                    self.machine(agreed, params, seeds).await?
+                }
+            }
         };
         let mut host = Host {
             desk: self,
@@ -266,6 +274,14 @@ impl Host<'_> {
             .store
             .update(id, |f| f.view.stage = Stage::Releasing)?;
         let [initiator_stream, _] = statement.streams;
+        // A list in buckets that goes on after a kill between commit and note.
+        let there = state::match_state(&*self.desk.ledger, &self.agreed.session)?;
+        if there.is_some_and(|m| m.is_released() && m.initiator_stream.0 == initiator_stream) {
+            self.desk
+                .store
+                .update(id, |f| f.view.stage = Stage::Released)?;
+            return Ok(());
+        }
         let body = ReleaseMatch {
             session: self.agreed.session,
             initiator_stream: Hash(initiator_stream),

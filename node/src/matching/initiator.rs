@@ -94,6 +94,13 @@ impl Inner {
         if let Some(stored) = self.store.answered(&query(this_epoch)) {
             return Ok(stored);
         }
+        // One that broke goes on, under the release that it has.
+        let broken = self.store.unfinished(&query(this_epoch));
+        if let Some(file) = broken.filter(|f| self.may_resume(f)) {
+            started(file.view.id);
+            self.resume(&file.view.id).await?;
+            return self.with_receipt(&file.view.id).await;
+        }
         let mut nonce = [0; 32];
         OsRng.fill_bytes(&mut nonce);
         let id = MatchId::of(&nonce);
@@ -145,12 +152,16 @@ impl Inner {
             return Ok(stored);
         }
         self.open_and_run(&agreed, wire, &guard).await?;
-        // Without the receipt the answer stands all the same.
-        if let Err(error) = self.receipt(&id).await {
+        self.with_receipt(&id).await
+    }
+
+    /// Asks for the receipt of an answered match. Without it the answer stands all the same.
+    async fn with_receipt(&self, id: &MatchId) -> Result<MatchView, MatchError> {
+        if let Err(error) = self.receipt(id).await {
             tracing::warn!(%id, %error, "the receipt of a match is not signed yet");
-            self.end(&id, &error)?;
+            self.end(id, &error)?;
         }
-        self.view(&id)
+        self.view(id)
     }
 
     pub(super) fn view(&self, id: &MatchId) -> Result<MatchView, MatchError> {
@@ -328,6 +339,7 @@ impl Inner {
                 epoch: agreed.theirs.epoch,
             });
             f.view.their_bucket = Some(agreed.theirs.size_bucket);
+            f.their_size = Some(agreed.their_size);
         })?;
         Ok(())
     }
@@ -341,10 +353,7 @@ impl Inner {
     ) -> Result<(), MatchError> {
         let done = self.try_open_and_run(agreed, wire, guard).await;
         if let Err(error) = &done {
-            self.end(&agreed.id, error)?;
-            if let Err(unsettled) = self.settle(&agreed.id).await {
-                tracing::warn!(id = %agreed.id, error = %unsettled, "a match is not closed on the ledger yet");
-            }
+            self.broke(&agreed.id, error).await?;
         }
         done
     }
@@ -388,12 +397,17 @@ impl Inner {
     }
 
     /// Stores what the protocol published, thresholded; the match is then answered, with or without a receipt.
-    fn note_answer(&self, agreed: &Agreed, report: Report) -> Result<(), MatchError> {
+    pub(super) fn note_answer(&self, agreed: &Agreed, report: Report) -> Result<(), MatchError> {
         let min = agreed.terms.min_result;
         let answer = match report.outcome {
             Outcome::Published { value } => Answer::count(value, min),
             Outcome::Served => Answer::Served,
             Outcome::Sums { values } => sums::answer(&agreed.terms, &values)?,
+            Outcome::Listed { rows } if rows < min => {
+                self.journal(agreed.id).forget_rows()?;
+                Answer::FewerThan { min }
+            }
+            Outcome::Listed { rows } => Answer::Listed { rows },
             Outcome::Matched { rows } if (rows.len() as u64) < min => Answer::FewerThan { min },
             Outcome::Matched { rows } => {
                 self.store.write_rows(&agreed.id, &rows)?;
@@ -533,6 +547,9 @@ pub(super) fn new_file(view: MatchView, nonce: [u8; 32]) -> MatchFile {
         streams: None,
         result_salt: None,
         session_seed: None,
+        earlier_seeds: Vec::new(),
+        their_size: None,
+        in_buckets: false,
     }
 }
 

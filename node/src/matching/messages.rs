@@ -1,5 +1,5 @@
 //! The desk's own messages, in the order they are sent. The first stream begins with Request, then Accept or Refuse; the second
-//! with Receipt; either goes on with a record that both sign: Lease, Leased, Sign, Signed. A frame is a 32-bit length and a body (version 1, type, fields), then
+//! with Receipt, that of a list that broke with Resume and Resumed, behind which the list goes on; either goes on with a record that both sign: Lease, Leased, Sign, Signed. A frame is a 32-bit length and a body (version 1, type, fields), then
 //! the key ID and signature of its sender.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
@@ -67,6 +67,13 @@ pub(super) enum Message {
     },
     /// The initiator wants the receipt signed.
     Receipt(ReceiptOffer),
+    /// The initiator wants to go on with a list that broke.
+    Resume {
+        /// The nonce of the match's request.
+        nonce: [u8; 32],
+    },
+    /// The responder goes on too.
+    Resumed,
 }
 
 /// Asks for the receipt of a match that has its answer.
@@ -90,6 +97,8 @@ impl Message {
             Self::Sign { .. } => "sign",
             Self::Signed { .. } => "signed",
             Self::Receipt(_) => "receipt",
+            Self::Resume { .. } => "resume",
+            Self::Resumed => "resumed",
         }
     }
 }
@@ -154,6 +163,12 @@ impl Canonical for Message {
             Self::Receipt(m) => {
                 w.u8(8).raw(&m.nonce).raw(&m.salt).raw(m.result.as_bytes());
             }
+            Self::Resume { nonce } => {
+                w.u8(9).raw(nonce);
+            }
+            Self::Resumed => {
+                w.u8(10);
+            }
         }
     }
 
@@ -199,6 +214,10 @@ impl Canonical for Message {
                 salt: r.array("result salt")?,
                 result: Hash(r.array("result commitment")?),
             }),
+            9 => Self::Resume {
+                nonce: r.array("nonce")?,
+            },
+            10 => Self::Resumed,
             found => {
                 return Err(CodecError::Invalid {
                     what: "message type",

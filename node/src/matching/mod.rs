@@ -7,12 +7,14 @@
 //! sender's record key and bound to the initiator's nonce.
 //!
 //! Each step is stored, sealed, before the peer hears of it: a crash at any point leaves budget spent or given back, never
-//! released and unspent. The same query again gets the stored answer and costs nothing.
+//! released and unspent. A list in buckets that broke goes on over a stream of its own, which begins with Resume and Resumed, under the
+//! release that it has. The same query again gets the stored answer and costs nothing.
 //!
 //! In scope: the protocol, the stored matches. Out of scope: how streams are opened and records committed, which
 //! [`PeerPort`] and [`LedgerPort`] stand for.
 
 mod answer;
+mod buckets;
 mod cosign;
 mod desk;
 mod engine;
@@ -24,6 +26,7 @@ mod noise;
 mod policy;
 mod ports;
 mod responder;
+mod resume;
 mod state;
 mod sums;
 mod terms;

@@ -42,6 +42,7 @@ impl MatchDesk {
         let first = wire.receive("request").await;
         let done = match first {
             Ok(Message::Request(request)) => return inner.answer(request, wire).await,
+            Ok(Message::Resume { nonce }) => return inner.go_on(nonce, wire).await,
             Ok(Message::Receipt(offer)) => inner.sign_receipt(&offer, &mut wire).await,
             Ok(other) => unexpected("request", &other),
             Err(error) => Err(error),

@@ -181,6 +181,15 @@ pub(super) struct MatchFile {
     pub(super) result_salt: Option<HashText>,
     /// Seed of this side's scalar and fillers, for an audit at the owner while the match can be disputed.
     pub(super) session_seed: Option<HashText>,
+    /// Those of runs that broke, of a list that went on.
+    #[serde(default)]
+    pub(super) earlier_seeds: Vec<HashText>,
+    /// People in the other side's set.
+    #[serde(default)]
+    pub(super) their_size: Option<u64>,
+    /// Whether the list is run in buckets, so that it may go on where it broke.
+    #[serde(default)]
+    pub(super) in_buckets: bool,
 }
 
 /// 32 bytes as hex.
@@ -235,6 +244,18 @@ impl MatchStore {
             dir: dir.to_owned(),
             key,
             files: Mutex::new(files),
+        })
+    }
+
+    /// What they are sealed under.
+    pub(super) const fn key(&self) -> &StorageKey {
+        &self.key
+    }
+
+    /// The newest match of a query that has no answer and has not ended.
+    pub(super) fn unfinished(&self, query: &Query) -> Option<MatchFile> {
+        self.all().into_iter().find(|f| {
+            f.view.answer.is_none() && !f.view.stage.is_final() && query.is_asked_by(&f.view)
         })
     }
 

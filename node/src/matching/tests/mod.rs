@@ -1,5 +1,7 @@
 //! Two desks in one process: streams in memory, and a ledger in memory that runs the real contracts.
 
+mod buckets;
 mod faults;
+mod killed;
 mod kit;
 mod scenarios;

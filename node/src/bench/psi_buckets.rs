@@ -1,0 +1,193 @@
+//! What a party of `tally bench psi` brings: a set in memory while it is small, else its file in buckets on disk.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Rule, Step};
+use tally_psi::messages::Role;
+use tally_psi::{
+    Computation, IdType, ItemSet, ItemSetBuilder, Machine, MemorySorters, Params, PeerCount,
+    Profile, Seeds, SorterFactory, machine as plain,
+};
+
+use super::column::read_column;
+use super::psi::Error;
+use crate::bucket_files::BucketFiles;
+use crate::spill::SpillSorters;
+
+const KIND: (IdType, Profile) = (IdType(1), Profile(1));
+/// Rows a sorter keeps in memory: 64 MiB.
+const RUN_ROWS: usize = 2 << 20;
+
+/// The own file.
+pub(super) enum Own {
+    /// Read: distinct values.
+    Set(ItemSet),
+    /// Too many for memory: that many rows, repeated ones too, left in the file.
+    Rows(u64),
+}
+
+impl Own {
+    /// Reads a file, and keeps at most `single` rows of it.
+    pub(super) fn read(path: &Path, single: u64) -> Result<Self, Error> {
+        let mut builder = Some(ItemSetBuilder::new(KIND.0, KIND.1));
+        let mut rows = 0;
+        read_column(path, |value| {
+            rows += 1;
+            if rows > single {
+                builder = None;
+            }
+            builder.as_mut().map_or(Ok(()), |b| Ok(b.push(value)?))
+        })?;
+        builder.map_or(Ok(Self::Rows(rows)), |b| Ok(Self::Set(b.finish()?)))
+    }
+
+    /// How many items this party claims.
+    pub(super) const fn count(&self) -> u64 {
+        match self {
+            Self::Set(set) => set.len() as u64,
+            Self::Rows(rows) => *rows,
+        }
+    }
+}
+
+/// Rows that matched: a bit for each row of the file.
+#[derive(Clone, Default)]
+pub(super) struct Bits(Arc<Mutex<Vec<u64>>>);
+
+impl Bits {
+    fn set(&self, rows: &[u64]) {
+        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in rows {
+            let at = usize::try_from(row / 64).unwrap_or(usize::MAX);
+            if words.len() <= at {
+                words.resize(at + 1, 0);
+            }
+            if let Some(word) = words.get_mut(at) {
+                *word |= 1 << (row % 64);
+            }
+        }
+    }
+
+    pub(super) fn has(&self, row: u64) -> bool {
+        let words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = usize::try_from(row / 64).ok().and_then(|at| words.get(at));
+        word.is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+}
+
+struct Store {
+    files: BucketFiles,
+    sorters: SpillSorters,
+    found: Bits,
+}
+
+#[allow(clippy::needless_pass_by_value)]
+fn storage(error: std::io::Error) -> tally_psi::Error {
+    tally_psi::Error::Storage {
+        reason: error.to_string(),
+    }
+}
+
+struct Visited(tally_psi::Error);
+
+impl From<std::io::Error> for Visited {
+    fn from(error: std::io::Error) -> Self {
+        Self(storage(error))
+    }
+}
+
+impl BucketStore for Store {
+    fn load(&mut self, bucket: u32, each: EachItem<'_>) -> Result<(), tally_psi::Error> {
+        self.files
+            .visit(bucket, |row, value| each(row, value).map_err(Visited))
+            .map_err(|Visited(error)| error)
+    }
+
+    /// A bench that is killed begins anew.
+    fn note(&mut self, step: &Step, _: &Past) -> Result<(), tally_psi::Error> {
+        if let Step::Finished { rows, .. } = step {
+            self.found.set(rows);
+        }
+        Ok(())
+    }
+
+    fn sorters(&mut self) -> Box<dyn SorterFactory> {
+        Box::new(self.sorters.clone())
+    }
+}
+
+/// What a party's machine is made of.
+pub(super) struct Setting<'a> {
+    pub(super) role: Role,
+    pub(super) params: Params,
+    pub(super) set: Own,
+    pub(super) seeds: Seeds,
+    pub(super) rule: Rule,
+    pub(super) file: &'a Path,
+    pub(super) spill: &'a Path,
+    pub(super) found: Bits,
+}
+
+/// The machine that the counts ask for.
+pub(super) fn machine(s: Setting<'_>) -> Result<Box<dyn Machine>, Error> {
+    let own = s.set.count();
+    let PeerCount::Exactly(peer) = s.params.peer else {
+        return Err(Error::Pipe("the peer's count is not known".into()));
+    };
+    let counts = match s.role {
+        Role::Initiator => [own, peer],
+        Role::Responder => [peer, own],
+    };
+    let plan = if s.params.context.computation == Computation::List {
+        Plan::of(counts, s.rule)?
+    } else {
+        None
+    };
+    let Some(plan) = plan else {
+        let set = match s.set {
+            Own::Set(set) => set,
+            // A count is sorted on disk, but its IDs are in memory.
+            Own::Rows(_) => match Own::read(s.file, u64::MAX)? {
+                Own::Set(set) => set,
+                Own::Rows(_) => return Err(Error::Pipe("a file grew".into())),
+            },
+        };
+        // Small matches stay in memory, larger ones spill.
+        let sorters: Box<dyn SorterFactory> = if set.len() <= RUN_ROWS {
+            Box::new(MemorySorters::new(4 * RUN_ROWS as u64))
+        } else {
+            Box::new(SpillSorters::new(s.spill.to_owned(), RUN_ROWS))
+        };
+        return Ok(plain::open(s.role, s.params, set, s.seeds, sorters)?);
+    };
+    drop(s.set);
+    let names = plan.names(&s.params.context.digest(), KIND.0, KIND.1);
+    let mut files = BucketFiles::create(s.spill, plan.buckets()).map_err(storage)?;
+    let mut row = 0;
+    read_column(s.file, |value| {
+        files.push(names.of(value), row, value).map_err(storage)?;
+        row += 1;
+        Ok(())
+    })?;
+    let store = Store {
+        files,
+        sorters: SpillSorters::new(s.spill.to_owned(), RUN_ROWS),
+        found: s.found,
+    };
+    let (params, past) = (s.params, Past::default());
+    let machine = Buckets::new(
+        s.role,
+        params,
+        own,
+        KIND,
+        s.rule,
+        s.seeds,
+        Box::new(store),
+        past,
+    )?;
+    machine.map_or_else(
+        || Err(Error::Pipe("a plan came and went".into())),
+        |m| Ok(Box::new(m) as Box<dyn Machine>),
+    )
+}

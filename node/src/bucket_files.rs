@@ -1,0 +1,248 @@
+//! Items of a set by bucket, on disk: one file without a name, in pages that each hold items of one bucket.
+//!
+//! The file holds people's IDs, so every page is sealed under a key that is drawn for this file and kept in memory alone: what a
+//! process leaves behind when it is killed cannot be read by anybody, and nothing has to be cleared. Memory is one open page a
+//! bucket and a page number for each full one.
+
+use std::fs::{File, OpenOptions, remove_file};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use chacha20poly1305::aead::AeadInPlace as _;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
+use rand::RngCore as _;
+use rand::rngs::OsRng;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Bytes of all open pages together, about.
+const OPEN_BYTES: usize = 16 << 20;
+/// Shortest and longest page; a page holds at least one item of any length.
+const PAGE_BYTES: (usize, usize) = (4 << 10, 64 << 10);
+/// Row and length before a value, and length of a page's content before it.
+const HEAD: usize = 4 + 2;
+const USED: usize = 4;
+const TAG: usize = 16;
+
+/// Items by bucket.
+pub(crate) struct BucketFiles {
+    file: File,
+    cipher: ChaCha20Poly1305,
+    page_bytes: usize,
+    /// Of each bucket: the page that is being filled, and those that are on disk.
+    buckets: Vec<(Vec<u8>, Vec<u32>)>,
+    pages: u32,
+}
+
+impl Drop for BucketFiles {
+    fn drop(&mut self) {
+        self.buckets.iter_mut().for_each(|(open, _)| open.zeroize());
+    }
+}
+
+impl BucketFiles {
+    /// Empty buckets over a file in `dir`, which must exist.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn create(dir: &Path, buckets: u32) -> io::Result<Self> {
+        let name = format!("buckets-{:016x}{:016x}", OsRng.next_u64(), OsRng.next_u64());
+        let path = dir.join(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        remove_file(&path)?;
+        let mut key = Zeroizing::new([0; 32]);
+        OsRng.fill_bytes(key.as_mut());
+        let buckets = usize::try_from(buckets).unwrap_or(usize::MAX);
+        let page_bytes = (OPEN_BYTES / buckets.max(1)).clamp(PAGE_BYTES.0, PAGE_BYTES.1);
+        Ok(Self {
+            file,
+            cipher: ChaCha20Poly1305::new(key.as_slice().into()),
+            page_bytes,
+            buckets: (0..buckets).map(|_| Default::default()).collect(),
+            pages: 0,
+        })
+    }
+
+    /// Adds an item with its row.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidInput` for a bucket that there is not, a row over 2^32 - 1 or a value longer than a page.
+    pub(crate) fn push(&mut self, bucket: u32, row: u64, value: &[u8]) -> io::Result<()> {
+        let wrong = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let (Ok(row), Ok(len)) = (u32::try_from(row), u16::try_from(value.len())) else {
+            return Err(wrong("row or value out of range"));
+        };
+        let page_bytes = self.page_bytes;
+        if USED + HEAD + value.len() > page_bytes {
+            return Err(wrong("value longer than a page"));
+        }
+        let index = usize::try_from(bucket).map_err(|_| wrong("no such bucket"))?;
+        let (open, _) = self
+            .buckets
+            .get_mut(index)
+            .ok_or_else(|| wrong("no such bucket"))?;
+        if open.len() + HEAD + value.len() > page_bytes {
+            self.flush(index)?;
+        }
+        let Some((open, _)) = self.buckets.get_mut(index) else {
+            return Err(wrong("no such bucket"));
+        };
+        if open.is_empty() {
+            // Never grown, so no copy is left behind.
+            open.reserve_exact(page_bytes + TAG);
+            open.extend_from_slice(&[0; USED]);
+        }
+        open.extend_from_slice(&row.to_be_bytes());
+        open.extend_from_slice(&len.to_be_bytes());
+        open.extend_from_slice(value);
+        Ok(())
+    }
+
+    /// Seals a bucket's open page and writes it.
+    fn flush(&mut self, index: usize) -> io::Result<()> {
+        let page = self.pages;
+        let offset = u64::from(page) * (self.page_bytes + TAG) as u64;
+        let Some((open, numbers)) = self.buckets.get_mut(index) else {
+            return Ok(());
+        };
+        let used = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        if let Some(head) = open.first_chunk_mut::<USED>() {
+            *head = used.to_be_bytes();
+        }
+        open.resize(self.page_bytes, 0);
+        let tag = self
+            .cipher
+            .encrypt_in_place_detached(&nonce(page), b"", open)
+            .map_err(|_| io::Error::other("a page could not be sealed"))?;
+        open.extend_from_slice(&tag);
+        self.file.write_all_at(open, offset)?;
+        open.clear();
+        numbers.push(page);
+        // A key never seals two pages under one number.
+        self.pages = page
+            .checked_add(1)
+            .ok_or_else(|| io::Error::other("too many pages"))?;
+        Ok(())
+    }
+
+    /// Shows the items of a bucket in the order in which they were added, one page in memory at a time.
+    ///
+    /// # Errors
+    /// What the system says, in `E`'s form, and what `each` gives.
+    pub(crate) fn visit<E: From<io::Error>>(
+        &self,
+        bucket: u32,
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a page of items is damaged");
+        let index = usize::try_from(bucket).unwrap_or(usize::MAX);
+        let Some((open, numbers)) = self.buckets.get(index) else {
+            return Ok(());
+        };
+        let mut page = Zeroizing::new(vec![0; self.page_bytes + TAG]);
+        for number in numbers {
+            let offset = u64::from(*number) * page.len() as u64;
+            self.file.read_exact_at(&mut page, offset)?;
+            let (text, tag) = page
+                .split_at_mut_checked(self.page_bytes)
+                .ok_or_else(damaged)?;
+            self.cipher
+                .decrypt_in_place_detached(&nonce(*number), b"", text, Tag::from_slice(tag))
+                .map_err(|_| damaged())?;
+            let used = text.first_chunk::<USED>().map(|n| u32::from_be_bytes(*n));
+            let used = used.and_then(|n| usize::try_from(n).ok());
+            let items = used.and_then(|n| text.get(USED..n)).ok_or_else(damaged)?;
+            show(items, &mut each)?;
+        }
+        show(open.get(USED..).unwrap_or_default(), &mut each)
+    }
+}
+
+fn show<E: From<io::Error>>(
+    mut items: &[u8],
+    each: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a page of items is damaged");
+    while !items.is_empty() {
+        let (row, rest) = items.split_first_chunk::<4>().ok_or_else(damaged)?;
+        let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
+        let (value, rest) = rest
+            .split_at_checked(u16::from_be_bytes(*len).into())
+            .ok_or_else(damaged)?;
+        each(u32::from_be_bytes(*row).into(), value)?;
+        items = rest;
+    }
+    Ok(())
+}
+
+fn nonce(page: u32) -> Nonce {
+    let mut nonce = Nonce::default();
+    for (to, from) in nonce.iter_mut().zip(page.to_be_bytes()) {
+        *to = from;
+    }
+    nonce
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_back_by_bucket_in_order_and_the_file_has_no_name_and_no_item() {
+        let dir = tempfile::tempdir().unwrap();
+        for buckets in [2_u32, 512] {
+            let mut files = BucketFiles::create(dir.path(), buckets).unwrap();
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+            let value = |row: u64| format!("+86139{row:08}{}", "x".repeat((row % 400) as usize));
+            let place = |row: u64| u32::try_from(row * 7 % u64::from(buckets)).unwrap();
+            for row in 0..20_000 {
+                files.push(place(row), row, value(row).as_bytes()).unwrap();
+            }
+            let mut seen = 0;
+            for bucket in 0..buckets {
+                let mut last = None;
+                files
+                    .visit(bucket, |row, item| {
+                        assert_eq!((place(row), item), (bucket, value(row).as_bytes()));
+                        assert!(last < Some(row));
+                        last = Some(row);
+                        seen += 1;
+                        Ok::<_, io::Error>(())
+                    })
+                    .unwrap();
+            }
+            assert_eq!(seen, 20_000);
+            assert!(files.pages > 50);
+            // What lies on disk shows no item, and a changed byte is found.
+            let len = usize::try_from(files.file.metadata().unwrap().len()).unwrap();
+            let mut disk = vec![0; len];
+            files.file.read_exact_at(&mut disk, 0).unwrap();
+            assert!(!disk.windows(6).any(|w| w == b"+86139"));
+            let offset = (files.page_bytes + TAG) as u64 / 2;
+            files
+                .file
+                .write_all_at(&[!disk[offset as usize]], offset)
+                .unwrap();
+            let spoiled = (0..buckets)
+                .filter(|b| files.visit(*b, |_, _| Ok::<_, io::Error>(())).is_err())
+                .count();
+            assert_eq!(spoiled, 1);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = BucketFiles::create(dir.path(), 4096).unwrap();
+        assert!(files.push(4096, 0, b"1").is_err());
+        assert!(files.push(0, 1 << 32, b"1").is_err());
+        assert!(files.push(0, 0, &vec![0; 5000]).is_err());
+        assert!(files.push(0, 0, &[7; 512]).is_ok());
+        assert!(BucketFiles::create(&dir.path().join("none"), 2).is_err());
+    }
+}
