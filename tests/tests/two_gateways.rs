@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use tally_tests::postgres::{PASSWORD, Postgres};
-use tally_tests::{Member, Network, Scenario, gtin, skip, until};
+use tally_tests::{Client, Member, Network, Scenario, get, gtin, skip, until};
 
 const CODES: usize = 120;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -49,7 +49,6 @@ fn scan(member: &Member, code: &str, key: &str) -> Result<Value> {
 }
 
 #[test]
-#[ignore = "written and compiled, never run yet; without ledger and commands the same is tested in node/src/scans/tests/postgres.rs"]
 fn two_nodes_of_one_brand_never_both_say_first() {
     Scenario::run("two-gateways", both);
 }
@@ -71,11 +70,26 @@ fn both(scenario: &Scenario) -> Result<()> {
     let first = Member::init_with(root, "brand", "brand", 1, &["--with-node", &card])?;
     fs::copy(first.card(), second.card())?;
     share(&first, &postgres, 0)?;
-    share(&second, &postgres, 1)?;
     let mut network = Network::found_of(root, vec![first], 1_000)?;
     network.start()?;
     let genesis = network[0].dir.join("genesis-to-sign").display().to_string();
     second.ok(&["join", "--network", &network.id, &genesis])?;
+    let product = gtin(77);
+    network[0].add_product(&product)?;
+    let batch = network[0].issue(&product, "L1", CODES, false)?;
+
+    // A second node that its operator took for one that issues: it made keys of its own, and must not use them.
+    second.start()?;
+    second.wait_up(LIMIT)?;
+    let height = network[0].head(None)?.0;
+    second.wait_height(height, LIMIT)?;
+    refused_to_issue(&second, &product, "has no keys of batch")?;
+    second.stop()?;
+    for made in ["codes", "scans"] {
+        fs::remove_dir_all(second.dir.join(made))?;
+    }
+    share(&second, &postgres, 1)?;
+
     // Without the issuer's folder it would take every code for an invented one, so it does not start.
     let refused = second.run(&["up"])?;
     ensure!(
@@ -83,13 +97,13 @@ fn both(scenario: &Scenario) -> Result<()> {
         "{refused:?}"
     );
 
-    let product = gtin(77);
-    network[0].add_product(&product)?;
-    let batch = network[0].issue(&product, "L1", CODES, false)?;
     copy_dir(&network[0].dir.join("codes"), &second.dir.join("codes"))?;
     second.start()?;
     second.wait_up(LIMIT)?;
     second.wait_ready(LIMIT)?;
+    refused_to_issue(&second, &product, "further gateway")?;
+    let (_, code, _) = second.run(&["codes", "new-epoch"])?.refusal()?;
+    ensure!(code == "not_the_issuer", "{code}");
     network[0].ok(&["codes", "activate", &batch.id])?;
     let height = network[0].head(None)?.0;
     second.wait_height(height, LIMIT)?;
@@ -117,7 +131,13 @@ fn both(scenario: &Scenario) -> Result<()> {
                 second.wait_up(LIMIT)?;
                 second.wait_ready(LIMIT)?;
             }
+            // Codes are raced while it starts as well: what cannot be decided then is kept.
             60 => postgres.kill_and_start()?,
+            75 => {
+                for node in [network[0].client(), second.client()] {
+                    index_is_back(&node)?;
+                }
+            }
             90 => {
                 network[0].kill()?;
                 network.start()?;
@@ -126,11 +146,57 @@ fn both(scenario: &Scenario) -> Result<()> {
         }
     }
     ensure!(firsts.len() > CODES / 2, "only {} firsts", firsts.len());
+    // What could not be verified is, and then every code has a first scan.
+    for node in [network[0].client(), second.client()] {
+        index_is_back(&node)?;
+        until("every scan to have its verdict", LIMIT, || {
+            let verdicts = node.ok(&["scans", "stats"])?["verdicts"].clone();
+            ensure!(verdicts["cannot_verify_now"].is_null(), "{verdicts}");
+            Ok(())
+        })?;
+    }
     // What was said is said again, and each counts two scans at least.
     for (n, row) in batch.codes.iter().enumerate() {
         let again = scan(&second, &row.0, &format!("c{n}"))?;
         ensure!(again["verdict"] == "genuine_repeat", "code {n}: {again}");
     }
+    // What both logs count together is what was issued: every code is one unit, first at one gateway and repeated.
+    let (mut units, mut repeats) = (0, 0);
+    for node in [network[0].client(), second.client()] {
+        let stats = node.ok(&["scans", "stats"])?;
+        ensure!(stats["shared_index"] == true, "{stats}");
+        let of_batch = &stats["batches"][0];
+        ensure!(of_batch["batch"] == batch.id.as_str(), "{stats}");
+        ensure!(of_batch["issued"] == CODES, "{stats}");
+        ensure!(of_batch["p_value"].is_null(), "{stats}");
+        units += of_batch["units"].as_u64().unwrap_or_default();
+        repeats += stats["verdicts"]["genuine_repeat"]
+            .as_u64()
+            .unwrap_or_default();
+    }
+    ensure!(units == CODES as u64, "{units} units");
+    ensure!(repeats >= 2 * CODES as u64 - 10, "{repeats} repeats");
     network.stop()?;
     second.stop()
+}
+
+fn index_is_back(node: &Client) -> Result<()> {
+    until("the index to be back", LIMIT, || {
+        let status = get(&node.http, "/v1/status")?.json();
+        let away = status.pointer("/scans/index_away");
+        ensure!(away.is_some_and(Value::is_null), "{away:?}");
+        Ok(())
+    })
+}
+
+fn refused_to_issue(node: &Member, product: &str, why: &str) -> Result<()> {
+    let out = node.dir.join("refused.csv").display().to_string();
+    let args = [
+        "codes", "issue", "--gtin", product, "--lot", "L2", "--count", "10", "--out", &out,
+    ];
+    let (exit, code, message) = node.run(&args)?.refusal()?;
+    ensure!(exit == 1 && code == "not_the_issuer", "{exit} {code}");
+    ensure!(message.contains(why), "{message}");
+    ensure!(!Path::new(&out).exists(), "a file of refused codes");
+    Ok(())
 }

@@ -117,6 +117,9 @@ pub(crate) struct IssueArgs {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
+    /// Issue although this node has no keys of earlier batches of its member, because they are lost for good
+    #[arg(long)]
+    pub(crate) keys_lost: bool,
 }
 
 /// Arguments of `codes export`.

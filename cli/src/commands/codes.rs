@@ -74,6 +74,7 @@ fn issue(ctx: &Context, args: &IssueArgs) -> Result<()> {
         "format": args.rows.format,
         "claims_to": claims_to,
         "claims_out": claims_out,
+        "keys_lost": args.keys_lost,
     });
     let answer = ctx.ask("codes_issue", &request)?;
     let batch = match text_at(&answer, "batch") {

@@ -1,13 +1,16 @@
 //! Issuing unit codes, and looking at one without counting it as a scan.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tally_codes::gs1::UrlBase;
+use tally_contracts::Canonical;
+use tally_contracts::ids::BatchId;
 use tally_contracts::records::{Body, Gtin, Lot};
-use tally_contracts::state;
+use tally_contracts::state::{self, BatchState, keys};
 
 use super::ops::{DEADLINE, committed, internal, usage};
 use super::printing::RowArgs;
@@ -31,6 +34,9 @@ pub(super) struct IssueArgs {
     claims_to: Vec<String>,
     #[serde(default)]
     claims_out: Option<PathBuf>,
+    /// Issue although keys of earlier batches are not here.
+    #[serde(default)]
+    keys_lost: bool,
 }
 
 /// Arguments of `codes_verify`.
@@ -80,12 +86,53 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
+/// Refuses what only the node that issues may do: keys and batches that a further gateway made would be in its own copy of the issuer's
+/// folder alone, and every other gateway would take such codes for invented ones.
+pub(super) fn must_issue(node: &Node) -> Result<(), AdminError> {
+    let log_id = node.config.scans.log_id;
+    if log_id == 0 {
+        return Ok(());
+    }
+    Err(AdminError::new(
+        "not_the_issuer",
+        format!(
+            "this node is a further gateway of its member (scans.log_id is {log_id}): one node alone issues codes and changes their keys"
+        ),
+        "do it on the node with scans.log_id 0, then copy its folder codes/ here and start this node again",
+    ))
+}
+
+/// Refuses if the ledger has a batch of this member of which this node has no keys: then another node of the member issues, and would take
+/// this one's codes for invented ones.
+fn holds_all_batches(node: &Node) -> Result<(), AdminError> {
+    let (here, member) = (node.issuer.batches(), node.chain.member());
+    let here: HashSet<_> = here.iter().map(|meta| meta.id).collect();
+    let rows = node.chain.ledger().state().scan(keys::BATCH.as_bytes());
+    for (key, value) in rows.map_err(internal)? {
+        let batch = BatchState::from_bytes(&value).map_err(internal)?;
+        let id = key
+            .get(keys::BATCH.len()..)
+            .and_then(|id| id.try_into().ok())
+            .map(BatchId)
+            .ok_or_else(|| internal("a batch under a key that is none"))?;
+        if batch.owner == member && !here.contains(&id) {
+            return Err(AdminError::new(
+                "not_the_issuer",
+                format!("this node has no keys of batch {id} of its member: another node issues"),
+                "issue on that node; if its keys are lost for good, give --keys-lost",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Makes a batch, writes the printer's file, and announces the batch to the ledger.
 pub(super) async fn issue(
     node: &Arc<Node>,
     a: IssueArgs,
     progress: Progress,
 ) -> Result<Value, AdminError> {
+    must_issue(node)?;
     let gtin: Gtin = a.gtin.parse().map_err(usage)?;
     let lot: Lot = a.lot.parse().map_err(usage)?;
     let rows = RowArgs {
@@ -118,6 +165,9 @@ pub(super) async fn issue(
             message,
             "only its owner issues codes for it",
         ));
+    }
+    if !a.keys_lost {
+        holds_all_batches(node)?;
     }
     let first_index = state::next_index(ledger.state(), &node.chain.member()).map_err(internal)?;
     let new = NewBatch {

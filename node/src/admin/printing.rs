@@ -15,6 +15,7 @@ use tally_contracts::ids::BatchId;
 use tally_contracts::records::{Body, MAX_REVOKED_PARTS, RevokeCodes};
 use tally_contracts::state;
 
+use super::codes::must_issue;
 use super::ops::{DEADLINE, committed, internal, usage};
 use super::{AdminError, Progress};
 use crate::issuer::{ClaimsOrder, ExportOrder, IssuerError, Recipients, VoidError};
@@ -197,6 +198,7 @@ pub(super) fn epochs(node: &Node) -> Result<Value, AdminError> {
 
 /// Draws a new permutation key, which later batches take.
 pub(super) async fn begin_epoch(node: &Arc<Node>) -> Result<Value, AdminError> {
+    must_issue(node)?;
     // Not in the middle of a batch.
     let _turn = node.issuing.lock().await;
     let issuer = node.issuer.clone();
@@ -225,6 +227,7 @@ pub(super) struct RetireArgs {
 
 /// Destroys the permutation key of an epoch.
 pub(super) async fn retire_epoch(node: &Arc<Node>, a: RetireArgs) -> Result<Value, AdminError> {
+    must_issue(node)?;
     let _turn = node.issuing.lock().await;
     let of_epoch = node.issuer.batches();
     let codes: u64 = of_epoch

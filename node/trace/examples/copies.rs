@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
-use tally_trace::sim::params::{CITY_STEPS, COPY_STEPS, FROZEN, HELD_OUT_SEEDS, SCAN_RATES};
+use tally_trace::sim::params::{CITY_STEPS, COPY_STEPS, FRESH_SEEDS, FROZEN, SCAN_RATES};
 use tally_trace::sim::run::{CodeScores, campaign_scores, honest_score};
 use tally_trace::sim::{Campaign, World};
 
@@ -31,7 +31,7 @@ fn codes(world: &World, copies: u32, cities: usize, scan_rate: f64) -> Vec<CodeS
         cities,
         scan_rate,
     };
-    HELD_OUT_SEEDS
+    FRESH_SEEDS
         .into_iter()
         .flat_map(|seed| {
             let campaign = &campaign;
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     let world = World::new(FROZEN);
     let honest: Vec<u32> = std::thread::scope(|scope| {
         let world = &world;
-        let parts = HELD_OUT_SEEDS.map(|seed| {
+        let parts = FRESH_SEEDS.map(|seed| {
             scope.spawn(move || {
                 (0..HONEST)
                     .map(|unit| honest_score(world, seed, unit))

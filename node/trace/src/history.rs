@@ -21,6 +21,10 @@ pub const VISIT_MS: u64 = 24 * 3_600_000;
 pub const NEIGHBOUR_M: f64 = 400_000.0;
 /// See [`NEIGHBOUR_M`]; milliseconds.
 pub const NEIGHBOUR_MS: u64 = 6 * 3_600_000;
+/// A new place with a gap of at least this to every place before is far, metres: gifts and travellers go to near places more often.
+pub const FAR_M: f64 = 1_500_000.0;
+/// A new place that is reached within this time of another visit is prompt, milliseconds: gifts lie for weeks.
+pub const PROMPT_MS: u64 = 25 * 24 * 3_600_000;
 /// Most visits that are kept; of more, the first [`KEPT_FIRST`] and the latest are.
 pub const MAX_VISITS: usize = 8;
 /// How many of the first visits are kept in any case.
@@ -30,9 +34,13 @@ pub const MAX_SOURCES: usize = 16;
 /// Failures of a source in the last day from which it counts as guessing.
 pub const GUESSING_FAILURES: u32 = 5;
 /// The largest stored history, bytes.
-pub const MAX_HISTORY_BYTES: usize = 17 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9;
+pub const MAX_HISTORY_BYTES: usize = 19 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9;
 const VISIT_BYTES: usize = 26;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before the counts of far and prompt places; it is read as if there were none.
+const VERSION_WITHOUT_WAYS: u8 = 1;
+/// Counts of that version.
+const COUNTS_WITHOUT_WAYS: usize = 13;
 
 /// Half of a pseudonym: enough to tell a few people apart.
 type Person = u64;
@@ -73,11 +81,15 @@ pub struct Counts {
     pub void: u8,
     /// Pseudonyms that failed with other codes.
     pub guessing: u8,
+    /// New places far from every place before.
+    pub far: u8,
+    /// New places soon after another visit.
+    pub prompt: u8,
 }
 
 impl Counts {
     /// Every count, in stored order.
-    pub(crate) const fn fields(&mut self) -> [&mut u8; 13] {
+    pub(crate) const fn fields(&mut self) -> [&mut u8; 15] {
         [
             &mut self.visits,
             &mut self.places,
@@ -92,6 +104,8 @@ impl Counts {
             &mut self.recalled,
             &mut self.void,
             &mut self.guessing,
+            &mut self.far,
+            &mut self.prompt,
         ]
     }
 }
@@ -107,7 +121,7 @@ mod seen {
     pub(super) const GUESSING: u8 = 64;
 }
 
-/// The history of one code: at most [`MAX_VISITS`] visits, [`MAX_SOURCES`] pseudonyms and thirteen counts, whatever comes.
+/// The history of one code: at most [`MAX_VISITS`] visits, [`MAX_SOURCES`] pseudonyms and fifteen counts, whatever comes.
 ///
 /// It depends on the order in which scans are shown, as a log has one; their times may be out of order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -242,6 +256,23 @@ impl History {
             let near = |v: &Visit| v.gap_m(o.spot.as_ref()).is_some_and(|gap| gap <= 0.0);
             if !self.visits.iter().any(near) {
                 grow(&mut c.places);
+                // Gaps to the places before, and the time to the nearest visit in one.
+                let mut placed = self.visits.iter().filter(|v| v.spot.is_some()).peekable();
+                if placed.peek().is_some() {
+                    let far = |v: &Visit| v.gap_m(o.spot.as_ref()).is_some_and(|g| g >= FAR_M);
+                    let prompt = |v: &Visit| v.away_ms(o.time_ms) <= PROMPT_MS;
+                    let (mut all_far, mut any_prompt) = (true, false);
+                    for visit in placed {
+                        all_far &= far(visit);
+                        any_prompt |= prompt(visit);
+                    }
+                    if all_far {
+                        grow(&mut c.far);
+                    }
+                    if any_prompt {
+                        grow(&mut c.prompt);
+                    }
+                }
                 if o.territory == Territory::Outside {
                     grow(&mut c.outside);
                 }
@@ -320,9 +351,9 @@ impl Stored<'_> {
 }
 
 impl History {
-    /// As stored: version, whether a claim code was right, thirteen counts, number of visits and each (first and last time, cell's
+    /// As stored: version, whether a claim code was right, fifteen counts, number of visits and each (first and last time, cell's
     /// characters and bits, accuracy), number of pseudonyms and each with what it was counted for. At most
-    /// [`MAX_HISTORY_BYTES`]; 52 for one scan.
+    /// [`MAX_HISTORY_BYTES`]; 54 for one scan.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = vec![VERSION, u8::from(self.claimed)];
@@ -357,18 +388,22 @@ impl History {
         }
         let mut r = Stored(bytes);
         let version = r.byte("history version")?;
-        if version != VERSION {
-            return Err(Error::Stored {
-                what: "history version",
-                expected: "1",
-                found: version.into(),
-            });
-        }
+        let counts = match version {
+            VERSION => usize::MAX,
+            VERSION_WITHOUT_WAYS => COUNTS_WITHOUT_WAYS,
+            _ => {
+                return Err(Error::Stored {
+                    what: "history version",
+                    expected: "1 or 2",
+                    found: version.into(),
+                });
+            }
+        };
         let mut out = Self {
             claimed: r.byte("claimed")? == 1,
             ..Self::default()
         };
-        for count in out.counts.fields() {
+        for count in out.counts.fields().into_iter().take(counts) {
             *count = r.byte("count")?;
         }
         for _ in 0..r.count("visits", MAX_VISITS)? {

@@ -189,25 +189,35 @@ const fn two_steps(count: u8, one: u32, more: u32) -> u32 {
 /// The weight of visits, places and contradictions of networks, which depend on each other.
 const fn pattern(c: &Counts) -> u32 {
     let base = match (c.visits, c.places, c.network_jumps) {
-        (0 | 1, ..) | (2, _, 0) => 0,
+        (0 | 1, ..) => 0,
+        // Two visits in two places are a gift or a journey.
+        (2, _, 0) => 0,
         (2, 0 | 1, _) => 3_200,
         (2, _, _) => 5_600,
         (3, 0 | 1, 0) => 2_600,
         (_, 0 | 1, _) => 3_300,
-        (3, 2, _) => 6_300,
-        (4, 2, _) => 7_300,
-        (5, 2, _) => 8_300,
-        (_, 2, _) => 9_300,
+        (3, 2, 0) => 4_300 + ways(c),
+        (3 | 4, 2, _) => 5_600 + ways(c),
+        (5, 2, _) => 5_900 + ways(c),
+        (_, 2, _) => 8_000 + ways(c),
         (3, _, _) => 9_700,
-        (..) => 10_400,
+        (..) => 10_700,
     };
     // With two places known, a visit that tells no place is most likely a third.
     if c.places == 2 && c.visits >= 3 && c.unplaced > 0 {
         // No more than three places weigh, so that the third, when it is told, does not lower the score.
-        if base > 8_300 { 10_400 } else { base + 2_100 }
+        let base = base + 3_700;
+        if base > 10_700 { 10_700 } else { base }
     } else {
         base
     }
+}
+
+/// What the ways between two places add: gifts and travellers go to near places more often, and gifts lie for weeks.
+const fn ways(c: &Counts) -> u32 {
+    let far = if c.far > 0 { 1_500 } else { 0 };
+    let prompt = if c.prompt > 0 { 1_200 } else { 0 };
+    far + prompt
 }
 
 impl Counts {
@@ -233,6 +243,12 @@ impl Counts {
             // Both are made without a second pack, by one person: together they stay below every sensible threshold.
             (two_steps(self.claim_wrong, 4_000, 5_500) + two_steps(self.guessing, 2_500, 4_000))
                 .min(6_000),
+            // Visits in two places of which one had another pack's claim code at hand.
+            if self.places >= 2 {
+                two_steps(self.claim_wrong, 3_300, 3_300)
+            } else {
+                0
+            },
         ];
         let mut reasons = Vec::new();
         let mut add = |kind, count: u8, speaks: bool| {
@@ -291,7 +307,7 @@ mod tests {
             for unplaced in 0..2 {
                 c.unplaced = unplaced;
                 let before = c.assess().score_mnat;
-                for field in 0..13 {
+                for field in 0..15 {
                     let mut more = c;
                     if let Some(count) = more.fields().into_iter().nth(field) {
                         *count += 1;
