@@ -26,7 +26,7 @@ pub(crate) use founding::{
 pub(crate) use governance::{ChangeCommand, KeysCommand, OneNode, ProposeCommand, Proposing};
 pub(crate) use keeping::{BackupArgs, RestoreArgs};
 pub(crate) use matching::{
-    AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs,
+    AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs, SumArgs,
     default_profile,
 };
 pub(crate) use proving::{

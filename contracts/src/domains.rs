@@ -43,6 +43,8 @@ pub const STATE_LEAF: &[u8] = b"tally/state-leaf/v1\n";
 pub const STATE_NODE: &[u8] = b"tally/state-node/v1\n";
 /// Commitment to a set of people: prefix || salt || u64 size || root.
 pub const AUDIENCE_COMMITMENT: &[u8] = b"tally/audience-commitment/v1\n";
+/// Root of an audience with touches or conversions: prefix || root over the people || digest of the rows.
+pub const AUDIENCE_ROWS: &[u8] = b"tally/audience-rows/v1\n";
 /// Commitment to the answer of a match, in its receipt.
 pub const MATCH_RESULT: &[u8] = b"tally/match-result/v1\n";
 /// A match's name at both of its nodes: prefix || initiator's nonce.
@@ -109,6 +111,7 @@ pub const ALL: &[&[u8]] = &[
     STATE_LEAF,
     STATE_NODE,
     AUDIENCE_COMMITMENT,
+    AUDIENCE_ROWS,
     MATCH_RESULT,
     MATCH_ID,
     SCAN,

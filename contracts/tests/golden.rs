@@ -275,6 +275,7 @@ fn state_values() {
             computation: Computation::Cardinality,
             noise: Noise::None,
             charge,
+            count_charge: BudgetCap::default(),
             initiator: parties[0],
             responder: parties[1],
             initiator_audience: bodies::audience(1, 2),
@@ -284,6 +285,29 @@ fn state_values() {
             opened_ms: 9,
             initiator_stream: Hash([5; 32]),
             receipt: bodies::receipt().digest(&SessionId([6; 32])),
+        },
+    );
+    value("agreement_join_sum", &bodies::sum_terms(parties.clone()));
+    value(
+        "state_match_join_sum",
+        &MatchState {
+            agreement: record,
+            computation: Computation::JoinSum,
+            noise: Noise::None,
+            charge,
+            count_charge: BudgetCap {
+                micro_rho: 12,
+                delta: 13,
+            },
+            initiator: parties[0],
+            responder: parties[1],
+            initiator_audience: bodies::audience(1, 2),
+            responder_audience: bodies::audience(3, 4),
+            status: MatchStatus::Open,
+            record,
+            opened_ms: 9,
+            initiator_stream: Hash([0; 32]),
+            receipt: Hash([0; 32]),
         },
     );
     value(

@@ -103,6 +103,7 @@ fn receipt(open: &OpenMatch) -> MatchReceipt {
             micro_rho: CHARGE,
             delta: DELTA,
         },
+        count_spent: BudgetCap::default(),
         result: Hash([1; 32]),
         initiator_stream: Hash([42; 32]),
         responder_stream: Hash([43; 32]),
@@ -194,6 +195,11 @@ fn terms_that_are_refused() {
         ("suite", Box::new(|t| t.suite = Suite::VoleRr22MaliciousV1)),
         (
             "suite",
+            Box::new(|t| t.computations.push(Computation::Lift)),
+        ),
+        // Without what is to be summed up.
+        (
+            "malformed",
             Box::new(|t| t.computations.push(Computation::JoinSum)),
         ),
         (

@@ -19,7 +19,8 @@ pub(crate) enum AudienceCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally audience import customers.csv --label spring\n  \
-    tally audience import users.csv --id-type email --profile uid2 --label newsletter\n\n\
+    tally audience import users.csv --id-type email --profile uid2 --label newsletter\n  \
+    tally audience import touches.csv --holds touches --label ads\n\n\
     The file has a header line; the column named like the ID type is read, or the one named by --column. IDs stay on this node, encrypted: the ledger and the\n\
     other members see a salted commitment.\n\
     Profiles: phone e164, digits, cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed."
@@ -42,6 +43,10 @@ pub(crate) struct ImportArgs {
     /// Country of phone numbers without one: two letters of ISO 3166
     #[arg(long)]
     pub(crate) region: Option<String>,
+    /// What the rows are: people; touches, with columns touched_at, channel, kind; conversions, with converted_at, value_cents,
+    /// order_id
+    #[arg(long, default_value = "people", value_parser = ["people", "touches", "conversions"])]
+    pub(crate) holds: String,
 }
 
 /// The profile that is meant if none is named.
@@ -155,9 +160,12 @@ fn micro(text: &str) -> Option<u64> {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 0.5,2^-20\n  \
-    tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n\n\
+    tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n  \
+    tally agreement propose --with media --purpose attribution --computation join_sum --noise 0.5,2^-20 \\\n    \
+    --sum-label search --sum-label video --model last_touch --value-cap 200000\n\n\
     cardinality tells how many people are in both audiences, with noise, charged to the budget. list tells who, to the side that\n\
-    asks: no noise protects those people. `--noise none` is refused in a live network, unless only lists are agreed."
+    asks: no noise protects those people. join_sum tells for each label what the conversions are worth that it is credited for, with noise;\n\
+    the side with the touches asks. `--noise none` is refused in a live network, unless only lists are agreed."
 )]
 pub(crate) struct ProposeArgs {
     /// Name of another party; may be given more than once
@@ -166,7 +174,7 @@ pub(crate) struct ProposeArgs {
     /// What the answers are for; every member may read it
     #[arg(long)]
     pub(crate) purpose: String,
-    /// What may be computed: cardinality or list; may be given more than once
+    /// What may be computed: cardinality, list or join_sum; may be given more than once
     #[arg(
         long = "computation",
         value_name = "COMPUTATION",
@@ -210,6 +218,41 @@ pub(crate) struct ProposeArgs {
     /// How long it is good for
     #[arg(long, default_value_t = 90)]
     pub(crate) days: u64,
+    #[command(flatten)]
+    pub(crate) sums: SumArgs,
+}
+
+/// What `join_sum` sums up.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For join_sum")]
+pub(crate) struct SumArgs {
+    /// A channel or campaign that gets a sum of its own; may be given more than once. Everything else goes to `other`
+    #[arg(long = "sum-label", value_name = "NAME")]
+    pub(crate) labels: Vec<String>,
+    /// A label that fewer people met goes to `other`
+    #[arg(long, value_name = "PEOPLE", default_value_t = 50)]
+    pub(crate) label_min: u32,
+    /// Who is credited: first, last_touch, or linear:N (the latest N touches alike, N up to 7)
+    #[arg(long, default_value = "last_touch")]
+    pub(crate) model: String,
+    /// A larger value of a conversion counts as this, in minor units of the currency; it scales the noise
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) value_cap: Option<u64>,
+    /// Conversions of one person that count, the first ones; it scales the noise
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) conversions_per_person: u32,
+    /// How long after a click a conversion may come
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    pub(crate) click_days: u32,
+    /// How long after a view a conversion may come
+    #[arg(long, value_name = "DAYS", default_value_t = 1)]
+    pub(crate) view_days: u32,
+    /// Most conversions that may be brought
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub(crate) max_conversions: u64,
+    /// Most keys of the touches that may be brought: about 8 for a touch under last_touch, 40 under linear:7
+    #[arg(long, value_name = "N", default_value_t = 1 << 22)]
+    pub(crate) max_keys: u64,
 }
 
 /// `match ...`

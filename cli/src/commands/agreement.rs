@@ -1,13 +1,14 @@
 //! `tally agreement`
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, text_at};
-use crate::args::{AgreementCommand, ProposeArgs, default_profile};
+use crate::args::{AgreementCommand, ProposeArgs, SumArgs, default_profile};
+use crate::exit::{Exit, Failure};
 
 /// The order in which an agreement is read.
-const SHOWN: [&str; 18] = [
+const SHOWN: [&str; 19] = [
     "agreement",
     "status",
     "purpose",
@@ -17,6 +18,7 @@ const SHOWN: [&str; 18] = [
     "waits_for",
     "computations",
     "noise",
+    "sums",
     "profile",
     "people_in_a_set",
     "smallest_result",
@@ -62,12 +64,35 @@ pub(super) fn run(ctx: &Context, command: &AgreementCommand) -> Result<()> {
     Ok(())
 }
 
+fn sum_terms(args: &SumArgs) -> Result<Value> {
+    let Some(value_cap) = args.value_cap else {
+        return Err(Failure::new(
+            Exit::Usage,
+            "usage",
+            "join_sum needs --value-cap: no noise covers a value without bound",
+        )
+        .next("give the amount that all but the largest conversions stay below")
+        .into());
+    };
+    Ok(json!({
+        "model": args.model,
+        "labels": args.labels,
+        "label_min": args.label_min,
+        "value_cap": value_cap,
+        "conversions_per_person": args.conversions_per_person,
+        "click_days": args.click_days,
+        "view_days": args.view_days,
+        "max_conversions": args.max_conversions,
+        "max_keys": args.max_keys,
+    }))
+}
+
 fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
     let profile = args
         .profile
         .as_deref()
         .unwrap_or(default_profile(&args.id_type));
-    let request = json!({
+    let mut request = json!({
         "with": args.with,
         "purpose": args.purpose,
         "computations": args.computations,
@@ -84,6 +109,12 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
         "max_matches": args.max_matches,
         "days": args.days,
     });
+    if args.computations.iter().any(|c| c == "join_sum") {
+        let sums = sum_terms(&args.sums)?;
+        if let Some(map) = request.as_object_mut() {
+            map.insert("sums".into(), sums);
+        }
+    }
     let answer = ctx.ask("agreement_propose", &request)?;
     let id = match text_at(&answer, "agreement") {
         "" => "AGREEMENT",

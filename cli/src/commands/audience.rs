@@ -26,6 +26,7 @@ fn import(ctx: &Context, args: &ImportArgs) -> Result<()> {
         .unwrap_or(default_profile(&args.id_type));
     let mut request = json!({
         "file": absolute(&args.file)?, "id_type": args.id_type, "profile": profile, "label": args.label,
+        "holds": args.holds,
     });
     if let Some(map) = request.as_object_mut() {
         map.extend(args.region.iter().map(|r| ("region".into(), json!(r))));
@@ -39,6 +40,7 @@ fn import(ctx: &Context, args: &ImportArgs) -> Result<()> {
     );
     let keys = [
         "audience",
+        "holds",
         "note",
         "report",
         "on_the_ledger",

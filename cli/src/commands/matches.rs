@@ -8,10 +8,11 @@ use crate::args::{MatchCommand, RequestArgs};
 use crate::exit::{Exit, Failure};
 
 /// What people want to know of a match; programs get more.
-const SHOWN: [&str; 18] = [
+const SHOWN: [&str; 19] = [
     "match",
     "stage",
     "answer",
+    "sums",
     "noise",
     "reason",
     "computation",

@@ -4,7 +4,8 @@ use super::Call;
 use crate::genesis::NetworkKind;
 use crate::ids::{AgreementId, MemberId};
 use crate::records::{
-    AcceptAgreement, CommitAudience, DELTA_ONE, Noise, ProposeAgreement, RevokeAgreement,
+    AcceptAgreement, CommitAudience, DELTA_ONE, JoinSumTerms, Noise, ProposeAgreement,
+    RevokeAgreement,
 };
 use crate::refusal::{ApplyError, Refusal};
 use crate::state::{self, AgreementState, AgreementStatus, AudienceState, keys};
@@ -19,6 +20,14 @@ impl Call<'_> {
             }
         }
         check_terms(body, self.ctx.block_time_ms)?;
+        if !body.noises_agree() {
+            return Err(Refusal::Terms {
+                what: "noise of sums",
+                found: u64::from(body.noise == Noise::None),
+                expected: "none where counts have none, and some where they have some",
+            }
+            .into());
+        }
         let live = state::network_info(&self.state)?.kind == NetworkKind::Live;
         for computation in &body.computations {
             if !computation.suites().contains(&body.suite) {
@@ -152,8 +161,8 @@ pub(super) fn expect_status(
 
 /// Terms that contradict themselves, or could never be used.
 fn check_terms(terms: &ProposeAgreement, block_time_ms: u64) -> Result<(), Refusal> {
-    let charge = terms.noise.charge();
-    let counted = terms.computations.iter().any(|c| c.is_noised());
+    // Nothing where nothing is counted.
+    let charge = terms.largest_charge();
     let checks = [
         (
             terms.min_set_size >= 1,
@@ -198,20 +207,20 @@ fn check_terms(terms: &ProposeAgreement, block_time_ms: u64) -> Result<(), Refus
             "at most 2^60",
         ),
         (
-            !counted || charge.fits(&terms.epoch_cap),
+            charge.fits(&terms.epoch_cap),
             "epoch cap of micro-rho",
             terms.epoch_cap.micro_rho,
             "enough for one match, in rho and delta",
         ),
         (
-            !counted || charge.fits(&terms.lifetime_cap),
+            charge.fits(&terms.lifetime_cap),
             "lifetime cap of micro-rho",
             terms.lifetime_cap.micro_rho,
             "enough for one match, in rho and delta",
         ),
     ];
     match checks.into_iter().find(|(right, ..)| !right) {
-        None => Ok(()),
+        None => terms.sums.as_ref().map_or(Ok(()), JoinSumTerms::verify),
         Some((_, what, found, expected)) => Err(Refusal::Terms {
             what,
             found,

@@ -1,6 +1,6 @@
 //! The privacy budget: reserve, then spend or give back. Integers, rounded up, never below zero.
 //!
-//! Each match charges both owners, the other side being the analyst. Three counters move together: the owner's epoch over all
+//! Each match charges both owners (in a `join_sum` the responder more: its people are counted besides), the other side being the analyst. Three counters move together: the owner's epoch over all
 //! analysts, which the epoch cap bounds; the owner's epoch for this analyst, for reports; and the owner for this analyst over
 //! all epochs, which the lifetime cap bounds.
 
@@ -77,10 +77,11 @@ impl Call<'_> {
         m: &MatchState,
         terms: &ProposeAgreement,
     ) -> Result<(), ApplyError> {
-        if m.charge == BudgetCap::default() {
+        if m.charge_of(&m.responder) == BudgetCap::default() {
             return Ok(());
         }
         for (owner, epoch, analyst) in owners(m) {
+            let charge = m.charge_of(&owner);
             let caps = [
                 Some(("epoch", terms.epoch_cap)),
                 None,
@@ -97,15 +98,15 @@ impl Call<'_> {
                 ));
                 let within = budget
                     .held()
-                    .and_then(|held| held.plus(&m.charge))
+                    .and_then(|held| held.plus(&charge))
                     .is_some_and(|sum| sum.fits(&cap));
-                let reserved = budget.reserved.plus(&m.charge);
+                let reserved = budget.reserved.plus(&charge);
                 let (true, Some(reserved)) = (within, reserved) else {
                     let held = budget.held().unwrap_or(cap);
                     return Err(Refusal::Budget {
                         scope,
                         owner,
-                        needed: m.charge,
+                        needed: charge,
                         left: cap.less(&held),
                     }
                     .into());
@@ -119,16 +120,17 @@ impl Call<'_> {
 
     /// Moves a match's reserved charge on.
     pub(super) fn settle(&mut self, m: &MatchState, step: Step) -> Result<(), ApplyError> {
-        if m.charge == BudgetCap::default() {
+        if m.charge_of(&m.responder) == BudgetCap::default() {
             return Ok(());
         }
         for (owner, epoch, analyst) in owners(m) {
+            let charge = m.charge_of(&owner);
             for key in counters(&owner, epoch, &analyst) {
                 let mut budget = state::budget(&self.state, &key)?;
-                budget.reserved = budget.reserved.less(&m.charge);
+                budget.reserved = budget.reserved.less(&charge);
                 if matches!(step, Step::Spend) {
                     // Reserving has shown that spent and reserved together do not overflow.
-                    budget.spent = budget.spent.plus(&m.charge).unwrap_or(BudgetCap {
+                    budget.spent = budget.spent.plus(&charge).unwrap_or(BudgetCap {
                         micro_rho: u64::MAX,
                         delta: u64::MAX,
                     });

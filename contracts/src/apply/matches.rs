@@ -7,8 +7,8 @@ use super::agreements::{expect_status, party};
 use super::budget::Step;
 use crate::ids::{AgreementId, MemberId, SessionId};
 use crate::records::{
-    AudienceRef, BudgetCap, Close, CloseMatch, Computation, MatchReceipt, OpenMatch,
-    ProposeAgreement, ReleaseMatch,
+    AudienceRef, Close, CloseMatch, Computation, MatchReceipt, OpenMatch, ProposeAgreement,
+    ReleaseMatch,
 };
 use crate::refusal::{ApplyError, Refusal};
 use crate::state::{
@@ -67,15 +67,13 @@ impl Call<'_> {
         }
         agreement.matches = agreement.matches.saturating_add(1);
         self.state.put(keys::agreement(&body.agreement), &agreement);
+        let [charge, count_charge] = terms.charges(body.computation);
         let opened = MatchState {
             agreement: body.agreement,
             computation: body.computation,
             noise: terms.noise,
-            charge: if body.computation.is_noised() {
-                terms.noise.charge()
-            } else {
-                BudgetCap::default()
-            },
+            charge,
+            count_charge,
             initiator: body.initiator,
             responder: body.responder,
             initiator_audience: body.initiator_audience.clone(),
@@ -296,6 +294,10 @@ fn check_receipt(receipt: &MatchReceipt, m: &MatchState) -> Result<(), Refusal> 
             "responder's size bucket",
         ),
         (receipt.spent == m.charge, "budget spent"),
+        (
+            receipt.count_spent == m.count_charge,
+            "budget that the responder spent besides",
+        ),
         (
             receipt.initiator_stream == m.initiator_stream,
             "digest of the initiator's stream",

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::BODY_VERSION;
 use super::product::non_empty;
+use super::{BODY_VERSION, JoinSumTerms, SumNoise};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
 use crate::ids::{AgreementId, MemberId};
 
@@ -124,7 +124,7 @@ impl Computation {
                 Suite::VoleRr22V1,
                 Suite::VoleRr22MaliciousV1,
             ],
-            Self::Cardinality => &[Suite::DhRistrettoV1],
+            Self::Cardinality | Self::JoinSum => &[Suite::DhRistrettoV1],
             Self::Sum
             | Self::GroupBy
             | Self::Attribution
@@ -132,8 +132,7 @@ impl Computation {
             | Self::Funnel
             | Self::Lift
             | Self::OverlapN
-            | Self::LabelCounts
-            | Self::JoinSum => &[],
+            | Self::LabelCounts => &[],
         }
     }
 
@@ -439,6 +438,42 @@ pub struct ProposeAgreement {
     pub max_matches: u32,
     /// End of the agreement, POSIX milliseconds.
     pub expires_ms: u64,
+    /// What `join_sum` sums up: there where it is one of the computations, and nowhere else.
+    pub sums: Option<JoinSumTerms>,
+}
+
+impl ProposeAgreement {
+    /// What a match costs: each owner, and the responder's besides.
+    #[must_use]
+    pub fn charges(&self, computation: Computation) -> [BudgetCap; 2] {
+        match (computation, &self.sums) {
+            (Computation::JoinSum, Some(sums)) => sums.charges(),
+            (Computation::List, _) => [BudgetCap::default(); 2],
+            _ => [self.noise.charge(), BudgetCap::default()],
+        }
+    }
+
+    /// The most that a match of any of its computations costs an owner: the larger rho and the larger delta.
+    #[must_use]
+    pub fn largest_charge(&self) -> BudgetCap {
+        let most = |found: BudgetCap, computation: &Computation| {
+            let [each, besides] = self.charges(*computation);
+            BudgetCap {
+                micro_rho: found
+                    .micro_rho
+                    .max(each.micro_rho.saturating_add(besides.micro_rho)),
+                delta: found.delta.max(each.delta.saturating_add(besides.delta)),
+            }
+        };
+        self.computations.iter().fold(BudgetCap::default(), most)
+    }
+
+    /// Whether the noise of sums is there where that of counts is: so that one word says whether answers are exact.
+    pub(crate) fn noises_agree(&self) -> bool {
+        self.sums
+            .as_ref()
+            .is_none_or(|s| (s.noise == SumNoise::None) == (self.noise == Noise::None))
+    }
 }
 
 impl Canonical for ProposeAgreement {
@@ -460,6 +495,10 @@ impl Canonical for ProposeAgreement {
         w.u32(self.max_audiences)
             .u32(self.max_matches)
             .u64(self.expires_ms);
+        // Its presence follows from the computations, so agreements without it have the bytes that they always had.
+        if let Some(sums) = &self.sums {
+            sums.write(w);
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -469,6 +508,7 @@ impl Canonical for ProposeAgreement {
         let purpose = non_empty(r, "purpose", MAX_PURPOSE)?;
         let computations = r.list("computations", Computation::ALL.len(), Computation::read)?;
         ascending("computations", &computations, 1)?;
+        let sums = computations.contains(&Computation::JoinSum);
         Ok(Self {
             parties,
             purpose,
@@ -484,6 +524,10 @@ impl Canonical for ProposeAgreement {
             max_audiences: r.u32("audiences")?,
             max_matches: r.u32("matches")?,
             expires_ms: r.u64("expiry")?,
+            sums: match sums {
+                true => Some(JoinSumTerms::read(r)?),
+                false => None,
+            },
         })
     }
 }

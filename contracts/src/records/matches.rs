@@ -124,6 +124,9 @@ pub struct MatchReceipt {
     pub responder_bucket: u8,
     /// What the match cost each owner.
     pub spent: BudgetCap,
+    /// What it cost the responder besides: in a `join_sum`, for the numbers of matches that the initiator saw. Zero, and not in the
+    /// bytes, for every other computation.
+    pub count_spent: BudgetCap,
     /// Salted commitment to the published result.
     pub result: Hash,
     /// SHA-256 of the initiator's stream, as released.
@@ -153,22 +156,39 @@ impl Canonical for MatchReceipt {
         self.noise.write(w);
         w.u8(self.initiator_bucket).u8(self.responder_bucket);
         self.spent.write(w);
+        if self.computation == Computation::JoinSum {
+            self.count_spent.write(w);
+        }
         w.raw(self.result.as_bytes())
             .raw(self.initiator_stream.as_bytes())
             .raw(self.responder_stream.as_bytes());
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let computation = Computation::read(r)?;
         Ok(Self {
-            computation: Computation::read(r)?,
+            computation,
             noise: Noise::read(r)?,
             initiator_bucket: read_bucket(r)?,
             responder_bucket: read_bucket(r)?,
             spent: BudgetCap::read(r)?,
+            count_spent: read_count_charge(r, computation)?,
             result: Hash(r.array("result commitment")?),
             initiator_stream: Hash(r.array("stream digest")?),
             responder_stream: Hash(r.array("stream digest")?),
         })
+    }
+}
+
+/// The responder's further charge, which a `join_sum` alone has.
+pub(crate) fn read_count_charge(
+    r: &mut Reader<'_>,
+    computation: Computation,
+) -> Result<BudgetCap, CodecError> {
+    if computation == Computation::JoinSum {
+        BudgetCap::read(r)
+    } else {
+        Ok(BudgetCap::default())
     }
 }
 

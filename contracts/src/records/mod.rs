@@ -7,7 +7,9 @@ mod governance;
 mod matches;
 mod product;
 mod revoke;
+mod sums;
 
+pub(crate) use matches::read_count_charge;
 pub(crate) use product::{read_expiry, write_expiry};
 
 pub use agreement::{
@@ -27,6 +29,10 @@ pub use product::{
     MAX_LOT, MAX_REASON, ParseTradeError, RecallBatch, RegisterProduct, batch_id,
 };
 pub use revoke::{MAX_REVOKED_PARTS, REVOKED_PART_LEAVES, RevokeCodes, RevokedLeaves, RevokedPart};
+pub use sums::{
+    JoinSumTerms, MAX_LABEL_NAME, MAX_LINEAR_TOUCHES, MAX_SUM_LABELS, MAX_SUM_ROWS, MAX_WINDOW_S,
+    OTHER_LABEL, ParseModelError, SUM_RANGE, SumLabel, SumModel, SumNoise,
+};
 
 use crate::codec::{Canonical, CodecError};
 

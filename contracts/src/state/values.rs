@@ -9,7 +9,7 @@ use crate::records::{
     AudienceRef, BudgetCap, Computation, ExpiryDate, Gtin, Lot, MAX_DESCRIPTION, MAX_PARTIES,
     MAX_REASON, Noise, Profile, ProposeAgreement, RevokedLeaves,
 };
-use crate::records::{read_expiry, write_expiry};
+use crate::records::{read_count_charge, read_expiry, write_expiry};
 
 pub(super) const VERSION: u8 = 1;
 pub(super) const WHAT: &str = "state value version";
@@ -434,6 +434,8 @@ pub struct MatchState {
     pub noise: Noise,
     /// What it costs each owner.
     pub charge: BudgetCap,
+    /// What it costs the responder besides; see [`crate::records::MatchReceipt::count_spent`].
+    pub count_charge: BudgetCap,
     /// The side that asked.
     pub initiator: MemberId,
     /// The other side.
@@ -462,12 +464,32 @@ impl MatchState {
     }
 }
 
+impl MatchState {
+    /// What it costs one of its two owners.
+    #[must_use]
+    pub fn charge_of(&self, owner: &MemberId) -> BudgetCap {
+        let besides = if *owner == self.responder {
+            self.count_charge
+        } else {
+            BudgetCap::default()
+        };
+        // What does not fit is over every cap.
+        self.charge.plus(&besides).unwrap_or(BudgetCap {
+            micro_rho: u64::MAX,
+            delta: u64::MAX,
+        })
+    }
+}
+
 impl Canonical for MatchState {
     fn write(&self, w: &mut Writer) {
         w.u8(VERSION).raw(&self.agreement.0);
         self.computation.write(w);
         self.noise.write(w);
         self.charge.write(w);
+        if self.computation == Computation::JoinSum {
+            self.count_charge.write(w);
+        }
         w.raw(&self.initiator.0).raw(&self.responder.0);
         self.initiator_audience.write(w);
         self.responder_audience.write(w);
@@ -480,11 +502,14 @@ impl Canonical for MatchState {
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         r.version(WHAT, VERSION)?;
+        let agreement = RecordId(r.array("agreement ID")?);
+        let computation = Computation::read(r)?;
         Ok(Self {
-            agreement: RecordId(r.array("agreement ID")?),
-            computation: Computation::read(r)?,
+            agreement,
+            computation,
             noise: Noise::read(r)?,
             charge: BudgetCap::read(r)?,
+            count_charge: read_count_charge(r, computation)?,
             initiator: MemberId(r.array("initiator")?),
             responder: MemberId(r.array("responder")?),
             initiator_audience: AudienceRef::read(r)?,

@@ -43,7 +43,35 @@ pub(crate) fn terms(parties: Vec<MemberId>) -> ProposeAgreement {
         max_audiences: 2,
         max_matches: 10,
         expires_ms: 1_800_000_000_000,
+        sums: None,
     }
+}
+
+/// Terms that allow sums besides, at the price of a count for the initiator and twice that for the responder.
+pub(crate) fn sum_terms(parties: Vec<MemberId>) -> ProposeAgreement {
+    let mut terms = terms(parties);
+    terms.computations.push(Computation::JoinSum);
+    terms.sums = Some(JoinSumTerms {
+        model: SumModel::Linear { touches: 3 },
+        click_window_s: 7 * 86_400,
+        view_window_s: 86_400,
+        labels: ["eta", "iota"]
+            .map(|name| SumLabel {
+                name: name.into(),
+                minimum_people: 50,
+            })
+            .to_vec(),
+        value_cap: 200_000,
+        conversions_per_person: 2,
+        max_conversions: 8_192,
+        max_keys: 1 << 20,
+        noise: SumNoise::Laplace {
+            sums_micro_eps: 500_000,
+            matches_micro_eps: 400_000,
+            delta_exp: 19,
+        },
+    });
+    terms
 }
 
 pub(crate) fn revoked_part(number: u32, leaves: &[u64]) -> RevokedPart {
@@ -65,6 +93,7 @@ pub(crate) fn receipt() -> MatchReceipt {
             micro_rho: 125_000,
             delta: 3,
         },
+        count_spent: BudgetCap::default(),
         result: Hash([41; 32]),
         initiator_stream: Hash([42; 32]),
         responder_stream: Hash([43; 32]),

@@ -4,7 +4,8 @@ use std::fmt;
 
 use tally_contracts::ids::MemberId;
 use tally_contracts::records::{
-    AudienceRef, Body, BudgetCap, Change, Close, MatchReceipt, Noise, ProposeAgreement,
+    AudienceRef, Body, BudgetCap, Change, Close, Computation, JoinSumTerms, MatchReceipt, Noise,
+    ProposeAgreement, SumLabel, SumNoise,
 };
 
 /// A value of a record as people and programs read it.
@@ -331,7 +332,7 @@ pub fn people(bucket: u8) -> u64 {
 /// A list of an agreement's terms.
 #[must_use]
 pub fn terms(b: &ProposeAgreement) -> Vec<(&'static str, Shown)> {
-    vec![
+    let mut terms = vec![
         ("parties", Shown::List(b.parties.iter().map(text).collect())),
         ("purpose", text(&b.purpose)),
         (
@@ -349,13 +350,53 @@ pub fn terms(b: &ProposeAgreement) -> Vec<(&'static str, Shown)> {
         ("max_audiences", u64::from(b.max_audiences).into()),
         ("max_matches", u64::from(b.max_matches).into()),
         ("expires_ms", b.expires_ms.into()),
-    ]
+    ];
+    if let Some(sums) = &b.sums {
+        terms.push(("sums", sum_terms(sums)));
+    }
+    terms
+}
+
+/// What `join_sum` sums up.
+fn sum_terms(t: &JoinSumTerms) -> Shown {
+    let label = |l: &SumLabel| {
+        Shown::Fields(vec![
+            ("name", text(&l.name)),
+            ("minimum_people", u64::from(l.minimum_people).into()),
+        ])
+    };
+    let noise = match t.noise {
+        SumNoise::None => Shown::None,
+        SumNoise::Laplace {
+            sums_micro_eps,
+            matches_micro_eps,
+            delta_exp,
+        } => Shown::Fields(vec![
+            ("sums_micro_eps", u64::from(sums_micro_eps).into()),
+            ("matches_micro_eps", u64::from(matches_micro_eps).into()),
+            ("delta_exp", u64::from(delta_exp).into()),
+        ]),
+    };
+    Shown::Fields(vec![
+        ("model", text(t.model)),
+        ("click_window_s", u64::from(t.click_window_s).into()),
+        ("view_window_s", u64::from(t.view_window_s).into()),
+        ("labels", Shown::List(t.labels.iter().map(label).collect())),
+        ("value_cap", t.value_cap.into()),
+        (
+            "conversions_per_person",
+            u64::from(t.conversions_per_person).into(),
+        ),
+        ("max_conversions", t.max_conversions.into()),
+        ("max_keys", t.max_keys.into()),
+        ("noise", noise),
+    ])
 }
 
 /// A receipt's fields.
 #[must_use]
 pub fn receipt(r: &MatchReceipt) -> Shown {
-    Shown::Fields(vec![
+    let mut fields = vec![
         ("computation", text(r.computation)),
         ("noise", noise(&r.noise)),
         ("initiator_bucket", u64::from(r.initiator_bucket).into()),
@@ -364,7 +405,11 @@ pub fn receipt(r: &MatchReceipt) -> Shown {
         ("result", text(r.result)),
         ("initiator_stream", text(r.initiator_stream)),
         ("responder_stream", text(r.responder_stream)),
-    ])
+    ];
+    if r.computation == Computation::JoinSum {
+        fields.push(("count_spent", cap(&r.count_spent)));
+    }
+    Shown::Fields(fields)
 }
 
 /// An amount of budget.

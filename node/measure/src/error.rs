@@ -55,6 +55,12 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// Stored touches or conversions that are not what was written.
+    #[error("stored rows are damaged: expected {expected}")]
+    Frozen {
+        /// What should stand there.
+        expected: &'static str,
+    },
     /// A stored set that is not in the order, or has not the root, that it was committed with.
     #[error("the set's content does not give the root that it was committed under")]
     SetRoot,

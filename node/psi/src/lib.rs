@@ -61,6 +61,7 @@ mod role;
 mod seeds;
 #[allow(unsafe_code)]
 mod simd;
+mod sizes;
 mod sort;
 mod sorter;
 pub mod sum;
@@ -79,6 +80,7 @@ pub use noise::{MAX_BOUND, NoiseParams, plan_bound, sample_truncated_laplace};
 pub use params::{MAX_COUNT, Noise, Params, PeerCount};
 pub use responder::Responder;
 pub use seeds::{SeedRng, Seeds};
+pub use sizes::public_size;
 pub use sorter::{MemorySorters, Row, SortedRows, Sorter, SorterFactory};
 pub use vole::params::{CHECKED_PARAMETER_SET, MAX_VOLE_COUNT, PARAMETER_SET};
 pub use vole::{VoleInitiator, VoleResponder, kernels};

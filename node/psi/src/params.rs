@@ -2,6 +2,7 @@
 
 use crate::context::{Computation, Context};
 use crate::noise::NoiseParams;
+use crate::sizes::{public_size, verify_public};
 use crate::vole::params::MAX_VOLE_COUNT;
 use crate::{Error, ItemSet};
 
@@ -28,7 +29,8 @@ impl Noise {
     }
 }
 
-/// What is known of the peer's set before the run; without the dummies and fillers, which are added by rule.
+/// What is known of the peer's set before the run; without the dummies and fillers, which are added by rule. Of a count either
+/// the size or its public size may be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerCount {
     /// The count of its signed message: exactly that is accepted.
@@ -73,7 +75,9 @@ impl Params {
             (_, Noise::Laplace(p)) => p.verify()?,
             (_, Noise::NoneInTestNetwork) => {}
         }
-        let count = set.len() as u64 + u64::from(self.noise.pool());
+        let count = self
+            .shown(set.len() as u64)
+            .saturating_add(self.noise.pool().into());
         if count > self.max_count() {
             return Err(Error::TooLong {
                 what: "own count",
@@ -82,6 +86,14 @@ impl Params {
             });
         }
         Ok(count)
+    }
+
+    /// The size that a set of `n` shows itself with, without the pool: in a count the public size, filled up with private fillers.
+    const fn shown(&self, n: u64) -> u64 {
+        match self.context.computation {
+            Computation::Cardinality => public_size(n),
+            Computation::List | Computation::JoinSum => n,
+        }
     }
 
     /// Most elements of one side: those that the suite can hold.
@@ -97,18 +109,20 @@ impl Params {
     pub(crate) fn verify_claim(&self, claimed: u64) -> Result<(), Error> {
         let pool = u64::from(self.noise.pool());
         match self.peer {
-            PeerCount::Exactly(n)
-                if claimed == n.saturating_add(pool) && claimed <= self.max_count() =>
-            {
-                Ok(())
+            PeerCount::Exactly(n) => {
+                let expected = self.shown(n).saturating_add(pool);
+                if claimed == expected && claimed <= self.max_count() {
+                    Ok(())
+                } else {
+                    Err(Error::Count {
+                        what: "claimed elements",
+                        expected,
+                        found: claimed,
+                    })
+                }
             }
-            PeerCount::Exactly(n) => Err(Error::Count {
-                what: "claimed elements",
-                expected: n.saturating_add(pool),
-                found: claimed,
-            }),
             PeerCount::AtMost(cap) => {
-                let max = cap.saturating_add(pool).min(self.max_count());
+                let max = self.shown(cap).saturating_add(pool).min(self.max_count());
                 if claimed > max {
                     Err(Error::TooLong {
                         what: "claimed elements",
@@ -121,6 +135,8 @@ impl Params {
                         expected: pool,
                         found: claimed,
                     })
+                } else if self.context.computation == Computation::Cardinality {
+                    verify_public(claimed - pool)
                 } else {
                     Ok(())
                 }

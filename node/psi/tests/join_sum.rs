@@ -356,9 +356,9 @@ fn sizes_are_padded_by_at_most_a_quarter() {
         [8, 8, 8, 10, 10, 12, 20, 5120]
     );
     for n in 1..20_000_u64 {
-        let b = bucket(n);
+        let b = public_size(n);
         assert!(b >= n && (n <= 8 || b * 4 <= n * 5 + 4), "{n} {b}");
-        assert_eq!(bucket(b), b);
+        assert_eq!(public_size(b), b);
     }
 }
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tally_contracts::Canonical;
 use tally_contracts::ids::{AgreementId, MemberId};
 use tally_contracts::records::{
-    AcceptAgreement, Body, BudgetCap, Computation, Noise, ProposeAgreement, RevokeAgreement, Suite,
+    AcceptAgreement, Body, BudgetCap, Computation, JoinSumTerms, Noise, ProposeAgreement,
+    RevokeAgreement, Suite, SumLabel, SumNoise,
 };
 use tally_contracts::state::{self, AgreementState, AgreementStatus, keys};
 
@@ -63,6 +64,62 @@ pub(super) struct ProposeArgs {
     max_audiences: u32,
     max_matches: u32,
     days: u64,
+    /// What `join_sum` sums up, where it is one of the computations.
+    #[serde(default)]
+    sums: Option<SumArgs>,
+}
+
+/// What `join_sum` sums up.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SumArgs {
+    model: String,
+    labels: Vec<String>,
+    label_min: u32,
+    value_cap: u64,
+    conversions_per_person: u32,
+    click_days: u32,
+    view_days: u32,
+    max_conversions: u64,
+    max_keys: u64,
+}
+
+impl SumArgs {
+    /// The terms, under the noise that counts have.
+    fn terms(&self, noise: &NoiseArg) -> Result<JoinSumTerms, AdminError> {
+        let labels: BTreeSet<&String> = self.labels.iter().collect();
+        if labels.len() != self.labels.len() {
+            return Err(usage("a label is named twice"));
+        }
+        let seconds = |days: u32| days.saturating_mul(86_400);
+        Ok(JoinSumTerms {
+            model: self.model.parse().map_err(usage)?,
+            click_window_s: seconds(self.click_days),
+            view_window_s: seconds(self.view_days),
+            labels: labels
+                .into_iter()
+                .map(|name| SumLabel {
+                    name: name.clone(),
+                    minimum_people: self.label_min,
+                })
+                .collect(),
+            value_cap: self.value_cap,
+            conversions_per_person: self.conversions_per_person,
+            max_conversions: tally_psi::public_size(self.max_conversions),
+            max_keys: self.max_keys,
+            noise: match *noise {
+                NoiseArg::Word(NoNoise::None) => SumNoise::None,
+                NoiseArg::Laplace {
+                    epsilon_micro,
+                    delta_exp,
+                } => SumNoise::Laplace {
+                    sums_micro_eps: epsilon_micro,
+                    matches_micro_eps: epsilon_micro,
+                    delta_exp: u8::try_from(delta_exp).map_err(usage)?,
+                },
+            },
+        })
+    }
 }
 
 /// Arguments of the operations on one agreement.
@@ -155,6 +212,15 @@ fn answers(charge: &BudgetCap, times: u64) -> BudgetCap {
     }
 }
 
+/// What one answer costs an owner at most: so many of them are what a cap pays for.
+fn price(terms: &ProposeAgreement) -> BudgetCap {
+    let (count, largest) = (terms.noise.charge(), terms.largest_charge());
+    BudgetCap {
+        micro_rho: count.micro_rho.max(largest.micro_rho),
+        delta: count.delta.max(largest.delta),
+    }
+}
+
 /// Proposes an agreement; the own member accepts it by that.
 pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminError> {
     let own = node.chain.member();
@@ -174,10 +240,15 @@ pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminE
     if !(1..=MAX_DAYS).contains(&a.days) {
         return Err(usage(format!("{} days, expected 1 to {MAX_DAYS}", a.days)));
     }
+    let sums = match (computations.contains(&Computation::JoinSum), &a.sums) {
+        (true, Some(sums)) => Some(sums.terms(&a.noise)?),
+        (false, None) => None,
+        (true, None) => return Err(usage("join_sum needs its labels, model and value cap")),
+        (false, Some(_)) => return Err(usage("terms of sums are for join_sum alone")),
+    };
     let noise = noise(&a.noise)?;
-    let charge = noise.charge();
     let now = node.chain.ledger().head().time_ms.max(now_ms());
-    let terms = ProposeAgreement {
+    let mut terms = ProposeAgreement {
         parties: parties.into_iter().collect(),
         purpose: a.purpose,
         computations: computations.into_iter().collect(),
@@ -187,12 +258,16 @@ pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminE
         max_set_size: a.max_set,
         min_result: a.min_result,
         noise,
-        epoch_cap: answers(&charge, a.epoch_answers),
-        lifetime_cap: answers(&charge, a.lifetime_answers),
+        epoch_cap: BudgetCap::default(),
+        lifetime_cap: BudgetCap::default(),
         max_audiences: a.max_audiences,
         max_matches: a.max_matches,
         expires_ms: now.saturating_add(a.days * DAY_MS),
+        sums,
     };
+    let charge = price(&terms);
+    terms.epoch_cap = answers(&charge, a.epoch_answers);
+    terms.lifetime_cap = answers(&charge, a.lifetime_answers);
     // What the codec bounds is said here in words.
     ProposeAgreement::from_bytes(&terms.to_bytes()).map_err(usage)?;
     signed(node, None, terms.into()).await
@@ -297,6 +372,42 @@ pub(super) fn noise_text(noise: &Noise) -> String {
     }
 }
 
+/// What `join_sum` sums up, and how much noise a sum gets.
+#[allow(clippy::cast_precision_loss)]
+fn sums_shown(sums: &JoinSumTerms) -> Value {
+    let unit = u64::from(sums.model.unit().max(1));
+    let noise = match sums.noise {
+        SumNoise::None => "none: sums are exact, in a test network only".to_owned(),
+        SumNoise::Laplace {
+            sums_micro_eps,
+            matches_micro_eps,
+            delta_exp,
+        } => format!(
+            "on each sum two draws of at most {} minor units each, epsilon {}; on what the label side sees of the matches epsilon {}, charged \
+             to the other side besides; delta 2^-{delta_exp} each",
+            sums.sum_bound().unwrap_or(u64::MAX).div_ceil(unit),
+            f64::from(sums_micro_eps) / 1e6,
+            f64::from(matches_micro_eps) / 1e6,
+        ),
+    };
+    let labels: Vec<String> = sums
+        .labels
+        .iter()
+        .map(|l| format!("{} (from {} people)", l.name, l.minimum_people))
+        .collect();
+    json!({
+        "model": sums.model.to_string(),
+        "click_window_s": sums.click_window_s,
+        "view_window_s": sums.view_window_s,
+        "labels": labels,
+        "value_cap": sums.value_cap,
+        "conversions_per_person": sums.conversions_per_person,
+        "max_conversions": sums.max_conversions,
+        "max_keys": sums.max_keys,
+        "noise": noise,
+    })
+}
+
 /// What is left of the budget of `owner` for `analyst`: in this epoch over all analysts, and over all epochs for this one; the
 /// least of both in whole answers.
 fn budget(
@@ -316,7 +427,7 @@ fn budget(
     };
     let in_epoch = left(&terms.epoch_cap, keys::budget_epoch(owner, epoch))?;
     let in_all = left(&terms.lifetime_cap, keys::budget_lifetime(owner, analyst))?;
-    let charge = terms.noise.charge();
+    let charge = price(terms);
     let whole = |left: &BudgetCap| {
         let times = |have: u64, cost: u64| have.checked_div(cost);
         let rho = times(left.micro_rho, charge.micro_rho);
@@ -360,6 +471,7 @@ pub(super) fn show(node: &Node, a: &OneArgs) -> Result<Value, AdminError> {
         "suite": terms.suite.name(),
         "profile": terms.profile.to_string(),
         "noise": noise_text(&terms.noise),
+        "sums": terms.sums.as_ref().map(sums_shown),
         "people_in_a_set": format!("{} to {}", terms.min_set_size, terms.max_set_size),
         "smallest_result": terms.min_result,
         "audiences_an_epoch": terms.max_audiences,

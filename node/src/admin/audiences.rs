@@ -9,11 +9,16 @@ use rand_core::OsRng;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tally_contracts::records::{IdType, Profile, size_bucket};
+use tally_measure::attribution::{
+    ConversionColumns, TouchColumns, import_conversions, import_touches,
+};
 use tally_measure::{Import, ImportOptions, ImportReport, Lines, Region};
 
 use super::ops::{internal, usage};
 use super::{AdminError, Progress};
-use crate::audiences::{AudienceError, AudienceKey, AudienceMeta, check_audience_name};
+use crate::audiences::{
+    AudienceError, AudienceKey, AudienceMeta, Holds, RowsInput, check_audience_name,
+};
 use crate::runtime::Node;
 
 /// Bytes read between two words about the progress.
@@ -31,6 +36,9 @@ pub(super) struct ImportArgs {
     region: Option<String>,
     #[serde(default)]
     column: Option<String>,
+    /// What the rows are: `people` where it is not said, `touches`, `conversions`.
+    #[serde(default)]
+    holds: Option<String>,
 }
 
 impl From<AudienceError> for AdminError {
@@ -81,6 +89,11 @@ pub(super) async fn import(
         Some(text) => Some(text.parse::<Region>().map_err(usage)?),
         None => None,
     };
+    let holds = match &a.holds {
+        None => Holds::People,
+        Some(word) => Holds::parse(word)
+            .ok_or_else(|| usage(format!("{word:?}, expected people, touches or conversions")))?,
+    };
     check_audience_name(&a.label)?;
     let _turn = node.importing.lock().await;
     let key = AudienceKey {
@@ -106,9 +119,9 @@ pub(super) async fn import(
     }
     let (store, name) = (node.audiences.clone(), a.label);
     let meta = tokio::task::spawn_blocking(move || -> Result<AudienceMeta, AdminError> {
-        let import = read(&a.file, &options, &progress)?;
+        let (import, rows) = read(&a.file, &options, holds, &progress)?;
         progress.report("salting people", import.report.used, import.report.used);
-        Ok(store.create(&name, key.epoch, import, &mut OsRng)?)
+        Ok(store.create_with(&name, key.epoch, import, rows, &mut OsRng)?)
     })
     .await
     .map_err(internal)??;
@@ -123,7 +136,13 @@ pub(super) async fn import(
     Ok(imported(node, &meta))
 }
 
-fn read(path: &Path, options: &ImportOptions, progress: &Progress) -> Result<Import, AdminError> {
+/// People, and with touches or conversions these too.
+fn read(
+    path: &Path,
+    options: &ImportOptions,
+    holds: Holds,
+    progress: &Progress,
+) -> Result<(Import, Option<RowsInput>), AdminError> {
     let cannot = |e: io::Error| {
         AdminError::new(
             "file",
@@ -149,13 +168,67 @@ fn read(path: &Path, options: &ImportOptions, progress: &Progress) -> Result<Imp
         total: about.len(),
         progress,
     };
-    tally_measure::import(source, options).map_err(|e| {
+    rows_of(source, options, holds).map_err(|e| {
+        let columns = match holds {
+            Holds::People => "",
+            Holds::Touches => "; touches have touched_at, channel and kind besides",
+            Holds::Conversions => "; conversions have converted_at, value_cents and order_id besides",
+        };
         AdminError::new(
             "import",
             format!("{}: {e}", path.display()),
-            "the first line names the columns; --id-type and --column say which one holds the IDs",
+            format!("the first line names the columns; --id-type and --column say which one holds the IDs{columns}"),
         )
     })
+}
+
+/// Rows of each kind; people who have a touch or a conversion are an audience like any other.
+fn rows_of(
+    source: impl Read,
+    options: &ImportOptions,
+    holds: Holds,
+) -> Result<(Import, Option<RowsInput>), tally_measure::Error> {
+    let (profile, region) = (options.profile, options.default_region);
+    let id = options.column.clone();
+    let (ids, rows) = match holds {
+        Holds::People => return Ok((tally_measure::import(source, options)?, None)),
+        Holds::Touches => {
+            let columns = TouchColumns {
+                id,
+                ..TouchColumns::default()
+            };
+            let found = import_touches(source, profile, region, &columns)?;
+            let ids = found.people().cloned().collect();
+            let (report, bytes) = (found.report().clone(), found.to_bytes());
+            (
+                ids,
+                RowsInput {
+                    holds,
+                    report,
+                    bytes,
+                },
+            )
+        }
+        Holds::Conversions => {
+            let columns = ConversionColumns {
+                id,
+                ..ConversionColumns::default()
+            };
+            let found = import_conversions(source, profile, region, &columns)?;
+            let ids = found.people().cloned().collect();
+            let (report, bytes) = (found.report().clone(), found.to_bytes());
+            (
+                ids,
+                RowsInput {
+                    holds,
+                    report,
+                    bytes,
+                },
+            )
+        }
+    };
+    let report = rows.report.of_people(profile);
+    Ok((Import { ids, report }, Some(rows)))
 }
 
 /// A file whose reading is reported.
@@ -241,7 +314,12 @@ fn imported(node: &Node, meta: &AudienceMeta) -> Value {
     out.insert("on_the_ledger".into(), json!(public(meta)));
     out.insert("record".into(), json!(record));
     out.insert("height".into(), json!(height));
-    out.insert("report".into(), report(&meta.report));
+    out.insert("holds".into(), json!(meta.holds().name()));
+    let mut report = report(&meta.report);
+    if let (Some(rows), Value::Object(report)) = (&meta.rows, &mut report) {
+        report.insert("used_rows".into(), json!(rows.report.used));
+    }
+    out.insert("report".into(), report);
     Value::Object(out)
 }
 
@@ -250,7 +328,7 @@ fn public(meta: &AudienceMeta) -> String {
     format!(
         "commitment {}, at most {} people",
         meta.commitment(),
-        1_u64 << size_bucket(meta.size).min(63)
+        1_u64 << size_bucket(meta.public_size()).min(63)
     )
 }
 
@@ -265,6 +343,7 @@ pub(super) fn list(node: &Node) -> Result<Value, AdminError> {
                 "audience": m.name,
                 "epoch": m.key.epoch,
                 "profile": m.profile.to_string(),
+                "holds": m.holds().name(),
                 "people": m.size,
                 "repeated_rows": m.report.duplicates.count,
                 "dropped_rows": m.report.dropped_rows(),

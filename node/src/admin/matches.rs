@@ -108,6 +108,7 @@ fn advice(code: &str) -> &'static str {
             "every party has to accept it: `tally agreement show` says who has not"
         }
         "agreement_expired" => "propose a new one",
+        "holds" => "`tally audience import --holds touches` or `--holds conversions` brings one",
         "computation" | "suite" | "profile" | "set_size" | "noise" => {
             "`tally agreement show` says what is allowed"
         }
@@ -269,6 +270,7 @@ fn short(answer: &Answer, noise: Option<&NoiseView>) -> String {
         },
         Answer::FewerThan { min } => format!("fewer than {min}"),
         Answer::Listed { rows } => format!("{rows} listed"),
+        Answer::Sums { labels, .. } => format!("sums of {} labels", labels.len()),
         Answer::Served => "theirs".to_owned(),
     }
 }
@@ -294,6 +296,17 @@ fn sentence(view: &MatchView, answer: &Answer, out: Option<&Path>) -> String {
                 view.id
             ),
         },
+        Answer::Sums { labels, .. } => match &view.noise {
+            Some(NoiseView::Sums { within_95, .. }) => format!(
+                "sums of {} labels in minor units of the currency, each give or take {within_95} in 95 of 100 matches; \
+                 what is smaller than that says nothing, and may be below zero",
+                labels.len()
+            ),
+            _ => format!(
+                "sums of {} labels in minor units of the currency, exactly",
+                labels.len()
+            ),
+        },
         Answer::Served => "the other side holds the list".to_owned(),
     }
 }
@@ -308,9 +321,18 @@ fn shown(node: &Node, view: &MatchView, out: Option<&Path>) -> Value {
     };
     let noise = view.noise.as_ref().map(|n| match n {
         NoiseView::None if view.computation.is_noised() => {
-            "none: exact counts, as only a test network allows".to_owned()
+            "none: exact answers, as only a test network allows".to_owned()
         }
         NoiseView::None => "none: a list is exact".to_owned(),
+        NoiseView::Sums {
+            epsilon,
+            matches_epsilon,
+            bound,
+            ..
+        } => format!(
+            "one draw from each side on every sum, epsilon {epsilon} for all of them together, at most {bound} each; the side with the touches \
+             saw noisy numbers of matches besides, epsilon {matches_epsilon}"
+        ),
         NoiseView::Laplace {
             epsilon,
             bound,
@@ -322,6 +344,7 @@ fn shown(node: &Node, view: &MatchView, out: Option<&Path>) -> Value {
     });
     let within = match &view.noise {
         Some(NoiseView::Laplace { within_95, .. }) => json!(within_95),
+        Some(NoiseView::Sums { within_95, .. }) => json!(within_95),
         _ => Value::Null,
     };
     let mut map = Map::new();
@@ -330,6 +353,21 @@ fn shown(node: &Node, view: &MatchView, out: Option<&Path>) -> Value {
     put("stage", json!(stage(view.stage)));
     if let Some(answer) = &view.answer {
         put("answer", json!(sentence(view, answer, out)));
+    }
+    if let Some(Answer::Sums { labels, unit }) = &view.answer {
+        let rows = labels
+            .iter()
+            .map(|l| {
+                json!({
+                    "label": l.label,
+                    "sum": l.minor_units(*unit),
+                    "give_or_take": within,
+                    "sum_times_unit": l.value,
+                })
+            })
+            .collect();
+        put("sums", Value::Array(rows));
+        put("unit", json!(unit));
     }
     put("found", found);
     put("within_95", within);

@@ -7,6 +7,7 @@ use tally_measure::{ImportReport, SetOpening};
 use tally_merkle::Hash;
 
 use super::AudienceError;
+use super::rows::{Holds, RowsMeta};
 
 /// The longest name of an audience, in bytes.
 pub const MAX_AUDIENCE_NAME: usize = 64;
@@ -46,8 +47,14 @@ pub struct AudienceMeta {
     /// The form of its IDs.
     #[serde(with = "text")]
     pub profile: Profile,
-    /// How many people.
+    /// How many people. The peer of a match is told [`Self::public_size`].
     pub size: u64,
+    /// The size that it is padded to for others; `None` in sets of earlier builds, which are committed to with their own.
+    #[serde(default)]
+    pub padded_size: Option<u64>,
+    /// Its touches or conversions, if it has any.
+    #[serde(default)]
+    pub rows: Option<RowsMeta>,
     /// Root of the tree over the people.
     #[serde(with = "hash_text")]
     pub root: Hash,
@@ -66,12 +73,27 @@ pub struct AudienceMeta {
 impl AudienceMeta {
     /// What opens the commitment, for the peer of a match.
     #[must_use]
-    pub const fn opening(&self) -> SetOpening {
+    pub fn opening(&self) -> SetOpening {
         SetOpening {
-            root: self.root,
-            size: self.size,
+            root: match &self.rows {
+                Some(rows) => rows.root(&self.root),
+                None => self.root,
+            },
+            size: self.public_size(),
             salt: self.opening_salt.0,
         }
+    }
+
+    /// The size that others are told, a public one: see [`tally_psi::public_size`].
+    #[must_use]
+    pub fn public_size(&self) -> u64 {
+        self.padded_size.unwrap_or(self.size)
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn holds(&self) -> Holds {
+        self.rows.as_ref().map_or(Holds::People, |r| r.holds)
     }
 
     /// The commitment: all that others see.
@@ -87,7 +109,7 @@ impl AudienceMeta {
             label: self.key.label,
             epoch: self.key.epoch,
             root: self.commitment(),
-            size_bucket: size_bucket(self.size),
+            size_bucket: size_bucket(self.public_size()),
         }
     }
 
@@ -98,7 +120,7 @@ impl AudienceMeta {
             label: self.key.label,
             epoch: self.key.epoch,
             root: self.commitment(),
-            size_bucket: size_bucket(self.size),
+            size_bucket: size_bucket(self.public_size()),
             profile: self.profile,
         }
     }

@@ -5,6 +5,7 @@
 
 mod error;
 mod meta;
+mod rows;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -12,4 +13,5 @@ mod tests;
 pub use error::AudienceError;
 pub use meta::{AudienceKey, AudienceMeta, MAX_AUDIENCE_NAME, check_audience_name};
 pub(crate) use meta::{hash_text, text};
+pub use rows::{Holds, RowsInput, RowsMeta};
 pub use store::AudienceStore;

@@ -13,11 +13,14 @@ use tally_measure::{Identifier, Import, SALT_BYTES, SaltedEntry, SaltedSet};
 use tally_merkle::Hash;
 use zeroize::Zeroizing;
 
+use super::rows::{self, RowsInput, RowsMeta};
 use super::{AudienceError, AudienceKey, AudienceMeta, check_audience_name};
 use crate::sealed::{StorageKey, read_sealed, write_sealed};
 
 /// Bytes of people in one file.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of the salt before the rows.
+const ROWS_SALT: usize = 32;
 const META: &str = "meta";
 const TEMP: &str = ".tmp";
 
@@ -67,6 +70,21 @@ impl AudienceStore {
         import: Import,
         rng: &mut impl CryptoRngCore,
     ) -> Result<AudienceMeta, AudienceError> {
+        self.create_with(name, epoch, import, None, rng)
+    }
+
+    /// As [`Self::create`], with the touches or conversions of these people: frozen, sealed and committed to with them.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_with(
+        &self,
+        name: &str,
+        epoch: u64,
+        import: Import,
+        rows: Option<RowsInput>,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<AudienceMeta, AudienceError> {
         check_audience_name(name)?;
         if import.ids.is_empty() {
             return Err(AudienceError::Empty);
@@ -91,6 +109,8 @@ impl AudienceStore {
             key,
             profile: set.profile(),
             size: set.size(),
+            padded_size: Some(tally_psi::public_size(set.size())),
+            rows: None,
             root: *set.root(),
             opening_salt: Hash(opening.salt),
             report: import.report,
@@ -100,14 +120,20 @@ impl AudienceStore {
         let temp = target.with_extension("tmp");
         debug_assert!(temp.to_string_lossy().ends_with(TEMP));
         make_dir(&temp, false)?;
-        let done = self.write_set(&temp, &mut meta, &set).and_then(|()| {
-            sync_dir(&temp)?;
-            fs::rename(&temp, &target).map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(),
-                _ => AudienceError::io("rename", &temp)(e),
-            })?;
-            sync_dir(&self.dir)
-        });
+        let written = match rows {
+            Some(rows) => self.write_rows(&temp, &mut meta, rows, rng),
+            None => Ok(()),
+        };
+        let done = written
+            .and_then(|()| self.write_set(&temp, &mut meta, &set))
+            .and_then(|()| {
+                sync_dir(&temp)?;
+                fs::rename(&temp, &target).map_err(|e| match e.kind() {
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => exists(),
+                    _ => AudienceError::io("rename", &temp)(e),
+                })?;
+                sync_dir(&self.dir)
+            });
         if let Err(error) = done {
             // What cannot be removed now is removed when the store is opened.
             let _ = fs::remove_dir_all(&temp);
@@ -135,6 +161,68 @@ impl AudienceStore {
         }
         self.write_chunk(dir, meta, &mut chunk)?;
         self.write_meta(dir, meta)
+    }
+
+    /// A salt and the rows, in files of bounded size.
+    fn write_rows(
+        &self,
+        dir: &Path,
+        meta: &mut AudienceMeta,
+        rows: RowsInput,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<(), AudienceError> {
+        let mut salted = Zeroizing::new(vec![0; ROWS_SALT]);
+        rng.fill_bytes(&mut salted);
+        salted.reserve_exact(rows.bytes.len());
+        salted.extend_from_slice(&rows.bytes);
+        let mut chunks = 0_u32;
+        for part in salted.chunks(CHUNK_BYTES) {
+            let path = dir.join(rows_name(chunks));
+            write_sealed(&path, &self.key, &rows_purpose(&meta.key, chunks), part)?;
+            chunks = chunks.saturating_add(1);
+        }
+        meta.rows = Some(RowsMeta {
+            holds: rows.holds,
+            report: rows.report,
+            digest: rows::digest(&salted),
+            chunks,
+        });
+        Ok(())
+    }
+
+    /// The touches or conversions of an audience, verified against its commitment; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`AudienceError::Damaged`] or [`AudienceError::Sealed`] if a file is missing, cut or changed.
+    pub fn load_rows(
+        &self,
+        meta: &AudienceMeta,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, AudienceError> {
+        let Some(rows) = &meta.rows else {
+            return Ok(None);
+        };
+        let dir = self.set_dir(&meta.key);
+        let parts = (0..rows.chunks)
+            .map(|number| {
+                let path = dir.join(rows_name(number));
+                read_sealed(&path, &self.key, &rows_purpose(&meta.key, number))?.ok_or(
+                    AudienceError::Damaged {
+                        path,
+                        what: "missing",
+                    },
+                )
+            })
+            .collect::<Result<Vec<_>, AudienceError>>()?;
+        let mut salted = Zeroizing::new(Vec::with_capacity(parts.iter().map(|p| p.len()).sum()));
+        parts.iter().for_each(|p| salted.extend_from_slice(p));
+        if rows::digest(&salted) != rows.digest || salted.len() < ROWS_SALT {
+            return Err(AudienceError::Damaged {
+                path: dir,
+                what: "other rows than were committed to",
+            });
+        }
+        salted.drain(..ROWS_SALT);
+        Ok(Some(salted))
     }
 
     fn write_chunk(
@@ -309,6 +397,14 @@ fn parse_dir(name: &str) -> Option<AudienceKey> {
 
 fn chunk_name(number: u32) -> String {
     format!("people-{number:06}")
+}
+
+fn rows_name(number: u32) -> String {
+    format!("rows-{number:06}")
+}
+
+fn rows_purpose(key: &AudienceKey, number: u32) -> String {
+    format!("audience-rows/{}/{}/{number}", key.label, key.epoch)
 }
 
 fn purpose(key: &AudienceKey, number: u32) -> String {

@@ -15,10 +15,11 @@ use tally_measure::attribution::{
 };
 use tally_psi::sum::{
     LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms, ValueNoise,
-    ValuedSetBuilder, bucket, plan_value_noise,
+    ValuedSetBuilder, plan_value_noise,
 };
 use tally_psi::{
-    Computation, Context, IdType, Outcome, Party, Seeds, Suite, machine, plan_bound, session_id,
+    Computation, Context, IdType, Outcome, Party, Seeds, Suite, machine, plan_bound, public_size,
+    session_id,
 };
 
 use super::kit;
@@ -191,7 +192,7 @@ pub fn run(options: &Options) -> Result<Figures, Error> {
         rows_per_entry: brand_rows_per_conversion(&model, &windows),
         slots: model.slots().into(),
         max_label_rows: 1 << 29,
-        max_entries: bucket(entries),
+        max_entries: public_size(entries),
         noise: SumNoise::NoneInTestNetwork,
     };
     if let Some(epsilon) = options.epsilon_micro {

@@ -22,6 +22,13 @@ pub enum Answer {
         /// The smallest result.
         min: u64,
     },
+    /// The published sums, both noises included, by label: `other` first, then those of the agreement.
+    Sums {
+        /// One for each label.
+        labels: Vec<LabelSum>,
+        /// What values are counted in: a value of this is one minor unit of the currency.
+        unit: u32,
+    },
     /// The initiator of a list holds its rows that matched.
     Listed {
         /// How many.
@@ -29,6 +36,25 @@ pub enum Answer {
     },
     /// The responder of a list: the peer has its result.
     Served,
+}
+
+/// One label's published sum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelSum {
+    /// The label.
+    pub label: String,
+    /// Its sum in minor units times the unit; noise may make it negative.
+    pub value: i64,
+}
+
+impl LabelSum {
+    /// The sum in minor units of the currency, rounded to the nearest, halves away from zero.
+    #[must_use]
+    pub const fn minor_units(&self, unit: u32) -> i64 {
+        let unit = if unit == 0 { 1 } else { unit as i64 };
+        let half = unit / 2 * self.value.signum();
+        self.value.saturating_add(half) / unit
+    }
 }
 
 impl Answer {
@@ -44,10 +70,15 @@ impl Answer {
     /// SHA-256(`tally/match-result/v1` LF || session || salt || bytes): what the receipt says of the answer. `None` for a side
     /// that does not know the answer.
     pub(super) fn commitment(&self, session: &SessionId, salt: &[u8; 32]) -> Option<Hash> {
-        let (kind, number) = match self {
-            Self::Count { value } => (1, value.to_be_bytes()),
-            Self::FewerThan { min } => (2, min.to_be_bytes()),
-            Self::Listed { rows } => (3, rows.to_be_bytes()),
+        let (kind, numbers) = match self {
+            Self::Count { value } => (1, value.to_be_bytes().to_vec()),
+            Self::FewerThan { min } => (2, min.to_be_bytes().to_vec()),
+            Self::Listed { rows } => (3, rows.to_be_bytes().to_vec()),
+            // In the agreement's order, which names the labels.
+            Self::Sums { labels, .. } => (
+                4,
+                labels.iter().flat_map(|l| l.value.to_be_bytes()).collect(),
+            ),
             Self::Served => return None,
         };
         let hash = Sha256::new()
@@ -55,7 +86,7 @@ impl Answer {
             .chain_update(session.0)
             .chain_update(salt)
             .chain_update([kind])
-            .chain_update(number)
+            .chain_update(numbers)
             .finalize();
         Some(Hash(hash.into()))
     }
@@ -90,5 +121,33 @@ mod tests {
         assert_ne!(of(&five, &salt), of(&Answer::FewerThan { min: 5 }, &salt));
         assert_ne!(of(&five, &salt), of(&five, &[3; 32]));
         assert_eq!(of(&Answer::Served, &salt), None);
+        let sums = |values: &[i64]| Answer::Sums {
+            labels: values
+                .iter()
+                .map(|value| LabelSum {
+                    label: String::new(),
+                    value: *value,
+                })
+                .collect(),
+            unit: 420,
+        };
+        assert_ne!(of(&sums(&[5]), &salt), of(&five, &salt));
+        assert_ne!(of(&sums(&[5, 6]), &salt), of(&sums(&[6, 5]), &salt));
+    }
+
+    #[test]
+    fn sums_are_rounded_to_the_nearest_minor_unit() {
+        let minor = |value, unit| {
+            LabelSum {
+                label: String::new(),
+                value,
+            }
+            .minor_units(unit)
+        };
+        assert_eq!(
+            [minor(629, 420), minor(630, 420), minor(-630, 420)],
+            [1, 2, -2]
+        );
+        assert_eq!([minor(7, 1), minor(-7, 1), minor(0, 420)], [7, -7, 0]);
     }
 }

@@ -23,6 +23,7 @@ use super::messages::{read_seal, seal_bytes, statement_sign_bytes};
 use super::noise::{NoiseView, psi_noise};
 use super::ports::{MatchIo, PeerIdentity};
 use super::state::{HashText, MatchId, Role, Stage};
+use super::sums;
 use super::wire::record_key;
 use crate::audiences::AudienceMeta;
 use crate::psi_wire;
@@ -54,7 +55,7 @@ impl Agreed {
 }
 
 /// ID type and profile as the protocol hashes them, a byte each: the numbers of the ledger, with the prehash beside the ID type.
-fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profile), MatchError> {
+pub(super) fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profile), MatchError> {
     let byte = |code: u16| {
         u8::try_from(code).map_err(|_| MatchError::Internal {
             what: "a profile number over a byte",
@@ -84,6 +85,7 @@ fn computation(computation: Computation) -> Result<tally_psi::Computation, Match
     match computation {
         Computation::List => Ok(tally_psi::Computation::List),
         Computation::Cardinality => Ok(tally_psi::Computation::Cardinality),
+        Computation::JoinSum => Ok(tally_psi::Computation::JoinSum),
         other => Err(MatchError::decline(
             "computation",
             format!("this node cannot compute {other}"),
@@ -92,8 +94,21 @@ fn computation(computation: Computation) -> Result<tally_psi::Computation, Match
 }
 
 impl Inner {
+    /// Refuses noise that the network or the agreement's delta does not allow.
+    pub(super) fn check_noise(
+        &self,
+        terms: &ProposeAgreement,
+        computation: Computation,
+    ) -> Result<(), MatchError> {
+        if computation == Computation::JoinSum {
+            self.sum_terms(terms).map(|_| ())
+        } else {
+            self.noise_of(terms, computation).map(|_| ())
+        }
+    }
+
     /// What the noise will be; refuses noise that the network or the agreement's delta does not allow.
-    pub(super) fn noise_of(
+    fn noise_of(
         &self,
         terms: &ProposeAgreement,
         computation: Computation,
@@ -109,7 +124,6 @@ impl Inner {
         stream: Box<dyn MatchIo>,
         cancel: &CancellationToken,
     ) -> Result<Report, MatchError> {
-        let noise = self.noise_of(&agreed.terms, agreed.computation)?;
         let own_party = Party {
             member: self.identity.member.0,
             node: self.identity.node.0,
@@ -141,16 +155,31 @@ impl Inner {
         ]);
         let seeds = Seeds::new(&mut OsRng, noise_seed);
         let session_seed = HashText::of(**seeds.session());
-        self.store.update(&agreed.id, |f| {
-            f.session_seed = Some(session_seed);
-            f.view.noise = Some(NoiseView::of(&noise));
-        })?;
-        let params = Params {
-            context,
-            noise,
-            peer: PeerCount::Exactly(agreed.their_size),
+        let note = |noise| {
+            self.store.update(&agreed.id, |f| {
+                f.session_seed = Some(session_seed);
+                f.view.noise = Some(noise);
+            })
         };
-        let machine = self.machine(agreed, params, seeds).await?;
+        let machine = if agreed.computation == Computation::JoinSum {
+            let terms = self.sum_terms(&agreed.terms)?;
+            note(sums::noise_view(&terms))?;
+            self.sum_machine(agreed, context, terms, seeds).await?
+        } else {
+            let noise = self.noise_of(&agreed.terms, agreed.computation)?;
+            note(NoiseView::of(&noise))?;
+            // What was opened is the public size. A list shows the true one, which is no larger.
+            let peer = match agreed.computation {
+                Computation::List => PeerCount::AtMost(agreed.their_size),
+                _ => PeerCount::Exactly(agreed.their_size),
+            };
+            let params = Params {
+                context,
+                noise,
+                peer,
+            };
+            self.machine(agreed, params, seeds).await?
+        };
         let mut host = Host {
             desk: self,
             agreed,

@@ -194,6 +194,12 @@ impl From<psi_wire::Error> for MatchError {
     }
 }
 
+impl From<tally_measure::Error> for MatchError {
+    fn from(error: tally_measure::Error) -> Self {
+        Self::Audience(error.into())
+    }
+}
+
 impl From<Refusal> for MatchError {
     fn from(refusal: Refusal) -> Self {
         Self::refuse(&refusal)

@@ -17,6 +17,7 @@ use super::error::MatchError;
 use super::messages::{Message, ReceiptOffer, Request};
 use super::ports::{MatchIo, PeerIdentity};
 use super::state::{HashText, MatchFile, MatchId, MatchView, Query, Role, Stage, Theirs};
+use super::sums;
 use super::terms;
 use super::wire::{Wire, unexpected, within};
 use crate::audiences::{AudienceKey, AudienceMeta};
@@ -190,8 +191,10 @@ impl Inner {
             request.computation,
             [own, peer],
         )?;
-        self.noise_of(&terms, request.computation)?;
+        self.check_noise(&terms, request.computation)?;
         let meta = self.audiences.latest(&request.audience)?;
+        sums::check_holds(request.computation, Role::Initiator, &meta)?;
+        terms::check_own_size(own, &meta, &terms)?;
         let reference = meta.reference();
         match terms::check_audience(&*self.ledger, own, &reference, &meta.opening(), &terms) {
             Err(MatchError::Refused { notice, .. }) if notice.code == "unknown_audience" => {
@@ -390,11 +393,7 @@ impl Inner {
         let answer = match report.outcome {
             Outcome::Published { value } => Answer::count(value, min),
             Outcome::Served => Answer::Served,
-            Outcome::Sums { .. } => {
-                return Err(MatchError::Internal {
-                    what: "sums of a computation that this node does not ask for",
-                });
-            }
+            Outcome::Sums { values } => sums::answer(&agreed.terms, &values)?,
             Outcome::Matched { rows } if (rows.len() as u64) < min => Answer::FewerThan { min },
             Outcome::Matched { rows } => {
                 self.store.write_rows(&agreed.id, &rows)?;
@@ -513,6 +512,7 @@ impl Inner {
                 initiator_bucket: m.initiator_audience.size_bucket,
                 responder_bucket: m.responder_audience.size_bucket,
                 spent: m.charge,
+                count_spent: m.count_charge,
                 result,
                 initiator_stream: initiator_stream.0,
                 responder_stream: responder_stream.0,

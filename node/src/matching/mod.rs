@@ -25,12 +25,13 @@ mod policy;
 mod ports;
 mod responder;
 mod state;
+mod sums;
 mod terms;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use answer::Answer;
+pub use answer::{Answer, LabelSum};
 pub use desk::{DeskIdentity, DeskOptions, MatchDesk};
 pub use error::{MatchError, Side};
 pub use initiator::MatchRequest;

@@ -89,6 +89,17 @@ pub enum NoiseView {
         /// The true count is within this distance of the published one in at least 95 of 100 matches.
         within_95: u32,
     },
+    /// Two truncated discrete Laplace noises on every sum, and one on every number of matches, which one side sees alone.
+    Sums {
+        /// Of each noise of the sums, for all labels together.
+        epsilon: f64,
+        /// Of the noise of the matches.
+        matches_epsilon: f64,
+        /// Each noise of a sum lies in [-bound, bound], in minor units of the currency, rounded up.
+        bound: u64,
+        /// The true sum of a label is within this distance of the published one in at least 95 of 100 matches, in minor units.
+        within_95: u64,
+    },
 }
 
 impl NoiseView {

@@ -11,6 +11,7 @@ use super::messages::{Accept, Message, ReceiptOffer, Request};
 use super::policy::Inquiry;
 use super::ports::{MatchIo, PeerIdentity};
 use super::state::{MatchId, MatchView, Role, Stage};
+use super::sums;
 use super::terms;
 use super::wire::{Wire, unexpected};
 use crate::audiences::AudienceMeta;
@@ -97,7 +98,7 @@ impl Inner {
                 Ok(terms)
             })
             .await?;
-        self.noise_of(&terms, request.computation)?;
+        self.check_noise(&terms, request.computation)?;
         let inquiry = Inquiry {
             agreement: &request.agreement,
             terms: &terms,
@@ -172,6 +173,8 @@ impl Inner {
             let named = request.peer_audience.is_none_or(|label| label == key.label);
             if !recent
                 || !named
+                || sums::check_holds(inquiry.computation, Role::Responder, &meta).is_err()
+                || terms::check_own_size(own, &meta, inquiry.terms).is_err()
                 || state::audience(&*self.ledger, &own, key.epoch, &key.label)?.is_none()
             {
                 continue;

@@ -10,6 +10,7 @@ use tally_measure::SetOpening;
 
 use super::error::MatchError;
 use super::ports::LedgerPort;
+use crate::audiences::AudienceMeta;
 
 /// The terms of an agreement under which these members may compute this now.
 pub(super) fn allowed(
@@ -94,7 +95,9 @@ pub(super) fn check_audience(
         }
         .into());
     }
-    if opening.size < terms.min_set_size || opening.size > terms.max_set_size {
+    // Of the other side's set the public size is known alone.
+    let max = tally_psi::public_size(terms.max_set_size);
+    if opening.size < terms.min_set_size || opening.size > max {
         return Err(Refusal::SetSize {
             owner,
             bucket: brought.size_bucket,
@@ -104,6 +107,24 @@ pub(super) fn check_audience(
         .into());
     }
     Ok(())
+}
+
+/// Refuses an own set whose true size, which the other side does not learn, is out of the agreement's bounds.
+pub(super) fn check_own_size(
+    owner: MemberId,
+    meta: &AudienceMeta,
+    terms: &ProposeAgreement,
+) -> Result<(), MatchError> {
+    if (terms.min_set_size..=terms.max_set_size).contains(&meta.size) {
+        return Ok(());
+    }
+    Err(Refusal::SetSize {
+        owner,
+        bucket: size_bucket(meta.public_size()),
+        min: terms.min_set_size,
+        max: terms.max_set_size,
+    }
+    .into())
 }
 
 /// What is left of an owner's budget for an analyst, under an agreement's caps.

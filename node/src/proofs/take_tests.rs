@@ -469,6 +469,7 @@ fn matched(w: &mut World) -> (SessionId, RecordId, RecordId) {
         max_audiences: 4,
         max_matches: 10,
         expires_ms: w.time_ms + 1_000_000_000,
+        sums: None,
     };
     let agreement = w.commit_as([(terms.into(), vec![(0, "admin")])])[0];
     w.commit_as([(AcceptAgreement { agreement }.into(), vec![(1, "admin")])]);
@@ -516,6 +517,7 @@ fn matched(w: &mut World) -> (SessionId, RecordId, RecordId) {
         initiator_bucket: size_bucket(1000),
         responder_bucket: size_bucket(1000),
         spent: noise.charge(),
+        count_spent: BudgetCap::default(),
         result: Hash([7; 32]),
         initiator_stream: Hash([6; 32]),
         responder_stream: Hash([8; 32]),

@@ -255,6 +255,7 @@ fn matches(computation: Computation, done: bool) -> Vec<u8> {
             initiator_bucket: 14,
             responder_bucket: 14,
             spent,
+            count_spent: BudgetCap::default(),
             result: Hash([1; 32]),
             initiator_stream: Hash([42; 32]),
             responder_stream: Hash([43; 32]),

@@ -9,16 +9,18 @@ use sha2::{Digest, Sha256};
 use super::{Conversion, Labels, MAX_TIME, MAX_TOUCHES, Touch, TouchKind};
 use crate::import::find_columns;
 use crate::record::{Fields, RecordReader};
-use crate::{DropReason, Error, Identifier, Lines, MAX_SET_SIZE, Normaliser, Profile, Region};
+use crate::{
+    DropReason, Error, Identifier, ImportReport, Lines, MAX_SET_SIZE, Normaliser, Profile, Region,
+};
 
 /// How many line numbers a report gives for each reason.
 const KEEP_LINES: usize = 20;
 /// Longest name of a channel, in bytes.
-const MAX_CHANNEL_BYTES: usize = 64;
+pub(super) const MAX_CHANNEL_BYTES: usize = 64;
 /// Most channels of one import.
-const MAX_CHANNELS: usize = 4096;
+pub(super) const MAX_CHANNELS: usize = 4096;
 /// Largest value of a conversion that is read, in minor units: 2^48.
-const MAX_VALUE: u64 = 1 << 48;
+pub(super) const MAX_VALUE: u64 = 1 << 48;
 
 /// Names of the columns of touches.
 #[derive(Debug, Clone)]
@@ -91,6 +93,17 @@ impl RowReport {
             .add(line, KEEP_LINES);
     }
 
+    /// The same as a report on people: `used` counts them, so rows of somebody who came before are in no number of it but `rows`.
+    #[must_use]
+    pub fn of_people(&self, profile: Profile) -> ImportReport {
+        let mut report = ImportReport::new(profile);
+        report.rows = self.rows;
+        report.used = self.people;
+        report.duplicates = self.repeated.clone();
+        report.dropped = self.dropped.clone();
+        report
+    }
+
     /// How many rows were not used, for any reason but repetition.
     #[must_use]
     pub fn dropped_rows(&self) -> u64 {
@@ -98,17 +111,17 @@ impl RowReport {
     }
 }
 
-struct RawTouch {
-    at: u64,
-    channel: u16,
-    kind: TouchKind,
+pub(super) struct RawTouch {
+    pub(super) at: u64,
+    pub(super) channel: u16,
+    pub(super) kind: TouchKind,
 }
 
 /// Everybody's touches, by channel.
 pub struct Journeys {
-    people: BTreeMap<Identifier, Vec<RawTouch>>,
-    channels: Vec<String>,
-    report: RowReport,
+    pub(super) people: BTreeMap<Identifier, Vec<RawTouch>>,
+    pub(super) channels: Vec<String>,
+    pub(super) report: RowReport,
 }
 
 impl Journeys {
@@ -116,6 +129,11 @@ impl Journeys {
     #[must_use]
     pub const fn report(&self) -> &RowReport {
         &self.report
+    }
+
+    /// Everybody with a row, each once.
+    pub fn people(&self) -> impl Iterator<Item = &Identifier> {
+        self.people.keys()
     }
 
     /// How many people met each channel, by name. The own side's knowledge: not to be shown to the other.
@@ -170,16 +188,16 @@ impl Journeys {
     }
 }
 
-struct RawConversion {
-    at: u64,
-    value: u64,
-    order: [u8; 16],
+pub(super) struct RawConversion {
+    pub(super) at: u64,
+    pub(super) value: u64,
+    pub(super) order: [u8; 16],
 }
 
 /// Everybody's conversions, each order of a person once.
 pub struct Conversions {
-    people: BTreeMap<Identifier, Vec<RawConversion>>,
-    report: RowReport,
+    pub(super) people: BTreeMap<Identifier, Vec<RawConversion>>,
+    pub(super) report: RowReport,
 }
 
 impl Conversions {
@@ -187,6 +205,11 @@ impl Conversions {
     #[must_use]
     pub const fn report(&self) -> &RowReport {
         &self.report
+    }
+
+    /// Everybody with a row, each once.
+    pub fn people(&self) -> impl Iterator<Item = &Identifier> {
+        self.people.keys()
     }
 
     /// The conversions within the bounds that the noise is made for: of each person the first `per_person` by time, and of each

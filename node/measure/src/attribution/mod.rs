@@ -12,6 +12,7 @@
 //! POSIX seconds, minor units of the currency, weights over [`Model::unit`].
 
 mod dyadic;
+mod frozen;
 mod journeys;
 mod keys;
 mod labels;

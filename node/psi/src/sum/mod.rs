@@ -34,5 +34,5 @@ pub use responder::SumResponder;
 pub use set::{LabelledSet, LabelledSetBuilder, ValuedSet, ValuedSetBuilder};
 pub use terms::{
     MAX_CLASSES, MAX_GROUPS, MAX_LABELS, MAX_QUANTITIES, MAX_ROWS, SumNoise, SumParams, SumTerms,
-    ValueNoise, bucket, plan_value_noise,
+    ValueNoise, plan_value_noise,
 };

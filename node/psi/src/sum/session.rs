@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use sha2::{Digest, Sha256};
 
 use super::messages::{Sizes, SumHello, SumMessage};
-use super::terms::{SumParams, SumTerms, bucket};
+use super::terms::{SumParams, SumTerms};
 use crate::Error;
 use crate::group::tag_bytes;
 use crate::machine::{Output, Phase, Progress, Stage, Statement};
 use crate::messages::{HEADER_BYTES, Message, Role};
+use crate::sizes::verify_public;
 
 /// The shared half of a machine.
 pub(crate) struct Session {
@@ -99,7 +100,7 @@ impl Session {
                         max: self.terms.max_label_rows,
                     });
                 }
-                groups.iter().try_for_each(|n| padded((*n).into()))?;
+                groups.iter().try_for_each(|n| verify_public((*n).into()))?;
                 self.groups = groups;
                 Ok(())
             }
@@ -111,7 +112,7 @@ impl Session {
                         max: self.terms.max_entries,
                     });
                 }
-                padded(entries)?;
+                verify_public(entries)?;
                 self.terms.verify_range(entries)?;
                 self.entries = entries;
                 Ok(())
@@ -254,18 +255,6 @@ const fn is_stream(message: &SumMessage) -> bool {
             | SumMessage::Entries(_)
             | SumMessage::Shared(Message::Points(_) | Message::Tags(_))
     )
-}
-
-/// Refuses a size that is not padded.
-fn padded(n: u64) -> Result<(), Error> {
-    if bucket(n) == n {
-        Ok(())
-    } else {
-        Err(Error::Invalid {
-            what: "size that should be padded",
-            found: n,
-        })
-    }
 }
 
 /// Refuses another count than the one due.

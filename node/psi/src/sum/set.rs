@@ -2,9 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use super::terms::{SumTerms, bucket};
+use super::terms::SumTerms;
 use crate::Error;
 use crate::item::{IdType, ItemSet, ItemSetBuilder, Profile};
+use crate::sizes::public_size;
 
 /// Collects the label side's keys.
 pub struct LabelledSetBuilder {
@@ -94,7 +95,7 @@ impl LabelledSetBuilder {
 impl LabelledSet {
     /// The padded size of each group.
     pub(crate) fn padded(&self) -> Vec<u32> {
-        let padded = |g: &Vec<u32>| u32::try_from(bucket(g.len() as u64)).unwrap_or(u32::MAX);
+        let padded = |g: &Vec<u32>| u32::try_from(public_size(g.len() as u64)).unwrap_or(u32::MAX);
         self.groups.iter().map(padded).collect()
     }
 }
@@ -157,7 +158,7 @@ impl ValuedSetBuilder {
     pub fn finish(self, terms: &SumTerms, entries: u64) -> Result<ValuedSet, Error> {
         terms.verify()?;
         let too_long = |what, found, max| Err(Error::TooLong { what, found, max });
-        let entries_padded = bucket(entries);
+        let entries_padded = public_size(entries);
         if entries_padded > terms.max_entries {
             return too_long("entries", entries_padded, terms.max_entries);
         }

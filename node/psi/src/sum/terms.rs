@@ -86,19 +86,6 @@ pub struct SumParams {
     pub terms: SumTerms,
 }
 
-/// The public size that a secret one is padded to: at least 8, and three significant bits, so at most a quarter more.
-#[must_use]
-pub const fn bucket(n: u64) -> u64 {
-    if n <= 8 {
-        return 8;
-    }
-    let step = 1 << (n.ilog2() - 2);
-    match n.checked_next_multiple_of(step) {
-        Some(padded) => padded,
-        None => u64::MAX,
-    }
-}
-
 impl SumTerms {
     /// How many groups there are: a group is `label * weights.len() + class`.
     #[must_use]

@@ -461,6 +461,7 @@ impl Net {
             max_audiences: 3,
             max_matches: 100,
             expires_ms: self.core.lock().unwrap().time_ms + 3_600_000_000,
+            sums: None,
         }
     }
 
