@@ -3,3 +3,4 @@
 mod faults;
 mod kit;
 mod scenarios;
+mod sums;
