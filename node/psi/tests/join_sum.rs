@@ -7,7 +7,7 @@ use sum_common::*;
 use tally_measure::attribution::{Windows, attribute};
 use tally_psi::sum::{
     LabelledSetBuilder, MAX_LABELS, MAX_QUANTITIES, SumInitiator, SumNoise, SumResponder, SumTerms,
-    ValueNoise, ValuedSetBuilder, bucket,
+    ValueNoise, ValuedSetBuilder,
 };
 use tally_psi::*;
 
