@@ -65,7 +65,7 @@ pub(crate) fn default_profile(id_type: &str) -> &'static str {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgreementCommand {
     /// Propose an agreement; it counts once every party has accepted it
-    Propose(ProposeArgs),
+    Propose(Box<ProposeArgs>),
     /// Accept an agreement that another member proposed
     #[command(
         after_help = "Example:\n  tally agreement show 9a41...   read it first\n  tally agreement accept 9a41..."

@@ -30,8 +30,8 @@ pub(crate) const MAX_GENESIS_BYTES: usize = MAX_ENTRY_BYTES;
 const BLOCK_INFO_BYTES: usize = 107;
 /// The longest opening: a path of 32 hashes.
 const MAX_OPENING_BYTES: usize = 93 + 32 * 32;
-/// The longest value of a batch or a product in the state.
-const MAX_VALUE_BYTES: usize = 1024;
+/// The longest value in the state: an agreement on sums by 255 labels.
+const MAX_VALUE_BYTES: usize = 32 * 1024;
 
 /// What a proof says of itself. Nothing in it is trusted before [`crate::verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]

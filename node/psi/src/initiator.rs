@@ -90,6 +90,7 @@ impl Initiator {
 
 impl role::Role for Asker {
     type State = State;
+    type Link = Link;
 
     fn link(&mut self) -> &mut Link {
         &mut self.link

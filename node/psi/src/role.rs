@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::context::Computation;
 use crate::link::Link;
-use crate::machine::{Outcome, Output, Report, Stage};
+use crate::machine::{Outcome, Output, Report, Stage, Statement};
 use crate::messages::Message;
 
 /// What a state waits for.
@@ -42,13 +42,47 @@ pub(crate) const PASSED: Error = Error::Internal {
     what: "a state was passed what it does not take",
 };
 
+/// The shared half of a role: its frames, streams and statements.
+pub(crate) trait Wire {
+    /// What frames hold.
+    type Message;
+
+    /// The next thing that goes out.
+    fn next_output(&mut self) -> Option<Output>;
+
+    /// The peer's frame, if it is one of those that are `expected`.
+    fn receive(&mut self, frame: &[u8], expected: &'static str) -> Result<Self::Message, Error>;
+
+    /// What is signed at a stage.
+    fn statement(&self, stage: Stage, published: Option<i64>) -> Statement;
+}
+
+impl Wire for Link {
+    type Message = Message;
+
+    fn next_output(&mut self) -> Option<Output> {
+        self.next_output()
+    }
+
+    fn receive(&mut self, frame: &[u8], expected: &'static str) -> Result<Message, Error> {
+        self.receive(frame, expected)
+    }
+
+    fn statement(&self, stage: Stage, published: Option<i64>) -> Statement {
+        self.statement(stage, published)
+    }
+}
+
 /// A role as its states and what leads from one to the next. Each function is called for states whose need it answers.
 pub(crate) trait Role {
     /// Where the role is.
     type State;
 
+    /// The type of its shared half.
+    type Link: Wire;
+
     /// The shared half.
-    fn link(&mut self) -> &mut Link;
+    fn link(&mut self) -> &mut Self::Link;
 
     /// What a state waits for.
     fn need<'a>(&self, state: &'a Self::State) -> Need<'a>;
@@ -57,7 +91,11 @@ pub(crate) trait Role {
     fn work(&mut self, state: Self::State) -> Result<Self::State, Error>;
 
     /// Takes one of the frames that the state waits for.
-    fn take(&mut self, state: Self::State, message: Message) -> Result<Self::State, Error>;
+    fn take(
+        &mut self,
+        state: Self::State,
+        message: <Self::Link as Wire>::Message,
+    ) -> Result<Self::State, Error>;
 
     /// Takes the own seal.
     fn sealed(&mut self, state: Self::State, seal: Vec<u8>) -> Result<Self::State, Error>;

@@ -120,7 +120,7 @@ fn noise_is_that_of_both_sides_and_hides_in_equal_counts() {
             "seed {seed}"
         );
         drawn.insert(l_minus_b);
-        assert_eq!(report.statement.counts, [40 + 50, 45 + 50]);
+        assert_eq!(report.statement.counts, [40 + 50, 48 + 50]);
         frames.insert(
             transcript
                 .frames

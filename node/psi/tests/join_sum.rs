@@ -7,7 +7,7 @@ use sum_common::*;
 use tally_measure::attribution::{Windows, attribute};
 use tally_psi::sum::{
     LabelledSetBuilder, MAX_LABELS, MAX_QUANTITIES, SumInitiator, SumNoise, SumResponder, SumTerms,
-    ValueNoise, ValuedSetBuilder, bucket,
+    ValueNoise, ValuedSetBuilder,
 };
 use tally_psi::*;
 
@@ -82,6 +82,39 @@ fn labels_below_their_minimum_go_to_label_0() {
         let (mut i, mut r) = pair(&terms, &rows, &values, 3);
         assert_eq!(run(&mut i, &mut r), expected, "{minimum:?}");
     }
+}
+
+/// Frames have the same lengths for all true sizes that share their public ones, matched or not, whatever was drawn.
+#[test]
+fn frames_of_sums_depend_on_public_sizes_alone() {
+    let mut terms = terms(2, &[1, 2], &[100]);
+    terms.noise = noise(&terms, 700_000);
+    let shape = |first: u64, second: u64, entries: u64, matched: u64, seed| {
+        let group = |label: u16, n| (0..n).map(move |k| (format!("{label}-{k}"), label, label));
+        let a: Labelled = group(0, first).chain(group(1, second)).collect();
+        let b: Valued = (0..entries)
+            .map(|k| {
+                let met = if k < matched { "0" } else { "x" };
+                (format!("{met}-{k}"), vec![k % 100])
+            })
+            .collect();
+        let (mut i, mut r) = pair(&terms, &a, &b, seed);
+        let (_, transcript) = machine::run_in_memory(&mut i, &mut r).unwrap();
+        let frames = transcript.frames.iter();
+        frames.map(|(side, f)| (*side, f.len())).collect::<Vec<_>>()
+    };
+    let known = shape(64, 8, 128, 0, 1);
+    for (first, second, entries, matched, seed) in [
+        (57, 0, 113, 50, 2),
+        (60, 3, 120, 60, 3),
+        (64, 8, 128, 64, 4),
+        (63, 1, 127, 1, 5),
+    ] {
+        assert_eq!(shape(first, second, entries, matched, seed), known);
+    }
+    assert_ne!(shape(65, 8, 128, 0, 6), known);
+    assert_ne!(shape(64, 9, 128, 0, 7), known);
+    assert_ne!(shape(64, 8, 129, 0, 8), known);
 }
 
 /// Both noises together: the published sum of an empty label, over many runs, follows the sum of two truncated Laplace variables.
@@ -352,7 +385,7 @@ fn terms_and_sets_that_do_not_fit_are_refused() {
 #[test]
 fn sizes_are_padded_by_at_most_a_quarter() {
     assert_eq!(
-        [0, 1, 8, 9, 10, 11, 17, 4097].map(bucket),
+        [0, 1, 8, 9, 10, 11, 17, 4097].map(public_size),
         [8, 8, 8, 10, 10, 12, 20, 5120]
     );
     for n in 1..20_000_u64 {

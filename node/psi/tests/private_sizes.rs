@@ -62,6 +62,69 @@ fn published_counts_follow_the_distribution() {
     assert!(seen[8] < 0.4 * f64::from(RUNS) && seen[4] > 0.0 && seen[12] > 0.0);
 }
 
+/// Senders and lengths of all frames of a count, in order.
+fn shape(noise: Noise, initiator: u64, responder: u64, seed: u64) -> Vec<(usize, usize)> {
+    let (a, b) = (list(0, initiator, 1), list(initiator / 2, responder, 1));
+    let (mut i, mut r) = pair(Computation::Cardinality, noise, &a, &b, seed);
+    let (report, transcript) = machine::run_in_memory(&mut i, &mut r).unwrap();
+    if noise == Noise::NoneInTestNetwork {
+        let value = i64::try_from(initiator - initiator / 2).unwrap();
+        assert_eq!(report.outcome, Outcome::Published { value });
+    }
+    let frames = transcript.frames.iter();
+    frames.map(|(side, f)| (*side, f.len())).collect()
+}
+
+/// Sizes from 897 to 1,024 look alike, whatever was drawn; counts stay exact. One more person is another size.
+#[test]
+fn frames_depend_on_public_sizes_alone() {
+    let noise = NoiseParams {
+        epsilon_micro: 500_000,
+        sensitivity: 1,
+        bound: 25,
+    };
+    for noise in [Noise::NoneInTestNetwork, Noise::Laplace(noise)] {
+        let known = shape(noise, 1_024, 2_048, 1);
+        for (initiator, responder, seed) in [
+            (897, 1_793, 2),
+            (1_000, 2_000, 3),
+            (1_023, 1_800, 4),
+            (1_024, 2_048, 5),
+        ] {
+            assert_eq!(shape(noise, initiator, responder, seed), known);
+        }
+        assert_ne!(shape(noise, 1_025, 2_048, 6), known);
+        assert_ne!(shape(noise, 896, 2_048, 7), known);
+        assert_ne!(shape(noise, 1_024, 2_049, 8), known);
+    }
+}
+
+/// A peer that does not fill up its set is refused.
+#[test]
+fn a_size_that_is_not_public_is_refused() {
+    let claim = |count| {
+        let mut p = params(Computation::Cardinality, Noise::NoneInTestNetwork, 0);
+        p.peer = PeerCount::AtMost(1_000);
+        let mut r = Responder::new(p.clone(), set(&["a"]), seeds(1), sorters()).unwrap();
+        let hello = Message::Hello(messages::Hello {
+            suite: p.context.suite,
+            computation: p.context.computation,
+            role: messages::Role::Initiator,
+            count,
+            noise: p.noise,
+            context: p.context.digest(),
+        });
+        assert!(matches!(r.poll(), Ok(Output::NeedFrame)));
+        r.input(&hello.encode().unwrap())
+    };
+    assert_eq!(claim(896), Ok(()));
+    // The cap's own public size.
+    assert_eq!(claim(1_024), Ok(()));
+    assert!(matches!(claim(1_000), Err(Error::Invalid { .. })));
+    assert!(matches!(claim(9), Err(Error::Invalid { .. })));
+    assert!(matches!(claim(1_280), Err(Error::TooLong { .. })));
+}
+
 /// Points that one side sends, in order.
 fn points(transcript: &machine::Transcript, side: usize) -> Vec<Row> {
     let messages = transcript.messages(side).unwrap().into_iter();
@@ -87,11 +150,25 @@ fn places(computation: Computation, side: usize, values: &[String], seed: u64) -
         points(&transcript, side)
     };
     let all = sent(values);
-    assert_eq!(all.len(), values.len());
+    let alone = |v: &String| sent(std::slice::from_ref(v));
+    // Runs with one item share their fillers, and nothing else.
+    let other_alone = values.last().map_or_else(Vec::new, alone);
     values
         .iter()
-        .map(|v| {
-            let own = sent(std::slice::from_ref(v))[0];
+        .enumerate()
+        .map(|(place, v)| {
+            let mut own = alone(v);
+            if own.len() > 1 {
+                let others = if place + 1 == values.len() {
+                    alone(&values[0])
+                } else {
+                    other_alone.clone()
+                };
+                own.retain(|p| !others.contains(p));
+            }
+            let [own] = own[..] else {
+                panic!("an item has one point");
+            };
             all.iter().position(|p| *p == own).unwrap()
         })
         .collect()

@@ -12,19 +12,23 @@ use super::terms::SumParams;
 use crate::Error;
 use crate::expand::HashToGroup;
 use crate::group::{Input, Key, tags};
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Phase, Report, Stage};
 use crate::messages::{Message, ROWS_PER_FRAME, Role, tag_rows};
+use crate::role::{self, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::sorter::Row;
 
 /// The label side of a private sum.
-pub struct SumInitiator {
+pub struct SumInitiator(Run<LabelSide>);
+
+role::machine!(SumInitiator);
+
+struct LabelSide {
     session: Session,
     hash: HashToGroup,
     key: Key,
     seeds: Seeds,
     set: LabelledSet,
-    state: State,
 }
 
 enum State {
@@ -55,16 +59,9 @@ enum State {
         points: Vec<Row>,
     },
     AwaitPublished,
-    CheckPublished {
-        sums: Vec<i64>,
-        seal: Vec<u8>,
-    },
-    SealAck {
-        sums: Vec<i64>,
-        seal: Vec<u8>,
-    },
+    CheckPublished(Vec<u8>),
+    SealAck(Vec<u8>),
     Done(Box<Report>),
-    Spent,
 }
 
 /// What grows while the entries come in.
@@ -100,16 +97,18 @@ impl SumInitiator {
             session.terms.groups() as u64,
             session.groups.len() as u64,
         )?;
-        Ok(Self {
+        let side = LabelSide {
             hash: HashToGroup::for_context(&session.context)?,
             key: seeds.key()?,
             session,
             seeds,
             set,
-            state: State::Start,
-        })
+        };
+        Ok(Self(Run::new(side, State::Start)))
     }
+}
 
+impl LabelSide {
     /// Row `at` of a group: its items, then all dummies of its pool, then fillers; `before` is how many rows are in the groups
     /// before it.
     fn element(&self, group: usize, at: usize, before: u64) -> Result<Input, Error> {
@@ -136,127 +135,6 @@ impl SumInitiator {
         let left = usize::try_from(size).unwrap_or(usize::MAX) - from;
         self.key.blind(&self.hash, left.min(ROWS_PER_FRAME), |i| {
             self.element(group, from + i, before)
-        })
-    }
-
-    fn work(&mut self, state: State) -> Result<State, Error> {
-        Ok(match state {
-            State::Start => {
-                self.session.send_hello()?;
-                State::AwaitHello
-            }
-            State::Blind { group, mut rows } => {
-                let sizes = self.session.group_rows();
-                let Some(size) = sizes.get(group).copied() else {
-                    self.session.close_own();
-                    return Ok(State::SealEnd);
-                };
-                let before: u64 = sizes.iter().take(group).sum();
-                if (rows.len() as u64) < size {
-                    let more = self.blind(group, rows.len(), size, before)?;
-                    rows.extend_from_slice(&more);
-                    let done = before + rows.len() as u64;
-                    self.session
-                        .progress(Phase::Blind, done, self.session.label_rows());
-                    State::Blind { group, rows }
-                } else {
-                    // Sorted over the whole group, so that no order tells which row is which.
-                    rows.sort_unstable();
-                    State::Send {
-                        group,
-                        rows,
-                        sent: 0,
-                    }
-                }
-            }
-            State::Send { group, rows, sent } => {
-                let page = rows.get(sent..).unwrap_or_default();
-                let page = page.get(..ROWS_PER_FRAME).unwrap_or(page);
-                if page.is_empty() {
-                    return Ok(State::Blind {
-                        group: group + 1,
-                        rows: Vec::new(),
-                    });
-                }
-                self.session.send_shared(Message::Points(page.to_vec()))?;
-                State::Send {
-                    sent: sent + page.len(),
-                    group,
-                    rows,
-                }
-            }
-            other => other,
-        })
-    }
-
-    fn take(&mut self, message: SumMessage, state: State) -> Result<State, Error> {
-        Ok(match (state, message) {
-            (State::AwaitHello, SumMessage::Hello(hello)) => {
-                self.session.accept_hello(hello)?;
-                State::Blind {
-                    group: 0,
-                    rows: Vec::new(),
-                }
-            }
-            (State::AwaitKeys, SumMessage::Keys(rows)) => State::Tags {
-                keys: PublicKeys::decode(&rows, self.session.width() - 1)?,
-                tags: Vec::new(),
-                cursor: GroupCursor::new(self.session.group_rows()),
-            },
-            (
-                State::Tags {
-                    keys,
-                    mut tags,
-                    mut cursor,
-                },
-                SumMessage::Shared(Message::Tags(bytes)),
-            ) => {
-                for row in tag_rows(&bytes, self.session.tag_len())? {
-                    let group = cursor.take(&row, "tag", true)?;
-                    tags.push(tag_with_group(&row, group));
-                }
-                let total = self.session.label_rows();
-                self.session.progress(Phase::Receive, cursor.rows(), total);
-                if cursor.rows() < total {
-                    return Ok(State::Tags { keys, tags, cursor });
-                }
-                tags.sort_unstable();
-                let quantities = self.session.width() - 1;
-                State::Entries(Box::new(Sums {
-                    keys,
-                    tags,
-                    groups: vec![nothing(quantities); self.session.terms.groups() + 1],
-                    last: None,
-                    entries: 0,
-                }))
-            }
-            (State::Entries(mut sums), SumMessage::Entries(rows)) => {
-                self.take_entries(&mut sums, &rows)?;
-                State::Entries(sums)
-            }
-            (
-                State::Entries(sums),
-                SumMessage::Shared(Message::End {
-                    points,
-                    tags,
-                    digest,
-                    seal,
-                }),
-            ) => {
-                let due = [self.session.entry_rows(), self.session.label_rows()];
-                count("entries", due[0], sums.entries)?;
-                self.session.close_peer(due, [points, tags], &digest)?;
-                State::CheckEnd { sums, seal }
-            }
-            (State::AwaitPublished, SumMessage::Published { sums, seal }) => {
-                self.verify_published(&sums)?;
-                State::CheckPublished { sums, seal }
-            }
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
-            }
         })
     }
 
@@ -361,35 +239,6 @@ impl SumInitiator {
         }
         Ok(())
     }
-
-    const fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello => "hello",
-            State::AwaitKeys => "keys",
-            State::Tags { .. } => "tags",
-            State::Entries(_) => "entries or end",
-            State::AwaitPublished => "published",
-            _ => "nothing",
-        }
-    }
-
-    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::Start | State::AwaitHello => "opening",
-                State::Blind { .. } | State::Send { .. } => "sending",
-                State::AwaitKeys | State::Tags { .. } | State::Entries(_) => "receiving",
-                State::SealEnd | State::SealTotals { .. } | State::SealAck { .. } => {
-                    "a seal is due"
-                }
-                State::CheckEnd { .. } | State::CheckPublished { .. } => "a seal is to be checked",
-                State::AwaitPublished => "waiting for the sums",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
-    }
 }
 
 /// Dummy `number` of a group's pool: 0x01, group, number.
@@ -417,111 +266,177 @@ pub(crate) fn filler(seeds: &Seeds, index: u32) -> Input {
     }
 }
 
-impl Machine for SumInitiator {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.session.next_output() {
-                return Ok(output);
-            }
-            let statement = |stage, sums| self.session.statement(stage, sums);
-            match &self.state {
+impl role::Role for LabelSide {
+    type State = State;
+    type Link = Session;
+
+    fn link(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::Start | State::Blind { .. } | State::Send { .. } => Need::Work,
+            State::AwaitHello => Need::Frame("hello"),
+            State::AwaitKeys => Need::Frame("keys"),
+            State::Tags { .. } => Need::Frame("tags"),
+            State::Entries(_) => Need::Frame("entries or end"),
+            State::AwaitPublished => Need::Frame("published"),
+            State::SealEnd => Need::Seal(Stage::InitiatorEnd, None),
+            State::SealTotals { .. } => Need::Seal(Stage::Totals, None),
+            State::SealAck(_) => Need::Seal(Stage::Ack, None),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::ResponderEnd, None, seal),
+            State::CheckPublished(seal) => Need::Check(Stage::Result, None, seal),
+            State::Done(report) => Need::Done(report),
+        }
+    }
+
+    fn work(&mut self, state: State) -> Result<State, Error> {
+        Ok(match state {
+            State::Start => {
+                self.session.send_hello()?;
                 State::AwaitHello
-                | State::AwaitKeys
-                | State::Tags { .. }
-                | State::Entries(_)
-                | State::AwaitPublished => return Ok(Output::NeedFrame),
-                State::SealEnd => {
-                    return Ok(Output::NeedSeal(statement(Stage::InitiatorEnd, None)));
-                }
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: statement(Stage::ResponderEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealTotals { .. } => {
-                    return Ok(Output::NeedSeal(statement(Stage::Totals, None)));
-                }
-                State::CheckPublished { sums, seal } => {
-                    return Ok(Output::CheckSeal {
-                        statement: statement(Stage::Result, Some(sums)),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealAck { sums, .. } => {
-                    return Ok(Output::NeedSeal(statement(Stage::Ack, Some(sums))));
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Start | State::Blind { .. } | State::Send { .. } => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
+            }
+            State::Blind { group, mut rows } => {
+                let sizes = self.session.group_rows();
+                let Some(size) = sizes.get(group).copied() else {
+                    self.session.close_own();
+                    return Ok(State::SealEnd);
+                };
+                let before: u64 = sizes.iter().take(group).sum();
+                if (rows.len() as u64) < size {
+                    let more = self.blind(group, rows.len(), size, before)?;
+                    rows.extend_from_slice(&more);
+                    let done = before + rows.len() as u64;
+                    self.session
+                        .progress(Phase::Blind, done, self.session.label_rows());
+                    State::Blind { group, rows }
+                } else {
+                    // Sorted over the whole group, so that no order tells which row is which.
+                    rows.sort_unstable();
+                    State::Send {
+                        group,
+                        rows,
+                        sent: 0,
+                    }
                 }
             }
-        }
+            State::Send { group, rows, sent } => {
+                let page = rows.get(sent..).unwrap_or_default();
+                let page = page.get(..ROWS_PER_FRAME).unwrap_or(page);
+                if page.is_empty() {
+                    return Ok(State::Blind {
+                        group: group + 1,
+                        rows: Vec::new(),
+                    });
+                }
+                self.session.send_shared(Message::Points(page.to_vec()))?;
+                State::Send {
+                    sent: sent + page.len(),
+                    group,
+                    rows,
+                }
+            }
+            _ => return Err(PASSED),
+        })
     }
 
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.session.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
+    fn take(&mut self, state: State, message: SumMessage) -> Result<State, Error> {
+        Ok(match (state, message) {
+            (State::AwaitHello, SumMessage::Hello(hello)) => {
+                self.session.accept_hello(hello)?;
+                State::Blind {
+                    group: 0,
+                    rows: Vec::new(),
+                }
+            }
+            (State::AwaitKeys, SumMessage::Keys(rows)) => State::Tags {
+                keys: PublicKeys::decode(&rows, self.session.width() - 1)?,
+                tags: Vec::new(),
+                cursor: GroupCursor::new(self.session.group_rows()),
+            },
+            (
+                State::Tags {
+                    keys,
+                    mut tags,
+                    mut cursor,
+                },
+                SumMessage::Shared(Message::Tags(bytes)),
+            ) => {
+                for row in tag_rows(&bytes, self.session.tag_len())? {
+                    let group = cursor.take(&row, "tag", true)?;
+                    tags.push(tag_with_group(&row, group));
+                }
+                let total = self.session.label_rows();
+                self.session.progress(Phase::Receive, cursor.rows(), total);
+                if cursor.rows() < total {
+                    return Ok(State::Tags { keys, tags, cursor });
+                }
+                tags.sort_unstable();
+                let quantities = self.session.width() - 1;
+                State::Entries(Box::new(Sums {
+                    keys,
+                    tags,
+                    groups: vec![nothing(quantities); self.session.terms.groups() + 1],
+                    last: None,
+                    entries: 0,
+                }))
+            }
+            (State::Entries(mut sums), SumMessage::Entries(rows)) => {
+                self.take_entries(&mut sums, &rows)?;
+                State::Entries(sums)
+            }
+            (
+                State::Entries(sums),
+                SumMessage::Shared(Message::End {
+                    points,
+                    tags,
+                    digest,
+                    seal,
+                }),
+            ) => {
+                let due = [self.session.entry_rows(), self.session.label_rows()];
+                count("entries", due[0], sums.entries)?;
+                self.session.close_peer(due, [points, tags], &digest)?;
+                State::CheckEnd { sums, seal }
+            }
+            (State::AwaitPublished, SumMessage::Published { sums, seal }) => {
+                self.verify_published(&sums)?;
+                self.session.published = Some(sums);
+                State::CheckPublished(seal)
+            }
+            _ => return Err(PASSED),
+        })
     }
 
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        Ok(match state {
             State::SealEnd => {
                 let rows = self.session.label_rows();
                 self.session.send_end(rows, 0, seal)?;
-                self.state = State::AwaitKeys;
+                State::AwaitKeys
             }
             State::SealTotals { points } => {
                 self.session.send(&SumMessage::Totals { points, seal })?;
-                self.state = State::AwaitPublished;
+                State::AwaitPublished
             }
-            State::SealAck {
-                sums,
-                seal: peer_seal,
-            } => {
+            State::SealAck(peer_seal) => {
                 self.session.send_shared(Message::Ack { seal })?;
-                self.state = State::Done(Box::new(Report {
-                    statement: self.session.statement(Stage::Ack, Some(&sums)),
-                    outcome: Outcome::Sums { values: sums },
-                    peer_seal,
-                }));
+                State::Done(Box::new(self.session.report(peer_seal)))
             }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
+            _ => return Err(PASSED),
+        })
     }
 
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        Ok(match state {
             State::CheckEnd { sums, .. } => {
                 let points = self.totals(&sums)?;
                 self.session.bind_totals(&points);
-                self.state = State::SealTotals { points };
+                State::SealTotals { points }
             }
-            State::CheckPublished { sums, seal } => self.state = State::SealAck { sums, seal },
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
-        }
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Error> {
-        self.misuse("release")
+            State::CheckPublished(seal) => State::SealAck(seal),
+            _ => return Err(PASSED),
+        })
     }
 }

@@ -14,14 +14,19 @@ use super::terms::{SumNoise, SumParams};
 use crate::Error;
 use crate::expand::HashToGroup;
 use crate::group::{Input, Key, tags};
-use crate::machine::{Machine, Outcome, Output, Phase, Report, Stage};
+use crate::machine::{Phase, Report, Stage};
 use crate::messages::{Message, ROWS_PER_FRAME, Role};
 use crate::noise::sample_truncated_laplace;
+use crate::role::{self, Need, PASSED, Run};
 use crate::seeds::{SeedRng, Seeds};
 use crate::sorter::Row;
 
 /// The value side of a private sum.
-pub struct SumResponder {
+pub struct SumResponder(Run<ValueSide>);
+
+role::machine!(SumResponder);
+
+struct ValueSide {
     session: Session,
     hash: HashToGroup,
     key: Key,
@@ -29,7 +34,6 @@ pub struct SumResponder {
     set: ValuedSet,
     /// For each group, how many dummies this side has in it and in those before it.
     dummies: Zeroizing<Vec<u64>>,
-    state: State,
 }
 
 /// What grows while the label side's keys come in.
@@ -71,13 +75,9 @@ enum State {
         seal: Vec<u8>,
     },
     SealResult(Vec<i64>),
-    AwaitAck(Vec<i64>),
-    CheckAck {
-        sums: Vec<i64>,
-        seal: Vec<u8>,
-    },
+    AwaitAck,
+    CheckAck(Vec<u8>),
     Done(Box<Report>),
-    Spent,
 }
 
 impl SumResponder {
@@ -115,17 +115,19 @@ impl SumResponder {
             }
         }
         session.entries = set.entries;
-        Ok(Self {
+        let side = ValueSide {
             hash: HashToGroup::for_context(&session.context)?,
             key: seeds.key()?,
             session,
             seeds,
             set,
             dummies,
-            state: State::AwaitHello,
-        })
+        };
+        Ok(Self(Run::new(side, State::AwaitHello)))
     }
+}
 
+impl ValueSide {
     /// Row `index`: items, then this side's dummies, then fillers.
     fn element(&self, index: usize) -> Result<Input, Error> {
         let bug = Error::Internal { what: "a row" };
@@ -219,6 +221,59 @@ impl SumResponder {
         }))
     }
 
+    /// The sums with both noises; what was decrypted, with the first noise alone, is dropped here.
+    fn sums(&self, keys: &SecretKeys, points: &[Row]) -> Result<Vec<i64>, Error> {
+        let terms = &self.session.terms;
+        let points = decode_all(points, 0)?;
+        let mut halves = Vec::new();
+        let mut max = Vec::new();
+        for total in points.chunks_exact(self.session.width()) {
+            halves.extend(keys.decrypt_halves(total)?);
+            for q in 0..terms.quantities() {
+                max.push(terms.max_exponent(q, self.session.entries)?);
+            }
+        }
+        let mut exponents = Zeroizing::new(solve(&halves, &max)?);
+        let mut rng = self.seeds.noise(b"sum/responder")?;
+        let mut sums = Vec::with_capacity(exponents.len());
+        for (i, exponent) in exponents.iter().enumerate() {
+            let q = i % terms.quantities().max(1);
+            let exponent = exponent.ok_or(Error::SumTotal { index: i as u64 })?;
+            let bug = |_| Error::Internal { what: "a sum" };
+            let noised = i64::try_from(exponent).map_err(bug)?
+                - i64::try_from(terms.offset(q)).map_err(bug)?;
+            sums.push(noised + terms.draw(q, &mut rng)?);
+        }
+        exponents.zeroize();
+        Ok(sums)
+    }
+}
+
+impl role::Role for ValueSide {
+    type State = State;
+    type Link = Session;
+
+    fn link(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn need<'a>(&self, state: &'a State) -> Need<'a> {
+        match state {
+            State::Blind(_) | State::SendTags(_) | State::SendEntries(_) => Need::Work,
+            State::AwaitHello => Need::Frame("hello"),
+            State::Receive(_) => Need::Frame("points or end"),
+            State::AwaitTotals(_) => Need::Frame("totals"),
+            State::AwaitAck => Need::Frame("ack"),
+            State::CheckEnd { seal, .. } => Need::Check(Stage::InitiatorEnd, None, seal),
+            State::CheckTotals { seal, .. } => Need::Check(Stage::Totals, None, seal),
+            State::CheckAck(seal) => Need::Check(Stage::Ack, None, seal),
+            State::Gate(_) => Need::Release,
+            State::SealEnd(_) => Need::Seal(Stage::ResponderEnd, None),
+            State::SealResult(_) => Need::Seal(Stage::Result, None),
+            State::Done(report) => Need::Done(report),
+        }
+    }
+
     fn work(&mut self, state: State) -> Result<State, Error> {
         Ok(match state {
             State::Blind(mut work) if (work.own.len() as u64) < self.session.entry_rows() => {
@@ -275,11 +330,11 @@ impl SumResponder {
                     .progress(Phase::Send, done, self.session.entry_rows());
                 State::SendEntries(ready)
             }
-            other => other,
+            _ => return Err(PASSED),
         })
     }
 
-    fn take(&mut self, message: SumMessage, state: State) -> Result<State, Error> {
+    fn take(&mut self, state: State, message: SumMessage) -> Result<State, Error> {
         Ok(match (state, message) {
             (State::AwaitHello, SumMessage::Hello(hello)) => {
                 self.session.accept_hello(hello)?;
@@ -319,193 +374,44 @@ impl SumResponder {
                 self.session.bind_totals(&points);
                 State::CheckTotals { keys, points, seal }
             }
-            (State::AwaitAck(sums), SumMessage::Shared(Message::Ack { seal })) => {
-                State::CheckAck { sums, seal }
-            }
-            _ => {
-                return Err(Error::Internal {
-                    what: "message passed a state that does not take it",
-                });
-            }
+            (State::AwaitAck, SumMessage::Shared(Message::Ack { seal })) => State::CheckAck(seal),
+            _ => return Err(PASSED),
         })
     }
 
-    /// The sums with both noises; what was decrypted, with the first noise alone, is dropped here.
-    fn sums(&self, keys: &SecretKeys, points: &[Row]) -> Result<Vec<i64>, Error> {
-        let terms = &self.session.terms;
-        let points = decode_all(points, 0)?;
-        let mut halves = Vec::new();
-        let mut max = Vec::new();
-        for total in points.chunks_exact(self.session.width()) {
-            halves.extend(keys.decrypt_halves(total)?);
-            for q in 0..terms.quantities() {
-                max.push(terms.max_exponent(q, self.session.entries)?);
-            }
-        }
-        let mut exponents = Zeroizing::new(solve(&halves, &max)?);
-        let mut rng = self.seeds.noise(b"sum/responder")?;
-        let mut sums = Vec::with_capacity(exponents.len());
-        for (i, exponent) in exponents.iter().enumerate() {
-            let q = i % terms.quantities().max(1);
-            let exponent = exponent.ok_or(Error::SumTotal { index: i as u64 })?;
-            let bug = |_| Error::Internal { what: "a sum" };
-            let noised = i64::try_from(exponent).map_err(bug)?
-                - i64::try_from(terms.offset(q)).map_err(bug)?;
-            sums.push(noised + terms.draw(q, &mut rng)?);
-        }
-        exponents.zeroize();
-        Ok(sums)
-    }
-
-    const fn expected(&self) -> &'static str {
-        match &self.state {
-            State::AwaitHello => "hello",
-            State::Receive(_) => "points or end",
-            State::AwaitTotals(_) => "totals",
-            State::AwaitAck(_) => "ack",
-            _ => "nothing",
-        }
-    }
-
-    const fn misuse<T>(&self, call: &'static str) -> Result<T, Error> {
-        Err(Error::State {
-            call,
-            state: match &self.state {
-                State::AwaitHello => "opening",
-                State::Receive(_) => "receiving",
-                State::CheckEnd { .. } | State::CheckTotals { .. } | State::CheckAck { .. } => {
-                    "a seal is to be checked"
-                }
-                State::Blind(_) => "blinding",
-                State::Gate(_) => "the release is due",
-                State::SendTags(_) | State::SendEntries(_) => "sending",
-                State::SealEnd(_) | State::SealResult(_) => "a seal is due",
-                State::AwaitTotals(_) => "waiting for the totals",
-                State::AwaitAck(_) => "waiting for the ack",
-                State::Done(_) => "done",
-                State::Spent => "spent",
-            },
-        })
-    }
-}
-
-impl Machine for SumResponder {
-    fn poll(&mut self) -> Result<Output, Error> {
-        loop {
-            if let Some(output) = self.session.next_output() {
-                return Ok(output);
-            }
-            let statement = |stage, sums| self.session.statement(stage, sums);
-            match &self.state {
-                State::AwaitHello
-                | State::Receive(_)
-                | State::AwaitTotals(_)
-                | State::AwaitAck(_) => return Ok(Output::NeedFrame),
-                State::CheckEnd { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: statement(Stage::InitiatorEnd, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Gate(_) => {
-                    return Ok(Output::NeedRelease(statement(Stage::InitiatorEnd, None)));
-                }
-                State::SealEnd(_) => {
-                    return Ok(Output::NeedSeal(statement(Stage::ResponderEnd, None)));
-                }
-                State::CheckTotals { seal, .. } => {
-                    return Ok(Output::CheckSeal {
-                        statement: statement(Stage::Totals, None),
-                        seal: seal.clone(),
-                    });
-                }
-                State::SealResult(sums) => {
-                    return Ok(Output::NeedSeal(statement(Stage::Result, Some(sums))));
-                }
-                State::CheckAck { sums, seal } => {
-                    return Ok(Output::CheckSeal {
-                        statement: statement(Stage::Ack, Some(sums)),
-                        seal: seal.clone(),
-                    });
-                }
-                State::Done(report) => return Ok(Output::Done(report.clone())),
-                State::Spent => return self.misuse("poll"),
-                State::Blind(_) | State::SendTags(_) | State::SendEntries(_) => {
-                    let state = std::mem::replace(&mut self.state, State::Spent);
-                    self.state = self.work(state)?;
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, frame: &[u8]) -> Result<(), Error> {
-        let expected = self.expected();
-        let state = std::mem::replace(&mut self.state, State::Spent);
-        let message = self.session.receive(frame, expected)?;
-        self.state = self.take(message, state)?;
-        Ok(())
-    }
-
-    fn input_end(&self) -> Error {
-        Error::EarlyEnd {
-            expected: self.expected(),
-        }
-    }
-
-    fn seal(&mut self, seal: Vec<u8>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
+    fn sealed(&mut self, state: State, seal: Vec<u8>) -> Result<State, Error> {
+        Ok(match state {
             State::SealEnd(keys) => {
                 let (points, tags) = (self.session.entry_rows(), self.session.label_rows());
                 self.session.send_end(points, tags, seal)?;
-                self.state = State::AwaitTotals(keys);
+                State::AwaitTotals(keys)
             }
             State::SealResult(sums) => {
-                self.session.send(&SumMessage::Published {
-                    sums: sums.clone(),
-                    seal,
-                })?;
-                self.state = State::AwaitAck(sums);
+                self.session.send(&SumMessage::Published { sums, seal })?;
+                State::AwaitAck
             }
-            other => {
-                self.state = other;
-                return self.misuse("seal");
-            }
-        }
-        Ok(())
+            _ => return Err(PASSED),
+        })
     }
 
-    fn accept_seal(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::CheckEnd { work, .. } => self.state = State::Blind(work),
+    fn accepted(&mut self, state: State) -> Result<State, Error> {
+        Ok(match state {
+            State::CheckEnd { work, .. } => State::Blind(work),
             State::CheckTotals { keys, points, .. } => {
-                self.state = State::SealResult(self.sums(&keys, &points)?);
+                let sums = self.sums(&keys, &points)?;
+                self.session.published = Some(sums.clone());
+                State::SealResult(sums)
             }
-            State::CheckAck { sums, seal } => {
-                self.state = State::Done(Box::new(Report {
-                    statement: self.session.statement(Stage::Ack, Some(&sums)),
-                    outcome: Outcome::Sums { values: sums },
-                    peer_seal: seal,
-                }));
-            }
-            other => {
-                self.state = other;
-                return self.misuse("accept_seal");
-            }
-        }
-        Ok(())
+            State::CheckAck(seal) => State::Done(Box::new(self.session.report(seal))),
+            _ => return Err(PASSED),
+        })
     }
 
-    fn release(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.state, State::Spent) {
-            State::Gate(ready) => {
-                self.session.send(&SumMessage::Keys(ready.keys.public()))?;
-                self.state = State::SendTags(ready);
-                Ok(())
-            }
-            other => {
-                self.state = other;
-                self.misuse("release")
-            }
-        }
+    fn released(&mut self, state: State) -> Result<State, Error> {
+        let State::Gate(ready) = state else {
+            return Err(PASSED);
+        };
+        self.session.send(&SumMessage::Keys(ready.keys.public()))?;
+        Ok(State::SendTags(ready))
     }
 }

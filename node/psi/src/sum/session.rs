@@ -8,8 +8,9 @@ use super::messages::{Sizes, SumHello, SumMessage};
 use super::terms::{SumParams, SumTerms};
 use crate::Error;
 use crate::group::tag_bytes;
-use crate::machine::{Output, Phase, Progress, Stage, Statement};
+use crate::machine::{Outcome, Output, Phase, Progress, Report, Stage, Statement};
 use crate::messages::{HEADER_BYTES, Message, Role};
+use crate::role::Wire;
 use crate::sizes::verify_public;
 
 /// The shared half of a machine.
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     own: Sha256,
     peer: Sha256,
     pub(crate) streams: [[u8; 32]; 2],
+    /// The sums with both noises, once this side has them; they stand in the statements from then on.
+    pub(crate) published: Option<Vec<i64>>,
     out: VecDeque<Output>,
 }
 
@@ -39,12 +42,9 @@ impl Session {
             own: Sha256::new(),
             peer: Sha256::new(),
             streams: [[0; 32]; 2],
+            published: None,
             out: VecDeque::new(),
         })
-    }
-
-    pub(crate) fn next_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
     }
 
     pub(crate) fn send(&mut self, message: &SumMessage) -> Result<(), Error> {
@@ -147,29 +147,6 @@ impl Session {
         self.terms.quantities() + 1
     }
 
-    /// The peer's frame, if it is one of those that are `expected`.
-    pub(crate) fn receive(
-        &mut self,
-        frame: &[u8],
-        expected: &'static str,
-    ) -> Result<SumMessage, Error> {
-        let message = SumMessage::decode(frame)?;
-        let name = message.name();
-        if let SumMessage::Shared(Message::Abort { code, reason }) = message {
-            return Err(Error::PeerAborted { code, reason });
-        }
-        if !expected.split(" or ").any(|e| e == name) {
-            return Err(Error::UnexpectedMessage {
-                expected,
-                found: name,
-            });
-        }
-        if is_stream(&message) {
-            self.peer.update(frame);
-        }
-        Ok(message)
-    }
-
     const fn place(role: Role) -> usize {
         match role {
             Role::Initiator => 0,
@@ -235,14 +212,51 @@ impl Session {
             .into();
     }
 
-    pub(crate) fn statement(&self, stage: Stage, sums: Option<&[i64]>) -> Statement {
+    /// The end of a run, in which both hold the published sums.
+    pub(crate) fn report(&self, peer_seal: Vec<u8>) -> Report {
+        Report {
+            statement: self.statement(Stage::Ack, None),
+            outcome: Outcome::Sums {
+                values: self.published.clone().unwrap_or_default(),
+            },
+            peer_seal,
+        }
+    }
+}
+
+impl Wire for Session {
+    type Message = SumMessage;
+
+    fn next_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    fn receive(&mut self, frame: &[u8], expected: &'static str) -> Result<SumMessage, Error> {
+        let message = SumMessage::decode(frame)?;
+        let name = message.name();
+        if let SumMessage::Shared(Message::Abort { code, reason }) = message {
+            return Err(Error::PeerAborted { code, reason });
+        }
+        if !expected.split(" or ").any(|e| e == name) {
+            return Err(Error::UnexpectedMessage {
+                expected,
+                found: name,
+            });
+        }
+        if is_stream(&message) {
+            self.peer.update(frame);
+        }
+        Ok(message)
+    }
+
+    fn statement(&self, stage: Stage, _: Option<i64>) -> Statement {
         Statement {
             stage,
             context: self.context,
             counts: [self.label_rows(), self.entry_rows()],
             streams: self.streams,
             published: None,
-            sums: sums.map(<[i64]>::to_vec),
+            sums: self.published.clone(),
         }
     }
 }

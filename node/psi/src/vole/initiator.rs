@@ -160,6 +160,7 @@ impl Asker {
 
 impl role::Role for Asker {
     type State = State;
+    type Link = Link;
 
     fn link(&mut self) -> &mut Link {
         &mut self.link

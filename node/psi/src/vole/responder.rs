@@ -183,6 +183,7 @@ impl Answerer {
 
 impl role::Role for Answerer {
     type State = State;
+    type Link = Link;
 
     fn link(&mut self) -> &mut Link {
         &mut self.link

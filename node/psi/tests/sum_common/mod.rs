@@ -1,12 +1,13 @@
 //! Terms, sets and machines of private sums for the scenarios and the example.
 #![allow(dead_code)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::SeedableRng;
 use tally_measure::attribution::*;
 use tally_measure::{Error as MeasureError, Identifier};
 use tally_psi::sum::{
@@ -20,30 +21,13 @@ pub(crate) type People = BTreeMap<Identifier, Vec<Conversion>>;
 
 pub(crate) const LINEAR: Model = Model::Linear { touches: 7 };
 
+pub(crate) use common::seeds;
+
 pub(crate) fn context(session: u8) -> Context {
     Context {
-        network: [1; 32],
-        suite: Suite::DhRistrettoV1,
-        computation: Computation::JoinSum,
         session: session_id(&[session; 32], &[3; 32]),
-        initiator: Party {
-            member: [4; 16],
-            node: [5; 32],
-        },
-        responder: Party {
-            member: [6; 16],
-            node: [7; 32],
-        },
-        agreement: [8; 32],
-        initiator_root: [9; 32],
-        responder_root: [10; 32],
+        ..common::context(Computation::JoinSum)
     }
-}
-
-pub(crate) fn seeds(n: u64) -> Seeds {
-    let mut noise = [0; 32];
-    noise[..8].copy_from_slice(&n.to_be_bytes());
-    Seeds::new(&mut ChaCha20Rng::seed_from_u64(n), noise)
 }
 
 /// Terms for keys that are entries each.

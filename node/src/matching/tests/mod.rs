@@ -5,3 +5,4 @@ mod faults;
 mod killed;
 mod kit;
 mod scenarios;
+mod sums;
