@@ -198,10 +198,13 @@ fn damaged(path: &Path, error: &tally_merkle::Error) -> Error {
     Error::damaged_index(path, error.to_string())
 }
 
+/// Tiles that were read, by level and index.
+type Read = BTreeMap<(u8, u64), Rc<[Hash]>>;
+
 /// The tiles as one proof reads them: each file once. A proof takes up to eight hashes of one tile.
 pub(crate) struct Reading<'a> {
     tiles: &'a Tiles,
-    read: RefCell<BTreeMap<(u8, u64), Rc<[Hash]>>>,
+    read: RefCell<Read>,
 }
 
 impl Tiles {

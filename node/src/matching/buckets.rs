@@ -264,13 +264,13 @@ impl Inner {
     }
 }
 
-/// Whether a match broke from outside, so that it may go on: a stream or process that ended, or somebody who was too slow. A
+/// Whether a match broke from outside, so that it may go on: a stream or process that ended, a disk, or somebody who was too slow. A
 /// refusal, a deviation, a cancellation and a wrong stream end it.
 pub(super) const fn is_break(error: &MatchError) -> bool {
     use crate::psi_wire::Error as Wire;
     match error {
         MatchError::Run(Wire::Io(_) | Wire::Deadline { .. } | Wire::Internal(_))
-        | MatchError::Psi(Error::EarlyEnd { .. })
+        | MatchError::Psi(Error::EarlyEnd { .. } | Error::Storage { .. })
         | MatchError::Ended { .. }
         | MatchError::Peer(_)
         | MatchError::Timeout { .. } => true,

@@ -275,7 +275,8 @@ impl MatchDesk {
             let Some(file) = inner.store.get(&id) else {
                 continue;
             };
-            if inner.may_resume(&file) && inner.is_open(&file).await? {
+            let open = inner.may_resume(&file) && inner.is_open(&file).await.unwrap_or(true);
+            if open {
                 waiting += 1;
                 if file.view.role == Role::Initiator {
                     let inner = self.0.clone();

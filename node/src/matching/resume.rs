@@ -95,7 +95,7 @@ impl Inner {
         if file.view.role != Role::Initiator || !self.may_resume(&file) {
             return Err(not_resumable());
         }
-        let guard = self.start(*id)?;
+        let guard = self.start(*id).map_err(|_| runs_already())?;
         let asked = async {
             let (stream, peer) = self.peers.open_stream(&file.view.peer).await?;
             if peer.member != file.view.peer {
@@ -147,7 +147,7 @@ impl Inner {
                     && f.nonce.0 == nonce
             });
             let file = file.ok_or_else(not_resumable)?;
-            let guard = self.start(id)?;
+            let guard = self.start(id).map_err(|_| runs_already())?;
             if !self.may_resume(&file) {
                 return Err(not_resumable());
             }
@@ -179,6 +179,11 @@ impl Inner {
         self.store.update(&agreed.id, |f| f.view.reason = None)?;
         self.view(&agreed.id)
     }
+}
+
+/// Also where the other side has not noticed yet that its stream is gone.
+fn runs_already() -> MatchError {
+    MatchError::decline("match_running", "the match runs already")
 }
 
 fn not_resumable() -> MatchError {

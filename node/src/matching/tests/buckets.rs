@@ -88,8 +88,8 @@ async fn a_list_that_breaks_anywhere_goes_on_after_restarts() {
     net.ask(agreement, Computation::List).await.unwrap();
     let bytes = net.moved.load(Ordering::Relaxed);
     let (mut broke, mut twice) = (0, 0);
-    for step in 1..20 {
-        let limit = bytes * step / 20;
+    for step in 1..20_u32 {
+        let limit = bytes * u64::from(step) / 20;
         let case = format!("cut after {limit} of {bytes} bytes");
         let (net, agreement) = network(Suite::DhRistrettoV1).await;
         *net.fault.lock().unwrap() = Fault::Cut(limit);
@@ -97,7 +97,7 @@ async fn a_list_that_breaks_anywhere_goes_on_after_restarts() {
         broke += u32::from(result.is_err());
         // A second break somewhere else, after a restart of one side.
         if result.is_err() {
-            net.start(step as usize % 2, small_buckets());
+            net.start(usize::from(step % 2 == 0), small_buckets());
             *net.fault.lock().unwrap() = Fault::Cut(net.moved.load(Ordering::Relaxed) + bytes / 3);
             result = settle(&net, agreement).await;
             twice += u32::from(result.is_err());
@@ -127,7 +127,7 @@ async fn settle(
 ) -> Result<MatchView, MatchError> {
     for _ in 0..60 {
         match net.ask(agreement, Computation::List).await {
-            Err(MatchError::Refused { notice, .. }) if notice.code == "nonce_used" => {
+            Err(MatchError::Refused { notice, .. }) if notice.code == "match_running" => {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
             done => return done,

@@ -114,7 +114,7 @@ async fn run(role: Role, dir: &Path, socket: &Path) -> Result<(), Box<dyn std::e
     let stream = match role {
         Role::Responder => UnixListener::bind(socket)?.accept().await?.0,
         Role::Initiator => {
-            let until = Instant::now() + Duration::from_secs(20);
+            let until = Instant::now() + Duration::from_secs(5);
             loop {
                 match UnixStream::connect(socket).await {
                     Ok(stream) => break stream,
