@@ -20,8 +20,8 @@ mod product;
 mod proof;
 mod reindex;
 mod scan;
-mod snapshot;
 mod scans;
+mod snapshot;
 mod status;
 mod up;
 

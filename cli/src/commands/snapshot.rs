@@ -9,7 +9,7 @@ use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest, Source, restore
 use tally_ledger::{Error, Options};
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Note};
-use tally_node::backup::Probation;
+use tally_node::backup::{Forgotten, Probation};
 use tally_node::files::read_bounded;
 
 use super::{Context, absolute};
@@ -70,7 +70,7 @@ fn bring(ctx: &Context, args: &SnapshotRestoreArgs) -> Result<()> {
     };
     let mut files = Files::open(&args.from, ctx.timeout())?;
     // Before anything else: from here on this node may not know what its key has voted for.
-    Probation::impose(&dir)?;
+    Probation::impose(&dir, Forgotten::Snapshot)?;
     let mut bar = Bar::new(ctx.common.json);
     let mut news = |done, total| {
         bar.update(&Progress {

@@ -25,6 +25,8 @@ pub enum Forgotten {
     Restored,
     /// Its log of votes was damaged.
     DamagedLog,
+    /// It began from a snapshot, with keys that may have voted before.
+    Snapshot,
 }
 
 impl Forgotten {
@@ -34,6 +36,7 @@ impl Forgotten {
         match self {
             Self::Restored => "restored from a backup",
             Self::DamagedLog => "its log of votes was damaged",
+            Self::Snapshot => "begun from a snapshot",
         }
     }
 }
@@ -68,15 +71,14 @@ impl Probation {
         if !mark.exists() {
             return None;
         }
-        let log = std::fs::read(&mark)
-            .is_ok_and(|text| text.starts_with(Forgotten::DamagedLog.reason().as_bytes()));
+        let text = std::fs::read(&mark).unwrap_or_default();
+        let why = [Forgotten::DamagedLog, Forgotten::Snapshot]
+            .into_iter()
+            .find(|why| text.starts_with(why.reason().as_bytes()))
+            .unwrap_or(Forgotten::Restored);
         Some(Self {
             mark,
-            why: if log {
-                Forgotten::DamagedLog
-            } else {
-                Forgotten::Restored
-            },
+            why,
             after_ms: now_ms()
                 .max(newest_ms)
                 .saturating_add(max_skew_ms.saturating_mul(2)),
@@ -155,6 +157,9 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let dir = DataDir::new(tmp.path());
         std::fs::create_dir(dir.consensus()).unwrap();
+        Probation::impose(&dir, Forgotten::Snapshot).unwrap();
+        let snapshot = Probation::of(&dir, 0, 0).unwrap();
+        assert_eq!(snapshot.why(), Forgotten::Snapshot);
         Probation::impose(&dir, Forgotten::DamagedLog).unwrap();
         let newest = now_ms() + 3_600_000;
         let probation = Probation::of(&dir, newest, 500).unwrap();

@@ -158,8 +158,7 @@ impl Inner {
         let note = |noise| {
             self.store.update(&agreed.id, |f| {
                 // Those of a run that broke stay too, for the buckets that it finished.
-                f.earlier_seeds
-                    .extend(f.session_seed.replace(session_seed));
+                f.earlier_seeds.extend(f.session_seed.replace(session_seed));
                 f.view.noise = Some(noise);
             })
         };
