@@ -6,7 +6,7 @@ use tally_trace::sim::run::{campaign_scores, honest_score};
 use tally_trace::sim::{Campaign, World};
 use tally_trace::stats::poisson_tail;
 
-const HONEST: u64 = 400_000;
+const HONEST: u64 = 800_000;
 const RUNS: u64 = 400;
 
 #[test]
@@ -58,7 +58,7 @@ fn a_code_copied_a_hundred_times_is_noticed_by_its_third_scan() {
         }
         println!("{cities} cities: {here} of {of} noticed by the third pack");
         // Also where the cities are fewest, and not in the mean alone.
-        assert!(f64::from(here) > 0.95 * f64::from(of), "{cities} cities");
+        assert!(f64::from(here) > 0.94 * f64::from(of), "{cities} cities");
         noticed += here;
         runs += of;
     }
