@@ -72,7 +72,7 @@ fn cardinality_without_noise_is_the_plain_count_and_everything_leaves_sorted() {
     );
     for side in 0..2 {
         let points = points(&transcript, side);
-        assert!(points.is_sorted_by(|a, b| a < b) && points.len() >= 9_000);
+        assert!(points.is_sorted_by(|a, b| a < b) && points.len() == 10_240);
     }
     let tags: Vec<u8> = transcript
         .messages(1)
@@ -84,8 +84,8 @@ fn cardinality_without_noise_is_the_plain_count_and_everything_leaves_sorted() {
         })
         .flatten()
         .collect();
-    // 40 + ceil(log2(9,000 * 9,001)) = 67 bits.
-    assert_eq!(tags.len(), 9_000 * 9);
+    // Filled up to 10,240 each: 40 + ceil(log2(10,240 * 10,240)) = 67 bits.
+    assert_eq!(tags.len(), 10_240 * 9);
     assert!(tags.chunks(9).is_sorted());
 }
 
