@@ -351,9 +351,8 @@ impl Changed {
 
     /// What the command's verifier says.
     fn judge(&self, proof: &[u8], members: Option<&[u8]>) -> Result<&'static str> {
-        let roster = match members.map(Roster::from_bytes).transpose() {
-            Ok(roster) => roster,
-            Err(_) => return Ok("members_malformed"),
+        let Ok(roster) = members.map(Roster::from_bytes).transpose() else {
+            return Ok("members_malformed");
         };
         let network = self.network.parse().context("the network ID")?;
         let verified = verify_under(&network, &self.policy, proof, None, roster.as_ref());
