@@ -473,7 +473,7 @@ fn ways(scans: &[Seen; 3], others: &[usize], gift: bool) -> Vec<Vec<(usize, Role
     }
     // Who comes again, and guests, follow from an opening that stands there.
     ways.retain(|way| {
-        scans.iter().enumerate().all(|(_, seen)| {
+        scans.iter().all(|seen| {
             seen.kind == Kind::Other
                 || way.iter().any(|(j, role)| {
                     *role == Role::Pack
