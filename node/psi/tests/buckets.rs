@@ -48,7 +48,7 @@ impl BucketStore for Store {
                 disk.rows.truncate(*bucket as usize);
                 disk.rows.push(rows.clone());
             }
-            _ => {}
+            Step::Rewound => {}
         }
         disk.past = past.to_bytes();
         Ok(())
