@@ -81,7 +81,7 @@ fn carry_out(
                     let told = difference.to_string();
                     return Ok((
                         replay_to(from, timeout, size, whole, bar)?,
-                        Some((whole, told)),
+                        Some((difference.index, told)),
                     ));
                 }
             }
