@@ -32,6 +32,8 @@ enum Link {
 /// What is known of a peer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Watched {
+    /// The swarm has had it: before the first connection there is nothing to outlive.
+    had: bool,
     /// The swarm has lost it; whether the engine has thought all the time that its own connection stands.
     lost: Option<bool>,
     /// Since when the swarm has it and the engine has no whole connection.
@@ -59,10 +61,11 @@ impl Watched {
     fn note(&mut self, swarm: bool, link: Link, patience: Duration, now: Instant) -> Option<Why> {
         if !swarm {
             self.lacking = None;
-            let stood = self.lost.unwrap_or(true) && link != Link::None;
+            let stood = self.lost.unwrap_or(self.had) && link != Link::None;
             self.lost = Some(stood);
             return None;
         }
+        self.had = true;
         if self.lost.take() == Some(true) && link != Link::None {
             self.lacking = None;
             return Some(Why::Outlived);
@@ -151,6 +154,8 @@ mod tests {
     #[test]
     fn only_what_outlived_the_swarms_connection_is_made_anew_at_once() {
         let (mut a, mut b, now) = (Watched::default(), Watched::default(), Instant::now());
+        // At a start the engine may be the first to connect.
+        assert_eq!(a.note(false, Link::Whole, WAIT, now), None);
         assert_eq!(a.note(true, Link::Whole, WAIT, now), None);
         // A cut that the engine did not see.
         assert_eq!(a.note(false, Link::Whole, WAIT, now), None);
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(a.note(true, Link::Whole, WAIT, now), Some(Why::Outlived));
         assert_eq!(a.note(true, Link::Whole, WAIT, now), None);
         // A node that was gone: the engine saw it go, and has a new connection.
+        assert_eq!(b.note(true, Link::Whole, WAIT, now), None);
         for link in [Link::Whole, Link::None, Link::Whole] {
             assert_eq!(b.note(false, link, WAIT, now), None);
         }
