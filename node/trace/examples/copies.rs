@@ -1,4 +1,4 @@
-//! Measures the detector on the held-out seeds: writes the chart `docs/copies.svg` and prints the tables of `docs/copies.md`.
+//! Measures the detector on the fresh seeds: writes the chart `docs/copies.svg` and prints the tables of `docs/copies.md`.
 //!
 //! `cargo run --release -p tally-trace --example copies -- docs/copies.svg`
 
@@ -144,7 +144,7 @@ fn main() -> ExitCode {
 
     let mut svg = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1000 420\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <title>Copied codes noticed, precision and recall, on held-out seeds</title>\n\
+         <title>Copied codes noticed, precision and recall, on fresh seeds</title>\n\
          <rect width=\"1000\" height=\"420\" fill=\"#fff\"/>\n",
     );
     let threshold = f64::from(at) / 1000.0;

@@ -3,12 +3,14 @@
 //! The score is a natural logarithm of a likelihood ratio, in thousandths (milli-nats), and an integer, so that every node gives
 //! the same. It is a sum of weights, each from a count of [`Counts`]. The weights were read off the output of `cargo run --release
 //! -p tally-trace --example tune`, which counts each kind of evidence in the simulation's tuning seeds: among honest units, and
-//! among codes with 100 copies over 20 to 50 cities at their third pack. Two things were changed by hand:
+//! among codes with 100 copies over 20 to 50 cities at their third pack. Some things were changed by hand:
 //!
 //! - Evidence that anybody can make who has the code before them (wrong claim codes, guessing) weighs less than measured. It may
-//!   add to a suspicion; it can never be one.
+//!   add to a suspicion; without visits in two places it can never be one.
 //! - Visits in one place weigh little, however many they are: a sample in a shop is scanned by a hundred people. So copies that are
 //!   sold in one city are not seen by this score. See `docs/copies.md`.
+//! - Two places weigh by how far apart they are and how soon the second came, and less than measured, so that the honest units which are
+//!   called are spent where they buy most.
 //!
 //! No weight falls when a count grows, so no scan lowers a score.
 
