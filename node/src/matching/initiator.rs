@@ -97,9 +97,13 @@ impl Inner {
         // One that broke goes on, under the release that it has.
         let broken = self.store.unfinished(&query(this_epoch));
         if let Some(file) = broken.filter(|f| self.may_resume(f)) {
-            started(file.view.id);
-            self.resume(&file.view.id).await?;
-            return self.with_receipt(&file.view.id).await;
+            let id = file.view.id;
+            if self.is_open(&file).await? {
+                started(id);
+                self.resume(&id).await?;
+                return self.with_receipt(&id).await;
+            }
+            self.end(&id, &super::resume::not_resumable())?;
         }
         let mut nonce = [0; 32];
         OsRng.fill_bytes(&mut nonce);

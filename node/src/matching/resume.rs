@@ -9,7 +9,7 @@ use tally_psi::Report;
 use super::buckets::is_break;
 use super::desk::{Inner, MatchDesk, RunGuard};
 use super::engine::Agreed;
-use super::error::{MatchError, Side};
+use super::error::MatchError;
 use super::messages::Message;
 use super::ports::{MatchIo, PeerIdentity};
 use super::state::{MatchFile, MatchId, MatchView, Role};
@@ -121,8 +121,11 @@ impl Inner {
             Ok(asked) => asked,
             // It is over on the other side, or was called off here; else it is asked for again later.
             Err(error) => {
-                let over = matches!(&error, MatchError::Cancelled)
-                    || matches!(&error, MatchError::Refused { by: Side::Peer, notice } if notice.code == ENDED);
+                let over = match &error {
+                    MatchError::Cancelled => true,
+                    MatchError::Refused { notice, .. } => notice.code == ENDED,
+                    _ => false,
+                };
                 if over {
                     self.end(id, &error)?;
                     self.settle(id).await?;
@@ -186,6 +189,6 @@ fn runs_already() -> MatchError {
     MatchError::decline("match_running", "the match runs already")
 }
 
-fn not_resumable() -> MatchError {
+pub(super) fn not_resumable() -> MatchError {
     MatchError::decline(ENDED, "there is no such match that could go on")
 }
