@@ -138,6 +138,12 @@ pub enum Error {
         /// Which of them.
         reason: &'static str,
     },
+    /// Terms of a count over several parties that do not fit each other, or that lack what it needs.
+    #[error("terms of the overlap refused: {reason}")]
+    Overlap {
+        /// Which of them.
+        reason: &'static str,
+    },
     /// Sums that could leave the range in which they can be decrypted: refused before anything is blinded.
     #[error(
         "a sum could take {bits} bits, expected at most {max_bits}: fewer entries, a lower cap or a coarser unit"
@@ -222,6 +228,7 @@ impl Error {
             Self::Mismatch { .. }
             | Self::Noise { .. }
             | Self::Terms { .. }
+            | Self::Overlap { .. }
             | Self::SumRange { .. } => 3,
             Self::Count { .. } | Self::Repeats { .. } => 4,
             Self::Point { .. }

@@ -8,7 +8,8 @@
 //!
 //! Three suites exist: [`Suite::DhRistrettoV1`] for everything, [`Suite::VoleRr22V1`] for `list`, much faster for large sets, and
 //! [`Suite::VoleRr22MaliciousV1`], the same for peers that may deviate from the protocol; messages and contexts name the suite, and
-//! [`machine::open`] makes the machine of the one that an agreement fixes. Honest-but-curious peers learn nothing else; a peer may
+//! [`machine::open`] makes the machine of the one that an agreement fixes. Three to eight parties count what they have in common by
+//! [`overlap`]. Honest-but-curious peers learn nothing else; a peer may
 //! also send arbitrary bytes and gets a typed error. What a deviating peer can still do is said at [`machine`].
 //!
 //! ```
@@ -56,6 +57,7 @@ mod link;
 pub mod machine;
 pub mod messages;
 mod noise;
+pub mod overlap;
 mod params;
 mod responder;
 mod role;

@@ -475,6 +475,9 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         kind @ crate::sum::messages::FIRST_KIND..=crate::sum::messages::LAST_KIND => {
             crate::sum::messages::max_payload(kind)
         }
+        kind @ crate::overlap::FIRST_KIND..=crate::overlap::LAST_KIND => {
+            crate::overlap::max_payload(kind)
+        }
         found => {
             return Err(Error::Invalid {
                 what: "frame type",
