@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::context::{Party, VERSION};
 use crate::noise::NoiseParams;
-use crate::sum::bucket;
+use crate::sizes::public_size;
 
 /// Fewest parties: two have suites without a helper.
 pub const MIN_PARTIES: usize = 3;
@@ -164,12 +164,12 @@ impl OverlapTerms {
                 max: self.max_items,
             });
         }
-        Ok(bucket(items) + self.pools())
+        Ok(public_size(items) + self.pools())
     }
 
     /// Accepts a list's claimed length.
     pub(crate) fn verify_claim(&self, claimed: u64) -> Result<(), Error> {
-        let (pools, max) = (self.pools(), bucket(self.max_items) + self.pools());
+        let (pools, max) = (self.pools(), public_size(self.max_items) + self.pools());
         if claimed > max {
             return Err(Error::TooLong {
                 what: "claimed elements",
@@ -178,7 +178,7 @@ impl OverlapTerms {
             });
         }
         match claimed.checked_sub(pools) {
-            Some(n) if bucket(n) == n => Ok(()),
+            Some(n) if public_size(n) == n => Ok(()),
             _ => Err(Error::Invalid {
                 what: "size that should be padded",
                 found: claimed,
