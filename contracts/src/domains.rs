@@ -85,6 +85,14 @@ pub const PSI_SUM_CONTEXT: &[u8] = b"tally/psi-sum-context/v1\n";
 pub const PSI_SUM_TERMS: &[u8] = b"tally/psi-sum-terms/v1\n";
 /// Digest of the totals of a private sum (`tally-psi`).
 pub const PSI_SUM_TOTALS: &[u8] = b"tally/psi-sum-totals/v1\n";
+/// Digest of the plan of a list in buckets (`tally-psi`).
+pub const PSI_PLAN: &[u8] = b"tally/psi-plan/v1\n";
+/// An item's bucket (`tally-psi`).
+pub const PSI_BUCKET: &[u8] = b"tally/psi-bucket/v1\n";
+/// Chain over the finished buckets of a list (`tally-psi`).
+pub const PSI_BUCKET_CHAIN: &[u8] = b"tally/psi-bucket-chain/v1\n";
+/// Digest of the terms of an overlap of several sets (`tally-psi`).
+pub const PSI_OVERLAP: &[u8] = b"tally/psi-overlap/v1\n";
 /// Filler of a match, under the session's seed (`tally-psi`).
 pub const PSI_FILLER: &[u8] = b"tally/psi/v1/filler\n";
 /// Transfers that start the suites `vole-rr22-v1` and `vole-rr22-malicious-v1` (`tally-psi`).
@@ -134,6 +142,10 @@ pub const ALL: &[&[u8]] = &[
     PSI_SUM_CONTEXT,
     PSI_SUM_TERMS,
     PSI_SUM_TOTALS,
+    PSI_PLAN,
+    PSI_BUCKET,
+    PSI_BUCKET_CHAIN,
+    PSI_OVERLAP,
     PSI_FILLER,
     VOLE_BASE,
     COSIGNATURE,
@@ -147,6 +159,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/audience-label/v1",
     b"tally/matches/v1",
     b"tally/match-noise/v1",
+    b"tally/match-buckets/v1",
     b"tally/codes/v1",
     b"tally/scan-log/v1",
     b"tally/shared-scan-index/v1",
