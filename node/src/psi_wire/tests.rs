@@ -210,20 +210,20 @@ async fn a_failure_is_told_to_the_peer_without_its_reason() {
     assert!(matches!(r, Err(Error::Refused { reason, .. }) if reason == "secret reason"));
     assert_eq!(aborted(&i), Some((10, "the release was refused")));
 
-    // Over the cap: both have a typed error.
+    // Over the cap, both in public sizes: both have a typed error.
     let (mut a, mut b) = (Plain::default(), Plain::default());
-    let (i, r) = both(machines(Computation::Cardinality, 10, 9), (&mut a, &mut b)).await;
+    let (i, r) = both(machines(Computation::Cardinality, 11, 9), (&mut a, &mut b)).await;
     assert!(matches!(
         r,
         Err(Error::Protocol(tally_psi::Error::TooLong {
-            found: 10,
-            max: 9,
+            found: 12,
+            max: 10,
             ..
         }))
     ));
     assert_eq!(
         aborted(&i),
-        Some((1, "claimed elements is 10, more than the allowed 9"))
+        Some((1, "claimed elements is 12, more than the allowed 10"))
     );
     assert!(!b.released);
 }

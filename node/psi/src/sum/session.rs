@@ -201,12 +201,12 @@ impl Session {
         Ok(())
     }
 
-    /// Puts the totals into the initiator's stream digest.
+    /// Puts the totals into the responder's stream digest: they come after it, and the initiator's is that of the release by then.
     pub(crate) fn bind_totals(&mut self, points: &[[u8; 32]]) {
-        let [initiator, _] = &mut self.streams;
-        *initiator = Sha256::new()
+        let [_, responder] = &mut self.streams;
+        *responder = Sha256::new()
             .chain_update(b"tally/psi-sum-totals/v1\n")
-            .chain_update(*initiator)
+            .chain_update(*responder)
             .chain_update(points.as_flattened())
             .finalize()
             .into();

@@ -97,18 +97,26 @@ async fn a_list_that_breaks_anywhere_goes_on_after_restarts() {
         broke += u32::from(result.is_err());
         // A second break somewhere else, after a restart of one side.
         if result.is_err() {
-            net.start(usize::from(step % 2 == 0), small_buckets());
+            net.restart(usize::from(step % 2 == 0), small_buckets())
+                .await;
             *net.fault.lock().unwrap() = Fault::Cut(net.moved.load(Ordering::Relaxed) + bytes / 3);
             result = settle(&net, agreement).await;
             twice += u32::from(result.is_err());
         }
         *net.fault.lock().unwrap() = Fault::None;
         for i in [0, 1] {
-            net.start(i, small_buckets());
+            net.restart(i, small_buckets()).await;
         }
         let view = match result {
             Ok(view) => view,
-            Err(_) => settle(&net, agreement).await.unwrap(),
+            Err(first) => match settle(&net, agreement).await {
+                Ok(view) => view,
+                Err(again) => {
+                    let theirs = net.desk(1).unwrap().list();
+                    let theirs: Vec<_> = theirs.iter().map(|m| &m.reason).collect();
+                    panic!("{case}: {first}, then {again}; of the responder {theirs:?}")
+                }
+            },
         };
         // A break before the match was open ends that match; asked for again it is another one.
         if net.desk(0).unwrap().list().len() == 1 {

@@ -392,6 +392,21 @@ impl Net {
         self.desks.lock().unwrap()[i] = Some(desk.unwrap());
     }
 
+    /// Ends a desk, waits until what it runs has let go of its folder, as that of a killed process has, and opens it anew.
+    pub(super) async fn restart(self: &Arc<Self>, i: usize, options: DeskOptions) {
+        if let Some(desk) = self.desk(i) {
+            self.stop(i);
+            for _ in 0..1_000 {
+                if Arc::strong_count(&desk.0) == 1 {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            assert_eq!(Arc::strong_count(&desk.0), 1, "a run does not end");
+        }
+        self.start(i, options);
+    }
+
     pub(super) fn stop(&self, i: usize) {
         self.desks.lock().unwrap()[i] = None;
     }

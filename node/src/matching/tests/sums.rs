@@ -207,7 +207,9 @@ async fn exact_sums_are_those_of_the_plain_reference() {
         );
         assert_eq!(
             (view.stage, view.noise),
-            (Stage::Done, Some(NoiseView::None))
+            (Stage::Done, Some(NoiseView::None)),
+            "{:?}",
+            view.reason
         );
         let (theirs, _) = net.desk(1).unwrap().show(&view.id).unwrap();
         assert_eq!(theirs.answer, view.answer);
