@@ -93,6 +93,8 @@ pub const PSI_BUCKET: &[u8] = b"tally/psi-bucket/v1\n";
 pub const PSI_BUCKET_CHAIN: &[u8] = b"tally/psi-bucket-chain/v1\n";
 /// Digest of the terms of an overlap of several sets (`tally-psi`).
 pub const PSI_OVERLAP: &[u8] = b"tally/psi-overlap/v1\n";
+/// Tells the randomness of one bucket from all other (`tally-psi`).
+pub const PSI_MARK: &[u8] = b"tally/psi/v1/mark\n";
 /// Filler of a match, under the session's seed (`tally-psi`).
 pub const PSI_FILLER: &[u8] = b"tally/psi/v1/filler\n";
 /// Transfers that start the suites `vole-rr22-v1` and `vole-rr22-malicious-v1` (`tally-psi`).
@@ -146,6 +148,7 @@ pub const ALL: &[&[u8]] = &[
     PSI_BUCKET,
     PSI_BUCKET_CHAIN,
     PSI_OVERLAP,
+    PSI_MARK,
     PSI_FILLER,
     VOLE_BASE,
     COSIGNATURE,
@@ -168,6 +171,9 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/scan-anchors/v1",
     b"tally/scan-secret/v1",
     b"tally/psi/v1/key",
+    b"tally/psi/v1/bucket/",
+    b"tally/psi/overlap/v1/pseudonyms",
+    b"tally/psi/overlap/v1/noise",
     b"tally/psi/v1/noise/",
     b"tally/psi/v1/draw/",
     b"tally/vole/1/itm",

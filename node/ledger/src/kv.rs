@@ -56,12 +56,24 @@ impl SledKv {
     /// # Errors
     /// [`Error::Store`].
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
-            .flush_every_ms(Some(500))
-            .open()?;
-        Ok(Self { db })
+            .flush_every_ms(Some(500));
+        // A database that was closed a moment ago keeps its lock until its flushing thread has ended.
+        let mut tries = 40;
+        loop {
+            match config.open() {
+                Ok(db) => return Ok(Self { db }),
+                Err(sled::Error::Io(e))
+                    if tries > 0 && e.to_string().contains("could not acquire lock") =>
+                {
+                    tries -= 1;
+                    std::thread::sleep(std::time::Duration::from_millis(25));
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
     }
 }
 

@@ -512,8 +512,14 @@ fn every_statement_is_sealed_and_bound_to_what_was_sent() {
         ]
     );
     assert_eq!(checked.len(), 5);
-    // The totals changed the initiator's digest, and the sums stand in the last two.
-    assert_ne!(sealed[0].1.streams[0], sealed[2].1.streams[0]);
+    // The totals changed the responder's digest, and the initiator's is that of the release to the end.
+    assert_ne!(sealed[1].1.streams[1], sealed[2].1.streams[1]);
+    assert!(
+        sealed
+            .iter()
+            .all(|(_, s)| s.streams[0] == sealed[0].1.streams[0])
+    );
+    // The sums stand in the last two.
     assert_eq!(sealed[3].1.sums, Some(vec![20, 7]));
     assert_eq!(sealed[1].1.sums, None);
 }
