@@ -50,6 +50,7 @@ mod context;
 mod elements;
 mod error;
 mod expand;
+mod frame;
 mod group;
 mod initiator;
 mod item;

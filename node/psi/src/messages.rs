@@ -8,6 +8,7 @@
 //! two frames: hosts send it while they compute, so that a short deadline serves runs of any length, and machines never see it.
 
 use crate::context::{Computation, Suite, VERSION};
+use crate::frame::{self, Reader, finish, put_bytes, too_long};
 use crate::group::MAX_TAG_BYTES;
 use crate::noise::NoiseParams;
 use crate::params::Noise;
@@ -287,15 +288,7 @@ impl Message {
                 15
             }
         };
-        let len = out.len() - HEADER_BYTES;
-        if len > MAX_PAYLOAD_BYTES {
-            return Err(too_long("frame", len, MAX_PAYLOAD_BYTES));
-        }
-        let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
-        if let Some((header, _)) = out.split_first_chunk_mut::<HEADER_BYTES>() {
-            *header = [kind, len[0], len[1], len[2], len[3]];
-        }
-        Ok(out)
+        finish(out, kind, MAX_PAYLOAD_BYTES)
     }
 
     /// A frame of exactly these bytes.
@@ -303,29 +296,10 @@ impl Message {
     /// # Errors
     /// Any of the codec's errors; never a panic, and no more memory than the frame's own length.
     pub fn decode(frame: &[u8]) -> Result<Self, Error> {
-        let Some((header, payload)) = frame.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(Error::Truncated {
-                what: "frame header",
-                needed: HEADER_BYTES,
-                left: frame.len(),
-            });
-        };
-        let len = payload_len(header)?;
-        if payload.len() < len {
-            return Err(Error::Truncated {
-                what: "frame",
-                needed: len,
-                left: payload.len(),
-            });
-        }
-        if payload.len() > len {
-            return Err(Error::Trailing {
-                what: "frame",
-                left: payload.len() - len,
-            });
-        }
+        let kind = frame::kind(frame)?;
+        let payload = frame::payload(frame)?;
         let mut r = Reader(payload);
-        let message = match header[0] {
+        let message = match kind {
             1 => Self::Hello(decode_hello(&mut r)?),
             2 => {
                 let (rows, rest) = r.0.as_chunks::<32>();
@@ -426,13 +400,8 @@ impl Message {
                 });
             }
         };
-        match r.0.len() {
-            0 => Ok(message),
-            left => Err(Error::Trailing {
-                what: message.name(),
-                left,
-            }),
-        }
+        r.end(message.name())?;
+        Ok(message)
     }
 }
 
@@ -513,7 +482,7 @@ pub(crate) fn tag_rows(bytes: &[u8], len: usize) -> Result<Vec<Row>, Error> {
         .collect())
 }
 
-fn version(r: &mut Reader<'_>) -> Result<(), Error> {
+pub(crate) fn version(r: &mut Reader<'_>) -> Result<(), Error> {
     match r.u8("version")? {
         VERSION => Ok(()),
         found => Err(Error::Invalid {
@@ -568,77 +537,12 @@ fn decode_hello(r: &mut Reader<'_>) -> Result<Hello, Error> {
     })
 }
 
-pub(crate) fn put_bytes(
-    out: &mut Vec<u8>,
-    what: &'static str,
-    bytes: &[u8],
-    max: usize,
-) -> Result<(), Error> {
-    let len = u16::try_from(bytes.len())
-        .ok()
-        .filter(|_| bytes.len() <= max)
-        .ok_or_else(|| too_long(what, bytes.len(), max))?;
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(bytes);
-    Ok(())
-}
-
-pub(crate) const fn too_long(what: &'static str, found: usize, max: usize) -> Error {
-    Error::TooLong {
-        what,
-        found: found as u64,
-        max: max as u64,
-    }
-}
-
 fn text(what: &'static str, bytes: &[u8]) -> Result<String, Error> {
     std::str::from_utf8(bytes)
         .ok()
         .filter(|t| !t.chars().any(char::is_control))
         .map(str::to_owned)
         .ok_or(Error::Text { what })
-}
-
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub(crate) fn raw(&mut self, what: &'static str, needed: usize) -> Result<&'a [u8], Error> {
-        let Some((head, tail)) = self.0.split_at_checked(needed) else {
-            return Err(Error::Truncated {
-                what,
-                needed,
-                left: self.0.len(),
-            });
-        };
-        self.0 = tail;
-        Ok(head)
-    }
-
-    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.raw(what, N)?);
-        Ok(out)
-    }
-
-    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, Error> {
-        Ok(u8::from_be_bytes(self.array(what)?))
-    }
-
-    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, Error> {
-        Ok(u32::from_be_bytes(self.array(what)?))
-    }
-
-    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, Error> {
-        Ok(u64::from_be_bytes(self.array(what)?))
-    }
-
-    pub(crate) fn bytes(&mut self, what: &'static str, max: usize) -> Result<&'a [u8], Error> {
-        let len = usize::from(u16::from_be_bytes(self.array(what)?));
-        if len > max {
-            return Err(too_long(what, len, max));
-        }
-        self.raw(what, len)
-    }
 }
 
 #[cfg(test)]

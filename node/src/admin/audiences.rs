@@ -190,7 +190,7 @@ fn rows_of(
 ) -> Result<(Import, Option<RowsInput>), tally_measure::Error> {
     let (profile, region) = (options.profile, options.default_region);
     let id = options.column.clone();
-    let (ids, rows) = match holds {
+    let (ids, report, bytes) = match holds {
         Holds::People => return Ok((tally_measure::import(source, options)?, None)),
         Holds::Touches => {
             let columns = TouchColumns {
@@ -199,15 +199,7 @@ fn rows_of(
             };
             let found = import_touches(source, profile, region, &columns)?;
             let ids = found.people().cloned().collect();
-            let (report, bytes) = (found.report().clone(), found.to_bytes());
-            (
-                ids,
-                RowsInput {
-                    holds,
-                    report,
-                    bytes,
-                },
-            )
+            (ids, found.report().clone(), found.to_bytes())
         }
         Holds::Conversions => {
             let columns = ConversionColumns {
@@ -216,19 +208,19 @@ fn rows_of(
             };
             let found = import_conversions(source, profile, region, &columns)?;
             let ids = found.people().cloned().collect();
-            let (report, bytes) = (found.report().clone(), found.to_bytes());
-            (
-                ids,
-                RowsInput {
-                    holds,
-                    report,
-                    bytes,
-                },
-            )
+            (ids, found.report().clone(), found.to_bytes())
         }
     };
-    let report = rows.report.of_people(profile);
-    Ok((Import { ids, report }, Some(rows)))
+    let import = Import {
+        ids,
+        report: report.of_people(profile),
+    };
+    let rows = RowsInput {
+        holds,
+        report,
+        bytes,
+    };
+    Ok((import, Some(rows)))
 }
 
 /// A file whose reading is reported.

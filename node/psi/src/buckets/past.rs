@@ -1,6 +1,6 @@
 //! What a side has to know of a list in buckets after its process was killed.
 
-use crate::messages::Reader;
+use crate::frame::Reader;
 use crate::{Error, MAX_COUNT};
 
 /// How often answered buckets may be asked for again in all: a peer whose process dies between answer and note has to; one that

@@ -5,10 +5,8 @@ use zeroize::Zeroizing;
 use super::terms::MAX_PARTIES;
 use crate::Error;
 use crate::context::VERSION;
-use crate::messages::{
-    HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_SEAL_BYTES, Message, Reader, payload_len, put_bytes,
-    too_long,
-};
+use crate::frame::{self, Reader, finish, put_bytes, too_long};
+use crate::messages::{HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_SEAL_BYTES, Message, version};
 
 /// Frame types of this computation.
 pub(crate) const FIRST_KIND: u8 = 48;
@@ -152,15 +150,7 @@ impl OverlapMessage {
             }
             Self::Final => 54,
         };
-        let (len, max) = (out.len() - HEADER_BYTES, max_payload(kind));
-        if len > max {
-            return Err(too_long("frame", len, max));
-        }
-        let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
-        if let Some((header, _)) = out.split_first_chunk_mut::<HEADER_BYTES>() {
-            *header = [kind, len[0], len[1], len[2], len[3]];
-        }
-        Ok(out)
+        finish(out, kind, max_payload(kind))
     }
 
     /// A frame of exactly these bytes.
@@ -168,14 +158,8 @@ impl OverlapMessage {
     /// # Errors
     /// Any of the codec's errors, [`Error::PeerAborted`] for an abort; never a panic, and no more memory than the frame's length.
     pub fn decode(frame: &[u8]) -> Result<Self, Error> {
-        let Some((header, payload)) = frame.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(Error::Truncated {
-                what: "frame header",
-                needed: HEADER_BYTES,
-                left: frame.len(),
-            });
-        };
-        if !(FIRST_KIND..=LAST_KIND).contains(&header[0]) {
+        let kind = frame::kind(frame)?;
+        if !(FIRST_KIND..=LAST_KIND).contains(&kind) {
             return Err(match Message::decode(frame)? {
                 Message::Abort { code, reason } => Error::PeerAborted { code, reason },
                 other => Error::UnexpectedMessage {
@@ -184,22 +168,9 @@ impl OverlapMessage {
                 },
             });
         }
-        let len = payload_len(header)?;
-        if payload.len() < len {
-            return Err(Error::Truncated {
-                what: "frame",
-                needed: len,
-                left: payload.len(),
-            });
-        }
-        if payload.len() > len {
-            return Err(Error::Trailing {
-                what: "frame",
-                left: payload.len() - len,
-            });
-        }
+        let payload = frame::payload(frame)?;
         let mut r = Reader(payload);
-        let message = match header[0] {
+        let message = match kind {
             48 => {
                 version(&mut r)?;
                 Self::Hello {
@@ -249,23 +220,8 @@ impl OverlapMessage {
             },
             _ => Self::Final,
         };
-        match r.0.len() {
-            0 => Ok(message),
-            left => Err(Error::Trailing {
-                what: message.name(),
-                left,
-            }),
-        }
-    }
-}
-
-fn version(r: &mut Reader<'_>) -> Result<(), Error> {
-    match r.u8("version")? {
-        VERSION => Ok(()),
-        found => Err(Error::Invalid {
-            what: "version",
-            found: found.into(),
-        }),
+        r.end(message.name())?;
+        Ok(message)
     }
 }
 

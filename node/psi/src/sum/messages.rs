@@ -3,10 +3,8 @@
 
 use crate::Error;
 use crate::context::{Computation, Suite, VERSION};
-use crate::messages::{
-    HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_SEAL_BYTES, Message, Reader, Role, payload_len, put_bytes,
-    too_long,
-};
+use crate::frame::{self, Reader, finish, put_bytes, too_long};
+use crate::messages::{HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_SEAL_BYTES, Message, Role};
 use crate::sorter::Row;
 use crate::sum::terms::{MAX_GROUPS, MAX_LABELS, MAX_QUANTITIES};
 
@@ -158,15 +156,7 @@ impl SumMessage {
                 return m.encode();
             }
         };
-        let (len, max) = (out.len() - HEADER_BYTES, max_payload(kind));
-        if len > max {
-            return Err(too_long("frame", len, max));
-        }
-        let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
-        if let Some((header, _)) = out.split_first_chunk_mut::<HEADER_BYTES>() {
-            *header = [kind, len[0], len[1], len[2], len[3]];
-        }
-        Ok(out)
+        finish(out, kind, max_payload(kind))
     }
 
     /// A frame of exactly these bytes.
@@ -174,34 +164,15 @@ impl SumMessage {
     /// # Errors
     /// Any of the codec's errors; never a panic, and no more memory than the frame's own length.
     pub fn decode(frame: &[u8]) -> Result<Self, Error> {
-        let Some((header, payload)) = frame.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(Error::Truncated {
-                what: "frame header",
-                needed: HEADER_BYTES,
-                left: frame.len(),
-            });
-        };
-        if !(FIRST_KIND..=LAST_KIND).contains(&header[0]) {
+        let kind = frame::kind(frame)?;
+        if !(FIRST_KIND..=LAST_KIND).contains(&kind) {
             let m = Message::decode(frame)?;
             shared(&m)?;
             return Ok(Self::Shared(m));
         }
-        let len = payload_len(header)?;
-        if payload.len() < len {
-            return Err(Error::Truncated {
-                what: "frame",
-                needed: len,
-                left: payload.len(),
-            });
-        }
-        if payload.len() > len {
-            return Err(Error::Trailing {
-                what: "frame",
-                left: payload.len() - len,
-            });
-        }
+        let payload = frame::payload(frame)?;
         let mut r = Reader(payload);
-        let message = match header[0] {
+        let message = match kind {
             32 => Self::Hello(decode_hello(&mut r)?),
             33 => return points("keys", payload).map(Self::Keys),
             34 => return points("entries", payload).map(Self::Entries),
@@ -219,13 +190,8 @@ impl SumMessage {
                 Self::Published { sums, seal }
             }
         };
-        match r.0.len() {
-            0 => Ok(message),
-            left => Err(Error::Trailing {
-                what: message.name(),
-                left,
-            }),
-        }
+        r.end(message.name())?;
+        Ok(message)
     }
 }
 
@@ -316,6 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::messages::payload_len;
 
     fn all() -> Vec<SumMessage> {
         vec![
