@@ -61,9 +61,8 @@ impl Journal {
     }
 
     fn note(&self, step: &Step, past: &Past) -> Result<(), SealedError> {
-        if let Step::Finished { bucket, rows, .. } = step
-            && !rows.is_empty()
-        {
+        // Also of a bucket without a match: a repeated one has its own rows and no older ones.
+        if let Step::Finished { bucket, rows, .. } = step {
             let bytes: Vec<u8> = rows.iter().flat_map(|row| row.to_be_bytes()).collect();
             let purpose = self.purpose(&format!("rows/{bucket}"));
             write_sealed(&self.rows_path(*bucket), &self.key, &purpose, &bytes)?;
@@ -101,10 +100,11 @@ impl Journal {
         Ok(Some(rows))
     }
 
-    /// Removes the rows of a list that has fewer than its agreement lets anybody see.
+    /// Removes the rows of a list that has fewer than its agreement lets anybody see, or that has ended without an answer.
     pub(super) fn forget_rows(&self) -> Result<(), MatchError> {
         let done = self.past()?.map_or(0, |past| past.done());
-        for path in (0..done).map(|bucket| self.rows_path(bucket)) {
+        // Rows are written before the bucket counts as finished.
+        for path in (0..=done).map(|bucket| self.rows_path(bucket)) {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(SealedError::Io {

@@ -16,6 +16,7 @@ use tally_psi::buckets::Rule;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::Answer;
 use super::engine;
 use super::error::MatchError;
 use super::policy::Policy;
@@ -213,9 +214,13 @@ impl MatchDesk {
         let inner = &self.0;
         let unknown = || MatchError::UnknownMatch { id: *id };
         let file = inner.store.get(id).ok_or_else(unknown)?;
-        let rows = match inner.journal(*id).rows()? {
-            Some(rows) if file.view.answer.is_some() => rows,
-            _ => inner.store.rows(id)?,
+        let in_buckets = match file.view.answer {
+            Some(Answer::Listed { .. }) => inner.journal(*id).rows()?,
+            _ => None,
+        };
+        let rows = match in_buckets {
+            Some(rows) => rows,
+            None => inner.store.rows(id)?,
         };
         let meta = inner.audiences.get(&file.view.own)?.ok_or_else(unknown)?;
         let mut matched = Vec::with_capacity(rows.len());
@@ -373,10 +378,10 @@ impl Inner {
         }
     }
 
-    /// Notes how a match ended. One that has its answer keeps it.
+    /// Notes how a match ended. One that has its answer keeps it; of another no rows stay.
     pub(super) fn end(&self, id: &MatchId, error: &MatchError) -> Result<MatchFile, MatchError> {
         let now = self.ledger.time_ms();
-        self.store.update(id, |f| {
+        let file = self.store.update(id, |f| {
             f.view.reason = Some(error.to_string());
             if f.view.answer.is_none() && !f.view.stage.is_final() {
                 f.view.ended_ms = Some(now);
@@ -386,7 +391,11 @@ impl Inner {
                     _ => Stage::Failed,
                 };
             }
-        })
+        })?;
+        if file.in_buckets && file.view.answer.is_none() {
+            self.journal(*id).forget_rows()?;
+        }
+        Ok(file)
     }
 
     /// Closes on the ledger a match that will not go on, if it is open there.

@@ -407,10 +407,7 @@ impl Inner {
             Outcome::Published { value } => Answer::count(value, min),
             Outcome::Served => Answer::Served,
             Outcome::Sums { values } => sums::answer(&agreed.terms, &values)?,
-            Outcome::Listed { rows } if rows < min => {
-                self.journal(agreed.id).forget_rows()?;
-                Answer::FewerThan { min }
-            }
+            Outcome::Listed { rows } if rows < min => Answer::FewerThan { min },
             Outcome::Listed { rows } => Answer::Listed { rows },
             Outcome::Matched { rows } if (rows.len() as u64) < min => Answer::FewerThan { min },
             Outcome::Matched { rows } => {
@@ -420,6 +417,7 @@ impl Inner {
                 }
             }
         };
+        let too_few = matches!(answer, Answer::FewerThan { .. });
         let own = self.identity.member;
         let left = terms::budget_left(
             &*self.ledger,
@@ -439,6 +437,10 @@ impl Inner {
                 f.result_salt = Some(HashText::of(salt));
             }
         })?;
+        // Only now: without rows and answer a list that is finished on the other side could not go on.
+        if too_few {
+            self.journal(agreed.id).forget_rows()?;
+        }
         Ok(())
     }
 

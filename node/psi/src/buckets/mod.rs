@@ -19,8 +19,8 @@
 //! anew for the bucket that was under way; finished buckets stay. Both sides name how many are finished, and the chain. The responder
 //! goes on from its newest state, or from the one before where the initiator had not noted the newest bucket when it died; from
 //! nowhere else. A bucket that was answered is answered again at most [`MAX_REPEATS`] times in a list, so that a peer which pretends
-//! to have died gains that many buckets' worth of guesses, and no more. A peer that claims more buckets than are finished loses their
-//! matches and breaks the chain. An initiator that runs a bucket again sends a freshly masked store: the responder learns nothing.
+//! to have died gains that many buckets' worth of guesses, and no more. A peer that claims more buckets than are finished is
+//! refused. An initiator that runs a bucket again sends a freshly masked store: the responder learns nothing.
 
 mod past;
 mod plan;

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::context::{Party, VERSION};
 use crate::noise::NoiseParams;
-use crate::sizes::public_size;
+use crate::sizes::{public_size, verify_public};
 
 /// Fewest parties: two have suites without a helper.
 pub const MIN_PARTIES: usize = 3;
@@ -177,12 +177,7 @@ impl OverlapTerms {
                 max,
             });
         }
-        match claimed.checked_sub(pools) {
-            Some(n) if public_size(n) == n => Ok(()),
-            _ => Err(Error::Invalid {
-                what: "size that should be padded",
-                found: claimed,
-            }),
-        }
+        // Fewer than the pools is no public size either: 0 is none.
+        verify_public(claimed.saturating_sub(pools))
     }
 }
