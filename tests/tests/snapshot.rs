@@ -1,5 +1,5 @@
-//! A newcomer begins at a snapshot that a running node serves: it is admitted, follows, votes, and has the state of all; what it never
-//! had it refuses with a reason. A bent snapshot gives no ledger.
+//! A newcomer begins at a snapshot that a running node serves: it is admitted, follows, votes if asked to, and has the state of all;
+//! what it never had it refuses with a reason. A bent snapshot gives no ledger.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -50,7 +50,7 @@ fn admit(clients: &[Client], card: &str) -> Result<()> {
 }
 
 #[test]
-fn a_newcomer_begins_at_a_snapshot_and_votes() {
+fn a_newcomer_begins_at_a_snapshot_and_has_the_state_of_all() {
     Scenario::run("snapshot", |scenario| {
         let roles = Plan::four().members;
         let members = roles

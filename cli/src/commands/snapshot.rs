@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
-use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest, Source, restore};
+use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest, Source, check_empty, restore};
 use tally_ledger::{Error, Options};
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Note};
@@ -69,7 +69,10 @@ fn bring(ctx: &Context, args: &SnapshotRestoreArgs) -> Result<()> {
         ..Options::default()
     };
     let mut files = Files::open(&args.from, ctx.timeout())?;
-    // Before anything else: from here on this node may not know what its key has voted for.
+    // A node that keeps its ledger keeps its vote too.
+    check_empty(&dir.ledger())
+        .map_err(|e| anyhow!(e).context(refused("this node did not begin at the snapshot")))?;
+    // From here on this node may not know what its key has voted for.
     Probation::impose(&dir, Forgotten::Snapshot)?;
     let mut bar = Bar::new(ctx.common.json);
     let mut news = |done, total| {

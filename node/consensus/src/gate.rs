@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The port of an address that is `ip`, `dns`, `dns4` or `dns6` with `tcp`, and the peer behind it.
+/// The peer that an address names.
 fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     address.iter().find_map(|part| match part {
         Protocol::P2p(peer) => Some(peer),
@@ -270,11 +270,12 @@ impl Gate {
         Some(peer.local.clone())
     }
 
-    /// Lets a peer's connections through again.
-    pub(crate) fn reopen(&self, peer: &PeerId) {
-        if let Some(peer) = lock(&self.0.peers).get_mut(peer) {
-            peer.closed = false;
-        }
+    /// Lets a peer's connections through again; gives the address by which the engine is to know it, if it is known still.
+    pub(crate) fn reopen(&self, peer: &PeerId) -> Option<Multiaddr> {
+        let mut peers = lock(&self.0.peers);
+        let peer = peers.get_mut(peer)?;
+        peer.closed = false;
+        Some(peer.local.clone())
     }
 
     /// Ends everything; the port is free when this returns.

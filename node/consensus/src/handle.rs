@@ -146,8 +146,11 @@ impl EngineHandle {
             }
         };
         let _ = tokio::time::timeout(LETS_GO, gone).await;
-        self.gate.reopen(&peer);
-        removed.and(self.add(local).await)
+        // One that was dismissed meanwhile has no address any more, one that was admitted anew another.
+        match self.gate.reopen(&peer) {
+            Some(now) if now == local => removed.and(self.add(local).await),
+            _ => removed,
+        }
     }
 
     async fn add(&self, local: Multiaddr) -> Result<(), Error> {

@@ -72,9 +72,17 @@ impl Ledger {
         inner.blocks.drop_before(base)?;
         drop(inner);
         // From here on nobody is given these bundles, so they may go without the lock.
-        for index in before.first_entry() / WIDTH..first / WIDTH {
+        let bundle = |index: u64| -> Result<_, Error> {
             let path = TilePath::new(TileKind::Entries, index, TILE_WIDTH)?.to_string();
-            let path = self.dir().join("tiles").join(path);
+            Ok(self.dir().join("tiles").join(path))
+        };
+        // A drop that was killed has left the last of its own.
+        let mut from = before.first_entry() / WIDTH;
+        while from > 0 && bundle(from - 1)?.exists() {
+            from -= 1;
+        }
+        for index in from..first / WIDTH {
+            let path = bundle(index)?;
             match fs::remove_file(&path) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 removed => removed.on("remove", &path)?,

@@ -50,9 +50,9 @@ pub type Counted = (String, String, String);
 /// The counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Statistics {
-    /// Scans, of all members' codes, with those that were deleted since.
+    /// Scans, of all members' codes, that are not deleted.
     pub scans: u64,
-    /// Entries of which retention left nothing but their leaf; they are in no other count.
+    /// Entries of which retention left nothing but their leaf, whenever they were made; they are in no other count.
     pub deleted: u64,
     /// When the first and the last of the others were made, POSIX milliseconds.
     pub span_ms: Option<(u64, u64)>,
@@ -137,7 +137,6 @@ impl Counting<'_> {
     fn take(&mut self, stored: &Stored) -> Result<(), ScanError> {
         match stored {
             Stored::Gone(_) => {
-                self.out.scans += 1;
                 self.out.deleted += 1;
                 Ok(())
             }

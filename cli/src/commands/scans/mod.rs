@@ -122,14 +122,14 @@ fn table(head: &[&str], body: &[Vec<String>]) -> String {
 
 fn words(answer: &Value) -> String {
     let scans = number(answer, "scans");
-    if scans == 0 {
+    let deleted = number(answer, "deleted");
+    if scans == 0 && deleted == 0 {
         return "no scans yet\n".to_owned();
     }
     let mut out = format!("{} scans", output::grouped(&scans.to_string()));
-    let deleted = number(answer, "deleted");
     if deleted > 0 {
         out.push_str(&format!(
-            ", of which {} were deleted since and are in no other figure",
+            ", and {} were deleted since and are in no figure",
             output::grouped(&deleted.to_string())
         ));
     }

@@ -12,4 +12,4 @@ mod save;
 
 pub use format::{FileSum, Handover, MANIFEST, MAX_FILE_BYTES, Manifest};
 pub(crate) use restore::settle;
-pub use restore::{Source, restore};
+pub use restore::{Source, check_empty, restore};

@@ -66,16 +66,7 @@ pub fn restore(
         drop(held);
         return Ok((Ledger::open(dir, genesis_bytes, options)?, manifest));
     }
-    for part in PARTS {
-        if dir.join(part).exists() {
-            return Err(Error::NoSnapshot {
-                reason: format!(
-                    "{} is there: this node has a ledger; to begin it anew, move its folders tiles, state and blocks away",
-                    dir.join(part).display()
-                ),
-            });
-        }
-    }
+    check_empty(dir)?;
     if work.exists() {
         fs::remove_dir_all(&work).on("empty", &work)?;
     }
@@ -89,6 +80,25 @@ pub fn restore(
     Ok((ledger, manifest))
 }
 
+/// Whether a ledger may begin below `dir` at a snapshot: where there is none, and where a restore was killed.
+///
+/// # Errors
+/// [`Error::NoSnapshot`] with what is there.
+pub fn check_empty(dir: &Path) -> Result<(), Error> {
+    if dir.join(WORK).join(DONE).exists() {
+        return Ok(());
+    }
+    match PARTS.map(|part| dir.join(part)).iter().find(|p| p.exists()) {
+        None => Ok(()),
+        Some(there) => Err(Error::NoSnapshot {
+            reason: format!(
+                "{} is there: this node has a ledger; to begin it anew, move its folders tiles, state and blocks away",
+                there.display()
+            ),
+        }),
+    }
+}
+
 /// Puts a restored snapshot into place that is verified; refuses one that is not.
 pub(crate) fn settle(dir: &Path) -> Result<(), Error> {
     let work = dir.join(WORK);
@@ -96,6 +106,11 @@ pub(crate) fn settle(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     if !work.join(DONE).exists() {
+        let nothing = fs::read_dir(&work).on("read", &work)?.next().is_none();
+        if nothing && PARTS.iter().all(|part| dir.join(part).exists()) {
+            // Killed at its very end.
+            return fs::remove_dir(&work).on("remove", &work);
+        }
         return Err(Error::Unfinished { path: work });
     }
     for part in PARTS {
