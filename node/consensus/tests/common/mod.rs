@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -238,12 +238,14 @@ pub fn public(seed: [u8; 32]) -> PublicKey {
     PublicKey(SigningKey::from_bytes(&seed).verifying_key().to_bytes())
 }
 
+/// Ports that are free now, below those that the system gives to connections, so that none takes one before its node starts.
 fn free_ports(n: usize) -> Vec<u16> {
-    let open: Vec<TcpListener> = (0..n)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    open.iter()
-        .map(|l| l.local_addr().unwrap().port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 10_000).unwrap();
+    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed))
+        .map(|next| 20_000 + (start + next % 10_000) % 10_000)
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .take(n)
         .collect()
 }
 
