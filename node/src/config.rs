@@ -162,7 +162,7 @@ impl PortSection {
 }
 
 /// `[ledger]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerSection {
     /// External witnesses that are asked to cosign checkpoints, each as vkey, space, URL.
@@ -173,6 +173,20 @@ pub struct LedgerSection {
     pub retain_entries: u64,
     /// A snapshot is made when the newest is older than this, in hours; 0: only when asked for.
     pub snapshot_hours: u64,
+    /// A block file is closed when it has reached this many bytes; old blocks are dropped by whole files.
+    pub block_file_bytes: u64,
+}
+
+impl Default for LedgerSection {
+    fn default() -> Self {
+        Self {
+            witnesses: Vec::new(),
+            retain_days: 0,
+            retain_entries: 0,
+            snapshot_hours: 0,
+            block_file_bytes: 64 << 20,
+        }
+    }
 }
 
 /// `[http]`
@@ -296,6 +310,15 @@ impl Default for LimitsSection {
 }
 
 impl Config {
+    /// How this node's ledger is opened.
+    #[must_use]
+    pub const fn ledger_options(&self) -> tally_ledger::Options {
+        tally_ledger::Options {
+            segment_bytes: self.ledger.block_file_bytes,
+            cache_bytes: self.limits.state_cache_bytes,
+        }
+    }
+
     /// The configuration of a member with every default.
     #[must_use]
     pub fn new(name: &str, roles: Roles) -> Self {
@@ -486,6 +509,12 @@ impl Config {
                 limits.http_body_bytes,
                 1 << 10,
                 64 << 20,
+            ),
+            (
+                "ledger.block_file_bytes",
+                self.ledger.block_file_bytes,
+                64 << 10,
+                1 << 30,
             ),
             ("limits.http_concurrent", limits.http_concurrent, 1, 1 << 16),
             ("limits.pool_records", limits.pool_records, 1, 1 << 24),

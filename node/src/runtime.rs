@@ -206,7 +206,7 @@ pub async fn run_until(
     let ledger = open_ledger(
         dir.ledger(),
         genesis_file.document().to_vec(),
-        config.limits.state_cache_bytes,
+        config.ledger_options(),
     )
     .await?;
     let network = ledger.network();
@@ -594,12 +594,8 @@ fn routes(
 async fn open_ledger(
     dir: PathBuf,
     genesis: Vec<u8>,
-    cache_bytes: u64,
+    options: Options,
 ) -> Result<Arc<Ledger>, RunError> {
-    let options = Options {
-        cache_bytes,
-        ..Options::default()
-    };
     Ok(Arc::new(
         blocking(move || Ledger::open(&dir, &genesis, options)).await??,
     ))

@@ -14,9 +14,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tally_contracts::Record;
-use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest};
+use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest, is_file_name};
 use tally_ledger::{Error, Head};
 use tally_merkle::Note;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{Chain, now_ms};
@@ -81,40 +82,40 @@ pub fn save(chain: &Chain, out: Option<&Path>) -> Result<(Manifest, PathBuf), Er
     Ok((manifest, place))
 }
 
-/// A head that no entry commits to yet, or whose checkpoint the validators of another height cosigned, is tried again.
+/// A head that no entry commits to yet, or whose checkpoint the validators of another height cosigned, is tried again. What fails
+/// leaves no file behind.
 fn save_to(chain: &Chain, out: &Path) -> Result<Manifest, Error> {
     let until = Instant::now() + PATIENCE;
+    // A folder with something in it is refused, and what is in it is somebody's.
+    let ours = fs::read_dir(out).map_or(true, |mut files| files.next().is_none());
     loop {
         let saved = chain
             .ledger()
             .save_snapshot(out, &mut |head| wait_checkpoint(chain, head, until));
-        match saved {
-            Err(Error::NoEntryYet { .. } | Error::Snapshot { .. }) if Instant::now() < until => {
-                let _ = fs::remove_dir_all(out);
-                std::thread::sleep(Duration::from_millis(300));
-            }
-            saved => return saved,
+        let Err(error) = saved else { return saved };
+        if ours {
+            let _ = fs::remove_dir_all(out);
         }
+        let again = match &error {
+            Error::NoEntryYet { .. } => true,
+            Error::Snapshot { file, .. } => file == MANIFEST,
+            _ => false,
+        };
+        if !again || Instant::now() >= until {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 
+/// Runs on one of the runtime's threads for blocking work.
 fn wait_checkpoint(chain: &Chain, head: &Head, until: Instant) -> Result<Note, Error> {
-    loop {
-        if let Some((size, note)) = chain.checkpoint()
-            && size >= head.tree_size
-        {
-            return Ok(Note::parse(&note)?);
-        }
-        if Instant::now() >= until {
-            return Err(Error::NoSnapshot {
-                reason: format!(
-                    "no checkpoint of {} entries got a quorum of cosignatures; `tally status` says who is missing",
-                    head.tree_size
-                ),
-            });
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let left = until.saturating_duration_since(Instant::now());
+    let waited = Handle::current().block_on(chain.wait_checkpoint(head.tree_size, left));
+    let (_, note) = waited.map_err(|e| Error::NoSnapshot {
+        reason: format!("{e}; `tally status` says who is missing"),
+    })?;
+    Ok(Note::parse(&note)?)
 }
 
 /// Heights of the snapshots that are whole, ascending.
@@ -195,17 +196,6 @@ async fn file(
     }
 }
 
-/// Whether this is the name of a file of a snapshot, and so of nothing else on this disk.
-fn is_file_name(name: &str) -> bool {
-    let numbered = name
-        .strip_prefix("state-")
-        .or_else(|| name.strip_prefix("tiles-"));
-    match numbered {
-        Some(n) => n.len() >= 6 && n.len() <= 9 && n.bytes().all(|b| b.is_ascii_digit()),
-        None => ["manifest", "trail", "edge"].contains(&name),
-    }
-}
-
 async fn minimum(State(chain): State<Chain>) -> Response {
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     match tokio::task::spawn_blocking(move || chain.minimum_index()).await {
@@ -224,13 +214,13 @@ async fn minimum(State(chain): State<Chain>) -> Response {
     }
 }
 
-/// Drops the blocks that the configuration lets go, up to the newest checkpoint with a quorum. The own member's records stay with
-/// their BlockInfo: its codes, anchors and matches are proven by them. Says how many entries are gone now, if more are.
+/// Drops blocks that are older than so many days and not among the last so many entries, up to the newest checkpoint with a quorum;
+/// nothing if both are 0. The own member's records stay with their BlockInfo: its codes, anchors and matches are proven by them.
+/// Gives the index of the first entry that is left, if it is another one now.
 ///
 /// # Errors
 /// [`Error`].
-pub fn drop_old(chain: &Chain, config: &LedgerSection) -> Result<Option<u64>, Error> {
-    let (days, entries) = (config.retain_days, config.retain_entries);
+pub fn drop_old(chain: &Chain, days: u64, entries: u64) -> Result<Option<u64>, Error> {
     if days == 0 && entries == 0 {
         return Ok(None);
     }
@@ -262,7 +252,7 @@ pub async fn run_keeping(chain: Chain, config: LedgerSection, stop: Cancellation
         }
         let (of, config) = (chain.clone(), config.clone());
         let done = tokio::task::spawn_blocking(move || {
-            match drop_old(&of, &config) {
+            match drop_old(&of, config.retain_days, config.retain_entries) {
                 Ok(Some(first)) => tracing::info!(first, "old entries were dropped"),
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, "old entries were not dropped"),
@@ -298,29 +288,4 @@ fn is_due(chain: &Chain, hours: u64) -> bool {
             .saturating_add(hours.saturating_mul(HOUR_MS))
             < now_ms()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_files_of_snapshots_are_served() {
-        for name in ["manifest", "trail", "edge", "state-000000", "tiles-1000000"] {
-            assert!(is_file_name(name), "{name}");
-        }
-        for name in [
-            "",
-            "..",
-            "state-",
-            "state-0",
-            "state-00000x",
-            "../trail",
-            "trail/",
-            "LOCK",
-            "tiles-0000000000",
-        ] {
-            assert!(!is_file_name(name), "{name}");
-        }
-    }
 }

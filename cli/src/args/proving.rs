@@ -36,6 +36,21 @@ pub(crate) enum LedgerCommand {
         #[command(flatten)]
         files: ProofFiles,
     },
+    /// Drop old blocks and entry bundles now, instead of at the next look
+    ///
+    /// By the bounds given here, or without any by `ledger.retain_days` and `ledger.retain_entries`. Goes by whole block files; the last 256
+    /// blocks stay. Hash tiles, roots, proofs and this member's own records stay: agree with the other members who keeps everything.
+    #[command(
+        after_help = "Examples:\n  tally ledger prune\n  tally ledger prune --retain-days 400 --retain-entries 1000000"
+    )]
+    Prune {
+        /// Blocks that are younger stay, in days
+        #[arg(long, value_name = "DAYS")]
+        retain_days: Option<u64>,
+        /// So many of the last entries stay
+        #[arg(long, value_name = "N")]
+        retain_entries: Option<u64>,
+    },
     /// Submit a record that was signed elsewhere, and wait until it is committed
     #[command(after_help = "Example:\n  tally ledger submit record.bin")]
     Submit {

@@ -7,7 +7,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tally_contracts::Canonical as _;
 use tally_evidence::{Roster, policy_of};
-use tally_ledger::{Ledger, Options};
+use tally_ledger::Ledger;
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Note};
 use tally_node::config::DataDir;
@@ -51,10 +51,7 @@ fn tiles(ctx: &Context, out: &Path) -> Result<()> {
         ));
     }
     let genesis = Context::genesis(&dir)?;
-    let options = Options {
-        cache_bytes: config.limits.state_cache_bytes,
-        ..Options::default()
-    };
+    let options = config.ledger_options();
     let ledger = Ledger::open(&dir.ledger(), genesis.document(), options)
         .map_err(|e| locked(anyhow!(e), "nothing was exported"))?;
     let note = checkpoint(&dir)?;

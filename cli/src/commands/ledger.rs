@@ -10,6 +10,8 @@ use crate::output;
 
 /// No entry of the ledger is longer.
 const MAX_RECORD_BYTES: usize = 65_535;
+/// The longest wait for a drop, in seconds: every block that goes is read once more.
+const PRUNE_TIMEOUT_S: u64 = 3_600;
 
 pub(super) fn run(ctx: &Context, command: &LedgerCommand) -> Result<()> {
     let answer = match command {
@@ -29,6 +31,13 @@ pub(super) fn run(ctx: &Context, command: &LedgerCommand) -> Result<()> {
                 return Ok(());
             }
             answer
+        }
+        LedgerCommand::Prune {
+            retain_days,
+            retain_entries,
+        } => {
+            let args = json!({"retain_days": retain_days, "retain_entries": retain_entries});
+            ctx.ask_within("ledger_prune", &args, PRUNE_TIMEOUT_S)?
         }
         LedgerCommand::Proof { record, files } => return proof::record(ctx, record, files),
         LedgerCommand::Submit { file } => {

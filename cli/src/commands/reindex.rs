@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use tally_ledger::{Head, Ledger, Options};
+use tally_ledger::{Head, Ledger};
 use tally_node::config::{Config, DataDir};
 
 use super::Context;
@@ -30,10 +30,7 @@ pub(super) fn run(ctx: &Context) -> Result<()> {
 /// Makes state, tiles and indexes again from the blocks of a node that does not run.
 pub(super) fn rebuild(ctx: &Context, config: &Config, dir: &DataDir) -> Result<Head> {
     let genesis = Context::genesis(dir)?;
-    let options = Options {
-        cache_bytes: config.limits.state_cache_bytes,
-        ..Options::default()
-    };
+    let options = config.ledger_options();
     let mut bar = Bar::new(ctx.common.json);
     let mut news = |done, total| {
         bar.update(&Progress {

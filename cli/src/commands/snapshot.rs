@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Value, json};
+use tally_ledger::Error;
 use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest, Source, check_empty, restore};
-use tally_ledger::{Error, Options};
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Note};
 use tally_node::backup::{Forgotten, Probation};
@@ -64,10 +64,7 @@ fn bring(ctx: &Context, args: &SnapshotRestoreArgs) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()
         .context("a checkpoint that you trust cannot be read")?;
-    let options = Options {
-        cache_bytes: config.limits.state_cache_bytes,
-        ..Options::default()
-    };
+    let options = config.ledger_options();
     let mut files = Files::open(&args.from, ctx.timeout())?;
     // A node that keeps its ledger keeps its vote too.
     check_empty(&dir.ledger())

@@ -56,6 +56,10 @@ impl Ledger {
                 reason: "a snapshot is being made; old blocks stay until it is done".into(),
             });
         }
+        if inner.blocks.base() != &before {
+            // Another drop was faster.
+            return Ok(None);
+        }
         let base = Base {
             height: header.height,
             segment: segment.saturating_add(1),

@@ -18,6 +18,9 @@ use crate::ledger::{Inner, Ledger};
 use crate::store::{Head, RecordPlace, Store};
 use crate::tiles::WIDTH;
 
+/// Every entry but the first, and those before a snapshot, is in a block.
+const WITHOUT_BLOCK: Error = Error::Internal("an entry without a block");
+
 /// What stands under a state key, or that nothing does, and the entry that commits to it. A checkpoint of at least
 /// `head.tree_size` entries, an inclusion proof of the BlockInfo in it, and this make it provable to anyone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,13 +88,14 @@ impl Ledger {
             return Ok(0);
         }
         let first = self.read().blocks.base().tree_size;
-        match self.store.border(index) {
-            Err(Error::Internal(_)) if index < first => Err(Error::Dropped {
+        match self.store.border(index)? {
+            Some((_, height)) => Ok(height),
+            None if index < first => Err(Error::Dropped {
                 what: "entry",
                 asked: index,
                 first,
             }),
-            found => Ok(found?.1),
+            None => Err(WITHOUT_BLOCK),
         }
     }
 
@@ -131,7 +135,7 @@ impl Ledger {
                     .ok_or(Error::Internal("a base that does not end a block"))?,
             }
         } else {
-            let (_, height) = self.store.border(index)?;
+            let (_, height) = self.store.border(index)?.ok_or(WITHOUT_BLOCK)?;
             let stored = inner.blocks.read(height)?;
             let block = Block::from_bytes(&stored.block).map_err(codec("stored block"))?;
             block.header.tree_size.saturating_sub(1)
@@ -341,7 +345,7 @@ pub(crate) fn read_entries(
             at += 1;
             continue;
         }
-        let (first, height) = store.border(at)?;
+        let (first, height) = store.border(at)?.ok_or(WITHOUT_BLOCK)?;
         let stored = blocks.read(height)?;
         let block = Block::from_bytes(&stored.block).map_err(codec("stored block"))?;
         let entries = entries_of(&block.header, block.records);

@@ -257,15 +257,16 @@ impl Store {
         })
     }
 
-    /// The block that entry `index` is in, as the index of its first entry and its height. Entry 0 is in none.
-    pub(crate) fn border(&self, index: u64) -> Result<(u64, u64), Error> {
+    /// The block that entry `index` is in, as the index of its first entry and its height; none for entry 0, and for those before a
+    /// snapshot.
+    pub(crate) fn border(&self, index: u64) -> Result<Option<(u64, u64)>, Error> {
         let from = under(BORDER, &0u64.to_be_bytes());
         let to = under(BORDER, &index.to_be_bytes());
-        let (key, height) = self
-            .kv
-            .last_between(&from, &to)?
-            .ok_or(Error::Internal("an entry without a block"))?;
-        Ok((number(key.get(1..).unwrap_or_default())?, number(&height)?))
+        let Some((key, height)) = self.kv.last_between(&from, &to)? else {
+            return Ok(None);
+        };
+        let first = number(key.get(1..).unwrap_or_default())?;
+        Ok(Some((first, number(&height)?)))
     }
 
     /// How the validators came to be those in force, from the genesis on.

@@ -8,9 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Chain, OPTIONS, copy_dir};
-use tally_contracts::ids::{ChangeId, PublicKey};
-use tally_contracts::records::{Body, Change, ProposeChange, Vote};
-use tally_contracts::{Record, Signer, Unsigned};
+use tally_contracts::ids::PublicKey;
+use tally_contracts::records::Change;
 use tally_ledger::snapshot::{MANIFEST, Manifest, Source, restore};
 use tally_ledger::{Error, Head, Ledger, cosigner_name, origin};
 use tally_merkle::{Checkpoint, Note, note, verify_inclusion};
@@ -94,39 +93,18 @@ fn bring(chain: &Chain, dir: &Path, source: &mut Memory<'_>) -> Result<Ledger, E
     restore(dir, &chain.genesis, OPTIONS, source, &[], &mut |_, _| {}).map(|(ledger, _)| ledger)
 }
 
-/// Commits a change of a member's power, by the votes of three.
-fn change_power(chain: &mut Chain, ledger: &Ledger, nonces: &mut [u64; 4], power: u64) {
-    let sign = |nonces: &mut [u64; 4], chain: &Chain, i: usize, body: Body| {
-        let key = chain.network.key(i, "admin");
-        let signer = Signer::new(chain.network.member(i), &PublicKey::from(&key), nonces[i]);
-        nonces[i] += 1;
-        let network = chain.network.genesis.network_id();
-        Unsigned::new(network, chain.time_ms + 3_600_000, vec![signer], &body)
-            .sign(&[&key])
-            .unwrap()
+/// Commits a change of the first member's power, by the votes of three.
+fn change_power(chain: &mut Chain, ledger: &Ledger, power: u64) {
+    let change = Change::SetPower {
+        member: chain.network.member(0),
+        node: PublicKey::from(&chain.network.key(0, "transport")),
+        power,
     };
-    let node = PublicKey::from(&chain.network.key(0, "transport"));
-    let proposal = ProposeChange {
-        changes: vec![Change::SetPower {
-            member: chain.network.member(0),
-            node,
-            power,
-        }],
-        delay_blocks: 0,
-        expires_ms: chain.time_ms + 86_400_000,
-        why: "test".into(),
-    };
-    let proposed = sign(nonces, chain, 0, proposal.into());
-    let change = ChangeId::from(proposed.id());
-    let mut records: Vec<Record> = vec![proposed];
-    for i in [1, 2] {
-        let vote = Vote {
-            change,
-            approve: true,
-        };
-        records.push(sign(nonces, chain, i, vote.into()));
-    }
     chain.time_ms += 1000;
+    let records = chain
+        .network
+        .change(vec![change], &[0, 1, 2], chain.time_ms)
+        .unwrap();
     let prepared = ledger
         .prepare(&records, chain.time_ms, chain.network.member(0), &|_| None)
         .unwrap();
@@ -209,13 +187,12 @@ fn a_ledger_goes_on_from_a_snapshot_as_from_the_genesis() {
 fn the_validators_are_followed_from_the_genesis() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut chain = Chain::new();
-    let mut nonces = [0; 4];
     let ledger = chain.open(dir.path());
     chain.commit(&ledger, 3);
-    change_power(&mut chain, &ledger, &mut nonces, 2);
+    change_power(&mut chain, &ledger, 2);
     chain.commit(&ledger, 3);
     // The last change comes into force with the very block of the snapshot.
-    change_power(&mut chain, &ledger, &mut nonces, 5);
+    change_power(&mut chain, &ledger, 5);
     assert_eq!(ledger.validators().unwrap().total_power(), 8);
     // Three without the strongest are no quorum any more.
     let out = tempfile::tempdir().unwrap();
@@ -302,7 +279,7 @@ fn every_bent_byte_is_refused() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut chain = Chain::new();
     let ledger = chain.open(dir.path());
-    change_power(&mut chain, &ledger, &mut [0; 4], 2);
+    change_power(&mut chain, &ledger, 2);
     chain.commit(&ledger, 300);
     let (_, files) = save(&chain, &ledger);
     let target = other.path();
@@ -523,4 +500,18 @@ fn old_blocks_go_and_proofs_stay() {
     assert!(count(&half) < files);
     assert_eq!((ledger.first_entry(), ledger.first_height()), (first, from));
     assert!(ledger.block(from).is_ok());
+
+    // The last bundles of a drop that was killed go with the next one.
+    let ledger = chain.open(dir.path());
+    let bundle = |n: u64| {
+        let path = tally_merkle::TilePath::new(tally_merkle::tile::TileKind::Entries, n, 256);
+        dir.path().join("tiles").join(path.unwrap().to_string())
+    };
+    let last = first / 256 - 1;
+    fs::write(bundle(last), b"left behind").unwrap();
+    for _ in 0..300 {
+        chain.commit(&ledger, 3);
+    }
+    let more = ledger.drop_old(&|_| true, &|_| false).unwrap().unwrap();
+    assert!(more > first && !bundle(last).exists());
 }

@@ -89,6 +89,7 @@ pub(super) async fn carry_out(
             Ok(json!({"size": size, "note": note}))
         }
         "snapshot_save" => snapshot_save(node, args(given)?).await,
+        "ledger_prune" => ledger_prune(node, args(given)?).await,
         "product_add" => product_add(node, args(given)?).await,
         "codes_issue" => codes::issue(node, args(given)?, progress).await,
         "codes_verify" => codes::verify(node, args(given)?).await,
@@ -221,6 +222,45 @@ async fn snapshot_save(node: &Arc<Node>, a: SnapshotArgs) -> Result<Value, Admin
         "state_root": manifest.header.state_root.to_string(),
         "files": manifest.state.len() + manifest.tiles.len() + 3,
         "bytes": manifest.total_bytes(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PruneArgs {
+    #[serde(default)]
+    retain_days: Option<u64>,
+    #[serde(default)]
+    retain_entries: Option<u64>,
+}
+
+/// Drops old blocks now, by the bounds given or by the configured ones.
+async fn ledger_prune(node: &Arc<Node>, a: PruneArgs) -> Result<Value, AdminError> {
+    let configured = &node.config.ledger;
+    let (days, entries) = match (a.retain_days, a.retain_entries) {
+        (None, None) => (configured.retain_days, configured.retain_entries),
+        (days, entries) => (days.unwrap_or(0), entries.unwrap_or(0)),
+    };
+    if days == 0 && entries == 0 {
+        return Err(AdminError::new(
+            "usage",
+            "neither a bound in days nor one in entries is given or configured",
+            "tally ledger prune --retain-days 400",
+        ));
+    }
+    let ledger = node.chain.ledger();
+    let before = ledger.first_entry();
+    let chain = node.chain.clone();
+    let dropped = tokio::task::spawn_blocking(move || snapshots::drop_old(&chain, days, entries));
+    dropped.await.map_err(internal)?.map_err(|e| {
+        let next = "try again when the snapshot is done; `tally status` says how the node is";
+        AdminError::new("prune", e.to_string(), next)
+    })?;
+    let first = ledger.first_entry();
+    Ok(json!({
+        "dropped_entries": first.saturating_sub(before),
+        "first_entry": first,
+        "first_height": ledger.first_height(),
     }))
 }
 

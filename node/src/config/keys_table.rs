@@ -118,6 +118,11 @@ const SECTIONS: &[SectionDoc] = &[
                 "So many of the last entries are never dropped. Alone, without retain_days, all before them may be.",
             ),
             key(
+                "block_file_bytes",
+                "A block file is closed when it has reached this many bytes. Old blocks are dropped by whole files: smaller ones are \
+                 dropped sooner, and are more.",
+            ),
+            key(
                 "snapshot_hours",
                 "A snapshot for newcomers is made and served when the newest is older than this many hours. 0: only by `tally snapshot \
                  save`.",

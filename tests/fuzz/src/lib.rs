@@ -19,6 +19,7 @@ pub mod node;
 pub mod proofs;
 pub mod psi;
 pub mod sealed;
+pub mod snapshot;
 pub mod sum;
 pub mod swarm;
 
@@ -70,6 +71,7 @@ targets! {
     "psi" psi::run, psi::seeds;
     "psi-machine" psi::run_machine, psi::machine_seeds;
     "sealed" sealed::run, sealed::seeds;
+    "snapshot" snapshot::run, snapshot::seeds;
     "sum" sum::run, sum::seeds;
     "sum-machine" sum::run_machine, sum::machine_seeds;
     "swarm" swarm::run, swarm::seeds;

@@ -37,6 +37,23 @@ const MAX_STATE_PROOF_BYTES: usize = 16 * 1024;
 const MAX_KEY_BYTES: usize = 1024;
 const MAX_VALUE_BYTES: usize = 1 << 20;
 
+/// The name of a file of this kind and number.
+pub(super) fn file_name(kind: &str, number: usize) -> String {
+    format!("{kind}-{number:06}")
+}
+
+/// Whether this is the name of a file of a snapshot: no path, and nothing else.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    let numbered = name
+        .strip_prefix("state-")
+        .or_else(|| name.strip_prefix("tiles-"));
+    match numbered {
+        Some(n) => n.len() >= 6 && n.len() <= 9 && n.bytes().all(|b| b.is_ascii_digit()),
+        None => [MANIFEST, TRAIL, EDGE].contains(&name),
+    }
+}
+
 /// Length and SHA-256 of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSum {
@@ -425,5 +442,31 @@ pub(super) fn refused(file: &str, reason: impl Into<String>) -> Error {
     Error::Snapshot {
         file: file.to_owned(),
         reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_snapshots_have_their_names() {
+        for name in ["manifest", "trail", "edge", "tiles-1000000"] {
+            assert!(is_file_name(name), "{name}");
+        }
+        assert!(is_file_name(&file_name("state", 0)));
+        for name in [
+            "",
+            "..",
+            "state-",
+            "state-0",
+            "state-00000x",
+            "../trail",
+            "trail/",
+            "LOCK",
+            "tiles-0000000000",
+        ] {
+            assert!(!is_file_name(name), "{name}");
+        }
     }
 }

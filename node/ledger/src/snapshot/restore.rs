@@ -11,10 +11,9 @@ use tally_merkle::tile::{TILE_WIDTH, TileKind, decode_bundle, decode_hashes, enc
 use tally_merkle::{Checkpoint, Hash, TilePath, frontier_at, leaf_hash, root_of};
 
 use super::format::{
-    EDGE, FileSum, MANIFEST, MAX_FILE_BYTES, Manifest, TILES_A_FILE, TRAIL, full_tiles,
+    EDGE, FileSum, MANIFEST, MAX_FILE_BYTES, Manifest, TILES_A_FILE, TRAIL, file_name, full_tiles,
     pairs_from_bytes, refused, trail_from_bytes,
 };
-use super::save::file_name;
 use crate::base::Base;
 use crate::error::{Error, IoContext};
 use crate::files::{make_dir, sync_dir, write_all_whole, write_whole};
@@ -27,6 +26,8 @@ use crate::tiles::{Tiles, WIDTH};
 const WORK: &str = "restoring";
 /// The file in it that says that it is whole and verified: the manifest.
 const DONE: &str = "verified";
+/// What a reader is told of a checkpoint that an operator trusts.
+const TRUSTED: &str = "the checkpoint that you trust";
 /// What is moved into place, in this order; the blocks' base last.
 const PARTS: [&str; 3] = ["tiles", "state", "blocks"];
 
@@ -43,7 +44,8 @@ pub trait Source {
 }
 
 /// Begins the ledger below `dir` at a snapshot, and opens it. It must have no blocks and no state. `trusted` are checkpoints that the
-/// operator has from elsewhere: each must be of the snapshot's own history and not beyond it. `progress` hears how many bytes of how
+/// operator has from elsewhere: each must be of the snapshot's own history and not beyond it; one that is not, when only a restore
+/// that was killed at its end is carried on, leaves the ledger in place. `progress` hears how many bytes of how
 /// many are there.
 ///
 /// # Errors
@@ -64,7 +66,13 @@ pub fn restore(
         let manifest = Manifest::from_bytes(&fs::read(work.join(DONE)).on("read", &work)?)?;
         settle(dir)?;
         drop(held);
-        return Ok((Ledger::open(dir, genesis_bytes, options)?, manifest));
+        let ledger = Ledger::open(dir, genesis_bytes, options)?;
+        // What is trusted now, not what was trusted then.
+        for checkpoint in trusted {
+            let size = check_trusted(checkpoint, &manifest)?;
+            same_root(checkpoint, ledger.root_at(size)?)?;
+        }
+        return Ok((ledger, manifest));
     }
     check_empty(dir)?;
     if work.exists() {
@@ -177,7 +185,8 @@ fn bring(
     }
     check_edge(&tree, &edge, head.tree_size)?;
     for checkpoint in trusted {
-        check_trusted(&tree, checkpoint, &manifest)?;
+        let size = check_trusted(checkpoint, &manifest)?;
+        same_root(checkpoint, tally_merkle::root_at(&tree.reading(), size)?)?;
     }
 
     let kv = Arc::new(SledKv::open(&work.join("state"), options.cache_bytes)?);
@@ -252,10 +261,11 @@ fn check_edge(tree: &Tiles, edge: &[Vec<u8>], tree_size: u64) -> Result<(), Erro
     }
 }
 
-fn check_trusted(tree: &Tiles, trusted: &Checkpoint, manifest: &Manifest) -> Result<(), Error> {
+/// That a checkpoint is of the snapshot's network and not beyond it; gives its size.
+fn check_trusted(trusted: &Checkpoint, manifest: &Manifest) -> Result<u64, Error> {
     let origin = crate::checkpoints::origin(&manifest.network);
     let size = manifest.header.tree_size;
-    let wrong = |why: String| Err(refused("the checkpoint that you trust", why));
+    let wrong = |why: String| Err(refused(TRUSTED, why));
     if trusted.origin != origin {
         return wrong(format!(
             "its origin is {}, expected {origin}",
@@ -268,14 +278,19 @@ fn check_trusted(tree: &Tiles, trusted: &Checkpoint, manifest: &Manifest) -> Res
             trusted.size
         ));
     }
-    let root = tally_merkle::root_at(&tree.reading(), trusted.size)?;
+    Ok(trusted.size)
+}
+
+/// That a checkpoint's root is that of the snapshot's history at its size.
+fn same_root(trusted: &Checkpoint, root: Hash) -> Result<(), Error> {
     if root == trusted.root {
         return Ok(());
     }
-    wrong(format!(
+    let why = format!(
         "it has root {}, the snapshot's history {root}: these are two histories; ask the members who signed both",
         trusted.root
-    ))
+    );
+    Err(refused(TRUSTED, why))
 }
 
 /// Writes the full tiles, each judged by the tile above it; the topmost by the root, later.

@@ -11,8 +11,8 @@ use tally_merkle::{Checkpoint, Note};
 
 use super::Handover;
 use super::format::{
-    EDGE, FileSum, MANIFEST, Manifest, STATE_FILE_BYTES, TILES_A_FILE, TRAIL, full_tiles,
-    pairs_to_bytes, trail_to_bytes,
+    EDGE, FileSum, MANIFEST, Manifest, STATE_FILE_BYTES, TILES_A_FILE, TRAIL, file_name,
+    full_tiles, pairs_to_bytes, trail_to_bytes,
 };
 use crate::base::Base;
 use crate::checkpoints::cosignature_vkeys;
@@ -230,8 +230,4 @@ fn cosigned_alone(mut note: Note, network: &NetworkId, set: &ValidatorSet) -> Re
             .any(|(k, _)| s.key_id == k.id() && s.name == k.name())
     });
     Ok(note)
-}
-
-pub(super) fn file_name(kind: &str, number: usize) -> String {
-    format!("{kind}-{number:06}")
 }
