@@ -14,6 +14,7 @@ mod network;
 mod observer;
 pub mod postgres;
 mod scenario;
+mod verifiers;
 mod wait;
 
 pub use binary::tally;
@@ -25,6 +26,7 @@ pub use member::{Member, Place};
 pub use network::{Network, Plan};
 pub use observer::{Acknowledged, Observer, Report, one_history};
 pub use scenario::{Scenario, number_from_env, skip, strict};
+pub use verifiers::{Verifier, verifiers};
 pub use wait::{until, within};
 
 /// A GTIN-14 with a right check digit, made from a number below 10^9.

@@ -1,5 +1,7 @@
 """Checks an exported ledger with aics-tlog: check.py FOLDER LOG_VKEY_FILE VALIDATORS_VKEYS_FILE [OLDER_CHECKPOINT].
 
+A folder with a file `minimum-index` has the entry bundles from the index in it on, and all hash tiles.
+
 Prints one JSON object. Exit code 0 if everything verifies, 1 if something does not, anything else is a fault of this script.
 """
 
@@ -12,6 +14,11 @@ import aics_tlog as t
 
 class Refused(Exception):
     pass
+
+
+def first_entry(folder):
+    path = folder / "minimum-index"
+    return int(path.read_text().splitlines()[2]) if path.exists() else 0
 
 
 def check(folder, log_key_file, validators_file, older_file):
@@ -28,9 +35,10 @@ def check(folder, log_key_file, validators_file, older_file):
     size, root = verified.size, verified.root
     reader = t.FileSystemTileReader(folder)
     try:
-        audit = t.audit_tiles(reader, size, root)
+        first = first_entry(folder)
+        audit = t.audit_tiles(reader, size, root, entries=first == 0)
         proven = t.VerifiedTileReader(reader, size, root)
-        for index in range(size):
+        for index in range(first, size):
             leaf = t.leaf_hash(proven.entry(index))
             path = t.inclusion_proof_from_tiles(reader, index, size)
             if not t.verify_inclusion(leaf, index, size, path, root):
@@ -39,7 +47,7 @@ def check(folder, log_key_file, validators_file, older_file):
         raise Refused(f"{type(e).__name__}: {e}")
     report = {
         "size": size,
-        "entries": size,
+        "entries": size - first,
         "tiles": audit.tiles,
         "bundles": audit.bundles,
         "cosignatures": verified.cosignature_count,

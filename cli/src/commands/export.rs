@@ -153,8 +153,8 @@ mod tests {
     /// The error of a second opening of one ledger.
     fn sled_error(dir: &Path) -> anyhow::Error {
         let genesis = crate::commands::tests::genesis();
-        let first = Ledger::open(dir, &genesis, Options::default()).unwrap();
-        let second = Ledger::open(dir, &genesis, Options::default())
+        let first = Ledger::open(dir, &genesis, tally_ledger::Options::default()).unwrap();
+        let second = Ledger::open(dir, &genesis, tally_ledger::Options::default())
             .err()
             .unwrap();
         drop(first);
