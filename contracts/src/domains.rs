@@ -86,9 +86,9 @@ pub const PSI_SUM_TERMS: &[u8] = b"tally/psi-sum-terms/v1\n";
 /// Digest of the totals of a private sum (`tally-psi`).
 pub const PSI_SUM_TOTALS: &[u8] = b"tally/psi-sum-totals/v1\n";
 /// Digest of the plan of a list in buckets (`tally-psi`).
-pub const PSI_PLAN: &[u8] = b"tally/psi-plan/v1\n";
+pub const PSI_PLAN: &[u8] = b"tally/psi-plan/v2\n";
 /// An item's bucket (`tally-psi`).
-pub const PSI_BUCKET: &[u8] = b"tally/psi-bucket/v1\n";
+pub const PSI_BUCKET: &[u8] = b"tally/psi-bucket/v2\n";
 /// Chain over the finished buckets of a list (`tally-psi`).
 pub const PSI_BUCKET_CHAIN: &[u8] = b"tally/psi-bucket-chain/v1\n";
 /// Digest of the terms of an overlap of several sets (`tally-psi`).

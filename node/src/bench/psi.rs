@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -259,7 +260,7 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
                 read_column(&out, |value| {
                     lines += 1;
                     wrong += u64::from(expected.binary_search(&hash(value)).is_err());
-                    Ok(())
+                    Ok(ControlFlow::Continue(()))
                 })?;
                 lines == a.matches && wrong == 0
             }
@@ -641,7 +642,7 @@ fn plain_join(a: &Path, b: &Path) -> Result<Vec<u128>, Error> {
         let mut set = Vec::new();
         read_column(path, |value| {
             set.push(hash(value));
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
         set.par_sort_unstable();
         set.dedup();

@@ -1,5 +1,6 @@
 //! What a party of `tally bench psi` brings: a set in memory while it is small, else its file in buckets on disk.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use tally_psi::{
     Profile, Seeds, SorterFactory, machine as plain,
 };
 
-use super::column::read_column;
+use super::column::{count_column, read_column};
 use super::psi::Error;
 use crate::bucket_files::BucketFiles;
 use crate::spill::SpillSorters;
@@ -30,16 +31,23 @@ pub(super) enum Own {
 impl Own {
     /// Reads a file, and keeps at most `single` rows of it.
     pub(super) fn read(path: &Path, single: u64) -> Result<Self, Error> {
-        let mut builder = Some(ItemSetBuilder::new(KIND.0, KIND.1));
-        let mut rows = 0;
+        let mut builder = ItemSetBuilder::new(KIND.0, KIND.1);
+        let mut left = single;
+        let mut is_longer = false;
         read_column(path, |value| {
-            rows += 1;
-            if rows > single {
-                builder = None;
-            }
-            builder.as_mut().map_or(Ok(()), |b| Ok(b.push(value)?))
+            let Some(after) = left.checked_sub(1) else {
+                is_longer = true;
+                return Ok(ControlFlow::Break(()));
+            };
+            left = after;
+            builder.push(value)?;
+            Ok(ControlFlow::Continue(()))
         })?;
-        builder.map_or(Ok(Self::Rows(rows)), |b| Ok(Self::Set(b.finish()?)))
+        if is_longer {
+            drop(builder);
+            return Ok(Self::Rows(count_column(path)?));
+        }
+        Ok(Self::Set(builder.finish()?))
     }
 
     /// How many items this party claims.
@@ -168,7 +176,7 @@ pub(super) fn machine(s: Setting<'_>) -> Result<Box<dyn Machine>, Error> {
     read_column(s.file, |value| {
         files.push(names.of(value), row, value).map_err(storage)?;
         row += 1;
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     let store = Store {
         files,

@@ -2,6 +2,7 @@
 //! from the two counts and the context.
 
 use sha2::{Digest, Sha256};
+use siphasher::sip::SipHasher24;
 
 use crate::messages::Role;
 use crate::{Error, IdType, MAX_COUNT, Profile};
@@ -101,7 +102,7 @@ impl Plan {
     #[must_use]
     pub fn digest(&self, context: &[u8; 32]) -> [u8; 32] {
         let mut h = Sha256::new()
-            .chain_update(b"tally/psi-plan/v1\n")
+            .chain_update(b"tally/psi-plan/v2\n")
             .chain_update(context)
             .chain_update(self.buckets().to_be_bytes());
         for number in self.counts.iter().chain(&self.capacities) {
@@ -113,11 +114,15 @@ impl Plan {
     /// Names the buckets of items in a session.
     #[must_use]
     pub fn names(&self, context: &[u8; 32], id_type: IdType, profile: Profile) -> BucketNames {
+        let key: [u8; 32] = Sha256::new()
+            .chain_update(b"tally/psi-bucket/v2\n")
+            .chain_update(context)
+            .chain_update([0, id_type.0, profile.0])
+            .finalize()
+            .into();
+        let key: [u8; 16] = std::array::from_fn(|i| key[i]);
         BucketNames {
-            prefix: Sha256::new()
-                .chain_update(b"tally/psi-bucket/v1\n")
-                .chain_update(context)
-                .chain_update([0, id_type.0, profile.0]),
+            keyed: SipHasher24::new_with_key(&key),
             bits: self.bits,
         }
     }
@@ -135,11 +140,12 @@ fn capacity(count: u64, bits: u32) -> u64 {
     count.min(mean + above)
 }
 
-/// Names the bucket of an item: the leading bits of SHA-256(`tally/psi-bucket/v1` LF || context || 0x00 || ID type || profile ||
-/// length || value). Another session scatters the same items otherwise.
+/// Names the bucket of an item: the leading bits of SipHash-2-4 of the value, under the first 16 bytes of SHA-256(`tally/psi-bucket/v2` LF
+/// || context || 0x00 || ID type || profile). Both sides know the key: it has to spread items evenly, and to spread them otherwise in
+/// another session. Who chooses items that meet in one bucket overfills a bucket of its own, and is refused.
 #[derive(Clone)]
 pub struct BucketNames {
-    prefix: Sha256,
+    keyed: SipHasher24,
     bits: u32,
 }
 
@@ -147,17 +153,8 @@ impl BucketNames {
     /// The bucket of a normalised value.
     #[must_use]
     pub fn of(&self, value: &[u8]) -> u32 {
-        // Longer values are refused by the set; they are named all the same.
-        let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
-        let digest: [u8; 32] = self
-            .prefix
-            .clone()
-            .chain_update(len.to_be_bytes())
-            .chain_update(value)
-            .finalize()
-            .into();
-        let [a, b, c, d, ..] = digest;
-        u32::from_be_bytes([a, b, c, d]) >> (32 - self.bits)
+        let name = self.keyed.hash(value) >> (u64::BITS - self.bits);
+        u32::try_from(name).unwrap_or(u32::MAX)
     }
 }
 
