@@ -9,6 +9,7 @@ pub mod card;
 pub mod ceremony;
 pub mod chain;
 pub mod config;
+mod distinct;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -3,7 +3,6 @@
 use crate::Error;
 use crate::context::{Computation, Suite};
 use crate::elements::Elements;
-use crate::item::ItemSet;
 use crate::link::{Link, verify_ascending};
 use crate::machine::{Outcome, Phase, Stage};
 use crate::messages::{Message, ROWS_PER_FRAME, Role, tag_rows};
@@ -12,6 +11,7 @@ use crate::params::{Noise, Params};
 use crate::role::{self, Asked, Held, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
+use crate::stream::Items;
 
 /// The initiator of a run.
 pub struct Initiator(Run<Asker>);
@@ -68,19 +68,25 @@ enum Join {
 }
 
 impl Initiator {
-    /// An initiator that will match `set`.
+    /// An initiator that will match `items`.
     ///
     /// # Errors
     /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(
         params: Params,
-        set: ItemSet,
+        items: impl Into<Items>,
         seeds: Seeds,
         sorters: Box<dyn SorterFactory>,
     ) -> Result<Self, Error> {
-        let link = Link::new(params, Suite::DhRistrettoV1, Role::Initiator, &set)?;
+        let items = items.into();
+        let link = Link::new(params, Suite::DhRistrettoV1, Role::Initiator, items.len())?;
+        let items = match link.params.context.computation {
+            // Its rows are named at the end.
+            Computation::List => items.into_set()?.into(),
+            Computation::Cardinality | Computation::JoinSum => items,
+        };
         let asker = Asker {
-            elements: Elements::new(&link, set, seeds)?,
+            elements: Elements::new(&link, items, seeds)?,
             link,
             sorters,
         };
@@ -291,7 +297,7 @@ impl Asker {
                         rows.push(
                             usize::try_from(index)
                                 .ok()
-                                .and_then(|i| self.elements.set.row(i))
+                                .and_then(|i| self.elements.items.row(i))
                                 .ok_or(Error::Internal { what: "row index" })?,
                         );
                     }

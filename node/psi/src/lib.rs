@@ -68,6 +68,7 @@ mod simd;
 mod sizes;
 mod sort;
 mod sorter;
+mod stream;
 pub mod sum;
 #[cfg(test)]
 mod timing;
@@ -86,5 +87,6 @@ pub use responder::Responder;
 pub use seeds::{SeedRng, Seeds};
 pub use sizes::public_size;
 pub use sorter::{MemorySorters, Row, SortedRows, Sorter, SorterFactory};
+pub use stream::{EachValue, ItemSource, ItemStream, Items};
 pub use vole::params::{CHECKED_PARAMETER_SET, MAX_VOLE_COUNT, PARAMETER_SET};
 pub use vole::{VoleInitiator, VoleResponder, kernels};

@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::context::Suite;
 use crate::group::tag_bytes;
-use crate::item::ItemSet;
 use crate::machine::{Output, Phase, Progress, Stage, Statement};
 use crate::messages::{HEADER_BYTES, Hello, MASKED_BYTES, Message, ROWS_PER_FRAME, Role};
 use crate::params::Params;
@@ -46,20 +45,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// For a machine of `suite`, with the own set `set`.
-    pub(crate) fn new(
-        params: Params,
-        suite: Suite,
-        role: Role,
-        set: &ItemSet,
-    ) -> Result<Self, Error> {
+    /// For a machine of `suite`, with so many own items.
+    pub(crate) fn new(params: Params, suite: Suite, role: Role, items: u64) -> Result<Self, Error> {
         if params.context.suite != suite {
             return Err(Error::Invalid {
                 what: "suite for this machine",
                 found: params.context.suite.number().into(),
             });
         }
-        let own_count = params.own_count(set)?;
+        let own_count = params.own_count(items)?;
         let context = params.context.digest();
         Ok(Self {
             role,

@@ -7,11 +7,11 @@
 use std::collections::VecDeque;
 
 use crate::context::Suite;
-use crate::item::ItemSet;
 use crate::messages::{Message, Role};
 use crate::params::Params;
 use crate::seeds::Seeds;
 use crate::sorter::SorterFactory;
+use crate::stream::Items;
 use crate::{Error, Initiator, Responder, VoleInitiator, VoleResponder};
 
 /// Where a statement stands in the run.
@@ -204,26 +204,28 @@ pub trait Machine: Send {
 /// those by a vector correlation keep everything in memory.
 ///
 /// # Errors
-/// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
+/// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other; [`Error::Invalid`] for streamed
+/// items but in a count under `dh-ristretto-v1`.
 pub fn open(
     role: Role,
     params: Params,
-    set: ItemSet,
+    items: impl Into<Items>,
     seeds: Seeds,
     sorters: Box<dyn SorterFactory>,
 ) -> Result<Box<dyn Machine>, Error> {
+    let items = items.into();
     Ok(match (params.context.suite, role) {
         (Suite::DhRistrettoV1, Role::Initiator) => {
-            Box::new(Initiator::new(params, set, seeds, sorters)?)
+            Box::new(Initiator::new(params, items, seeds, sorters)?)
         }
         (Suite::DhRistrettoV1, Role::Responder) => {
-            Box::new(Responder::new(params, set, seeds, sorters)?)
+            Box::new(Responder::new(params, items, seeds, sorters)?)
         }
         (Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1, Role::Initiator) => {
-            Box::new(VoleInitiator::new(params, set, seeds)?)
+            Box::new(VoleInitiator::new(params, items.into_set()?, seeds)?)
         }
         (Suite::VoleRr22V1 | Suite::VoleRr22MaliciousV1, Role::Responder) => {
-            Box::new(VoleResponder::new(params, set, seeds)?)
+            Box::new(VoleResponder::new(params, items.into_set()?, seeds)?)
         }
     })
 }

@@ -1,10 +1,10 @@
 //! What a run is set up with, and what the peer's hello must agree with.
 
+use crate::Error;
 use crate::context::{Computation, Context};
 use crate::noise::NoiseParams;
 use crate::sizes::{public_size, verify_public};
 use crate::vole::params::MAX_VOLE_COUNT;
-use crate::{Error, ItemSet};
 
 /// Most elements of one side, dummies and fillers included.
 pub const MAX_COUNT: u64 = 1 << 32;
@@ -52,7 +52,7 @@ pub struct Params {
 
 impl Params {
     /// The own padded count, once the parameters and the set fit each other.
-    pub(crate) fn own_count(&self, set: &ItemSet) -> Result<u64, Error> {
+    pub(crate) fn own_count(&self, items: u64) -> Result<u64, Error> {
         if self.context.suite.is_vole() && self.context.computation != Computation::List {
             return Err(Error::Invalid {
                 what: "computation for this suite",
@@ -75,9 +75,7 @@ impl Params {
             (_, Noise::Laplace(p)) => p.verify()?,
             (_, Noise::NoneInTestNetwork) => {}
         }
-        let count = self
-            .shown(set.len() as u64)
-            .saturating_add(self.noise.pool().into());
+        let count = self.shown(items).saturating_add(self.noise.pool().into());
         if count > self.max_count() {
             return Err(Error::TooLong {
                 what: "own count",

@@ -4,7 +4,6 @@
 use crate::Error;
 use crate::context::{Computation, Suite};
 use crate::elements::Elements;
-use crate::item::ItemSet;
 use crate::link::{Link, verify_ascending};
 use crate::machine::{Phase, Stage};
 use crate::messages::{Message, ROWS_PER_FRAME, Role};
@@ -13,6 +12,7 @@ use crate::params::{Noise, Params};
 use crate::role::{self, Answered, Need, PASSED, Run};
 use crate::seeds::Seeds;
 use crate::sorter::{Cursor, Row, SortedRows, Sorter, SorterFactory};
+use crate::stream::Items;
 
 /// The responder of a run.
 pub struct Responder(Run<Answerer>);
@@ -71,12 +71,13 @@ impl Responder {
     /// [`Error::Noise`], [`Error::Invalid`] and [`Error::TooLong`] for parameters that do not fit each other.
     pub fn new(
         params: Params,
-        set: ItemSet,
+        items: impl Into<Items>,
         seeds: Seeds,
         sorters: Box<dyn SorterFactory>,
     ) -> Result<Self, Error> {
-        let link = Link::new(params, Suite::DhRistrettoV1, Role::Responder, &set)?;
-        let mut elements = Elements::new(&link, set, seeds)?;
+        let items = items.into();
+        let link = Link::new(params, Suite::DhRistrettoV1, Role::Responder, items.len())?;
+        let mut elements = Elements::new(&link, items, seeds)?;
         if let Noise::Laplace(p) = &link.params.noise {
             let mut rng = elements.seeds.noise(b"responder")?;
             let drawn = i64::from(p.bound) + sample_truncated_laplace(p, &mut rng)?;

@@ -3,6 +3,7 @@
 //! In scope: creating a set as a whole or not at all, listing, reading it back verified against the root that it was committed
 //! under. Out of scope: reading CSV files (`tally-measure`), records, matches.
 
+mod entries;
 mod error;
 mod meta;
 mod rows;
@@ -10,6 +11,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use entries::Entries;
 pub use error::AudienceError;
 pub use meta::{AudienceKey, AudienceMeta, MAX_AUDIENCE_NAME, check_audience_name};
 pub(crate) use meta::{hash_text, text};

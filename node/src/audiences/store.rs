@@ -9,10 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use rand_core::CryptoRngCore;
 use tally_contracts::ids::AudienceLabel;
-use tally_measure::{Identifier, Import, SALT_BYTES, SaltedEntry, SaltedSet};
-use tally_merkle::Hash;
+use tally_measure::{Import, SALT_BYTES, SaltedEntry, SaltedSet};
+use tally_merkle::{Frontier, Hash};
 use zeroize::Zeroizing;
 
+use super::entries::{Entries, chunk_name, purpose};
 use super::rows::{self, RowsInput, RowsMeta};
 use super::{AudienceError, AudienceKey, AudienceMeta, check_audience_name};
 use crate::sealed::{StorageKey, read_sealed, write_sealed};
@@ -323,42 +324,44 @@ impl AudienceStore {
         Ok(meta)
     }
 
+    /// Every person of a set in committed order, one file in memory at a time. Nothing of it is verified against the root.
+    #[must_use]
+    pub fn entries(&self, meta: &AudienceMeta) -> Entries {
+        Entries::new(self.set_dir(&meta.key), self.key.clone(), meta.clone())
+    }
+
     /// Shows every person of a set in committed order, one file in memory at a time.
     ///
     /// # Errors
     /// [`AudienceError::Damaged`] or [`AudienceError::Sealed`] if a file is missing, cut or changed; what was shown before is
-    /// then part of the set all the same.
+    /// then part of the set all the same. What `each` gives.
     pub fn visit(
         &self,
         meta: &AudienceMeta,
         mut each: impl FnMut(SaltedEntry) -> Result<(), AudienceError>,
     ) -> Result<(), AudienceError> {
-        let dir = self.set_dir(&meta.key);
-        let mut seen = 0;
-        for number in 0..meta.chunks {
-            let path = dir.join(chunk_name(number));
-            let damaged = |what| AudienceError::Damaged {
-                path: path.clone(),
-                what,
-            };
-            let chunk = read_sealed(&path, &self.key, &purpose(&meta.key, number))?
-                .ok_or_else(|| damaged("missing"))?;
-            let mut rest = chunk.as_slice();
-            while !rest.is_empty() {
-                let (entry, tail) =
-                    take_entry(rest).ok_or_else(|| damaged("not a list of people"))?;
-                rest = tail;
-                seen += 1;
-                each(entry)?;
-            }
+        self.entries(meta).try_for_each(|entry| each(entry?))
+    }
+
+    /// Verifies a set against its root, one file in memory at a time.
+    ///
+    /// # Errors
+    /// As [`Self::visit`], and [`AudienceError::Set`] if the root is another.
+    pub fn verify(&self, meta: &AudienceMeta) -> Result<(), AudienceError> {
+        let (mut tree, mut last) = (Frontier::new(), None);
+        let mut sorted = true;
+        self.visit(meta, |entry| {
+            let leaf = entry.leaf(meta.profile);
+            sorted &= last < Some(leaf);
+            last = Some(leaf);
+            tree.append(leaf);
+            Ok(())
+        })?;
+        if sorted && tree.root() == meta.root {
+            Ok(())
+        } else {
+            Err(tally_measure::Error::SetRoot.into())
         }
-        if seen == meta.size {
-            return Ok(());
-        }
-        Err(AudienceError::Damaged {
-            path: dir,
-            what: "another number of people than described",
-        })
     }
 
     /// A whole set in memory, verified against its root.
@@ -379,14 +382,6 @@ impl AudienceStore {
     }
 }
 
-fn take_entry(bytes: &[u8]) -> Option<(SaltedEntry, &[u8])> {
-    let (salt, rest) = bytes.split_first_chunk::<SALT_BYTES>()?;
-    let (len, rest) = rest.split_first_chunk::<2>()?;
-    let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
-    let id = Identifier::from_bytes(value).ok()?;
-    Some((SaltedEntry { salt: *salt, id }, rest))
-}
-
 fn parse_dir(name: &str) -> Option<AudienceKey> {
     let (label, epoch) = name.split_once('-')?;
     Some(AudienceKey {
@@ -395,20 +390,12 @@ fn parse_dir(name: &str) -> Option<AudienceKey> {
     })
 }
 
-fn chunk_name(number: u32) -> String {
-    format!("people-{number:06}")
-}
-
 fn rows_name(number: u32) -> String {
     format!("rows-{number:06}")
 }
 
 fn rows_purpose(key: &AudienceKey, number: u32) -> String {
     format!("audience-rows/{}/{}/{number}", key.label, key.epoch)
-}
-
-fn purpose(key: &AudienceKey, number: u32) -> String {
-    format!("audience/{}/{}/{number}", key.label, key.epoch)
 }
 
 fn meta_purpose(key: &AudienceKey) -> String {

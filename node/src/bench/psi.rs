@@ -361,7 +361,8 @@ pub async fn psi_party() -> Result<(), Error> {
         addr: peer.addr,
         label: "peer".into(),
     }])?;
-    let own = Own::read(&task.file, task.single)?;
+    let computation = Computation::from_number(task.computation)?;
+    let own = Own::read(&task.file, task.single, computation, &task.spill)?;
     host.wait_connected(&key, Duration::from_secs(60)).await?;
     let stream = if task.initiator {
         host.open_stream(&key, PROTOCOL).await?

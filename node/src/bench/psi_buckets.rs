@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Rule, Step};
 use tally_psi::messages::Role;
 use tally_psi::{
-    Computation, IdType, ItemSet, ItemSetBuilder, Machine, MemorySorters, Params, PeerCount,
-    Profile, Seeds, SorterFactory, machine as plain,
+    Computation, IdType, ItemSet, ItemSetBuilder, ItemStream, Items, Machine, MemorySorters,
+    Params, PeerCount, Profile, Seeds, SorterFactory, machine as plain,
 };
 
 use super::column::{count_column, read_column};
 use super::psi::Error;
 use crate::bucket_files::BucketFiles;
+use crate::distinct::{Collector, Distinct};
 use crate::spill::SpillSorters;
 
 const KIND: (IdType, Profile) = (IdType(1), Profile(1));
@@ -24,13 +25,20 @@ const RUN_ROWS: usize = 2 << 20;
 pub(super) enum Own {
     /// Read: distinct values.
     Set(ItemSet),
-    /// Too many for memory: that many rows, repeated ones too, left in the file.
+    /// Too many for memory: that many rows, repeated ones too, left in the file for a list in buckets.
     Rows(u64),
+    /// Too many for memory, for a count.
+    Distinct(Distinct),
 }
 
 impl Own {
-    /// Reads a file, and keeps at most `single` rows of it.
-    pub(super) fn read(path: &Path, single: u64) -> Result<Self, Error> {
+    /// Reads a file, and keeps at most `single` rows of it in memory; the rest goes to `spill`, or for a list is left where it is.
+    pub(super) fn read(
+        path: &Path,
+        single: u64,
+        computation: Computation,
+        spill: &Path,
+    ) -> Result<Self, Error> {
         let mut builder = ItemSetBuilder::new(KIND.0, KIND.1);
         let mut left = single;
         let mut is_longer = false;
@@ -45,7 +53,16 @@ impl Own {
         })?;
         if is_longer {
             drop(builder);
-            return Ok(Self::Rows(count_column(path)?));
+            let rows = count_column(path)?;
+            if computation == Computation::List {
+                return Ok(Self::Rows(rows));
+            }
+            let mut values = Collector::create(spill, rows).map_err(storage)?;
+            read_column(path, |value| {
+                values.push(value).map_err(storage)?;
+                Ok(ControlFlow::Continue(()))
+            })?;
+            return Ok(Self::Distinct(values.finish().map_err(storage)?));
         }
         Ok(Self::Set(builder.finish()?))
     }
@@ -55,6 +72,7 @@ impl Own {
         match self {
             Self::Set(set) => set.len() as u64,
             Self::Rows(rows) => *rows,
+            Self::Distinct(values) => values.count(),
         }
     }
 }
@@ -147,27 +165,27 @@ pub(super) fn machine(s: Setting<'_>) -> Result<Box<dyn Machine>, Error> {
         Role::Initiator => [own, peer],
         Role::Responder => [peer, own],
     };
-    let plan = if s.params.context.computation == Computation::List {
+    let is_list = s.params.context.computation == Computation::List;
+    let plan = if is_list {
         Plan::of(counts, s.rule)?
     } else {
         None
     };
     let Some(plan) = plan else {
-        let set = match s.set {
-            Own::Set(set) => set,
-            // A count is sorted on disk, but its IDs are in memory.
-            Own::Rows(_) => match Own::read(s.file, u64::MAX)? {
-                Own::Set(set) => set,
-                Own::Rows(_) => return Err(Error::Pipe("a file grew".into())),
-            },
+        let items: Items = match s.set {
+            Own::Set(set) => set.into(),
+            Own::Distinct(values) => {
+                ItemStream::new(KIND.0, KIND.1, values.count(), Box::new(values)).into()
+            }
+            Own::Rows(_) => return Err(Error::Pipe("a long list without buckets".into())),
         };
         // Small matches stay in memory, larger ones spill.
-        let sorters: Box<dyn SorterFactory> = if set.len() <= RUN_ROWS {
+        let sorters: Box<dyn SorterFactory> = if own <= RUN_ROWS as u64 {
             Box::new(MemorySorters::new(4 * RUN_ROWS as u64))
         } else {
             Box::new(SpillSorters::new(s.spill.to_owned(), RUN_ROWS))
         };
-        return Ok(plain::open(s.role, s.params, set, s.seeds, sorters)?);
+        return Ok(plain::open(s.role, s.params, items, s.seeds, sorters)?);
     };
     drop(s.set);
     let names = plan.names(&s.params.context.digest(), KIND.0, KIND.1);

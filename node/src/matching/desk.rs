@@ -52,7 +52,8 @@ pub struct DeskOptions {
     pub deadlines: Deadlines,
     /// Most matches of other members at a time; more are refused as busy.
     pub max_answering: usize,
-    /// Elements that one sorter keeps in memory, at 32 bytes each; the rest goes to files without a name beside the matches.
+    /// Elements that one sorter keeps in memory, at 32 bytes each; the rest goes to files without a name beside the matches. A set
+    /// of more people than this is not held in memory for a count.
     pub rows_in_memory: usize,
     /// When a list is cut into buckets; other members' nodes have to have the same.
     pub bucket_rule: Rule,

@@ -12,8 +12,8 @@ use tally_contracts::signature::verify;
 use tally_contracts::state;
 use tally_merkle::Hash;
 use tally_psi::{
-    Context, IdType, ItemSetBuilder, Machine, Params, Party, PeerCount, Progress, Report, Seeds,
-    Statement,
+    Context, IdType, ItemSetBuilder, ItemStream, Items, Machine, Params, Party, PeerCount,
+    Progress, Report, Seeds, Statement,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -211,14 +211,23 @@ impl Inner {
     ) -> Result<Box<dyn Machine>, MatchError> {
         let (audiences, meta, role) = (self.audiences.clone(), agreed.own.clone(), agreed.role);
         let sorters = SpillSorters::new(self.store.dir().to_owned(), self.options.rows_in_memory);
+        let in_memory = self.options.rows_in_memory as u64;
+        let computation = agreed.computation;
         let work = move || -> Result<Box<dyn Machine>, MatchError> {
-            let set = audiences.load(&meta)?;
             let (id_type, profile) = item_numbers(meta.profile)?;
-            let mut items = ItemSetBuilder::new(id_type, profile);
-            for entry in set.entries() {
-                items.push(entry.id.as_bytes())?;
-            }
-            let items = items.finish()?;
+            let is_count = computation == Computation::Cardinality;
+            let items: Items = if is_count && meta.size > in_memory {
+                audiences.verify(&meta)?;
+                let entries = Box::new(audiences.entries(&meta));
+                ItemStream::new(id_type, profile, meta.size, entries).into()
+            } else {
+                let set = audiences.load(&meta)?;
+                let mut items = ItemSetBuilder::new(id_type, profile);
+                for entry in set.entries() {
+                    items.push(entry.id.as_bytes())?;
+                }
+                items.finish()?.into()
+            };
             let role = match role {
                 Role::Initiator => tally_psi::messages::Role::Initiator,
                 Role::Responder => tally_psi::messages::Role::Responder,

@@ -144,7 +144,7 @@ impl VoleInitiator {
             _ => Suite::VoleRr22V1,
         };
         let asker = Asker {
-            link: Link::new(params, suite, Role::Initiator, &set)?,
+            link: Link::new(params, suite, Role::Initiator, set.len() as u64)?,
             seeds,
             kernels: Kernels::detect(),
         };

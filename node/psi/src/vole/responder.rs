@@ -124,7 +124,7 @@ impl VoleResponder {
             _ => Suite::VoleRr22V1,
         };
         let answerer = Answerer {
-            link: Link::new(params, suite, Role::Responder, &set)?,
+            link: Link::new(params, suite, Role::Responder, set.len() as u64)?,
             seeds,
             kernels: Kernels::detect(),
         };

@@ -90,6 +90,29 @@ async fn lists_in_buckets_between_two_processes_are_correct() {
 }
 
 #[tokio::test]
+async fn counts_beyond_memory_between_two_processes_are_correct() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, rows: std::ops::Range<u32>| {
+        let path = dir.path().join(name);
+        let rows: String = rows.map(|i| format!("{}\n", i % 10_000)).collect();
+        std::fs::write(&path, format!("id\n{rows}")).unwrap();
+        path
+    };
+    // Repeats of one side, and a side that is short.
+    let (a, b) = (file("a.csv", 0..14_000), file("b.csv", 9_990..10_020));
+    for (a, b) in [(a.clone(), b.clone()), (b, a)] {
+        let mut o = options("dh", Computation::Cardinality, Input::Files(a, b));
+        o.rule = Rule {
+            single: 100,
+            mean: 100,
+        };
+        let figures = run(&o).await.unwrap();
+        assert!(figures.correct);
+        assert_eq!((figures.n, figures.matches), (10_000, 30));
+    }
+}
+
+#[tokio::test]
 async fn files_with_repeats_and_a_missing_column() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
