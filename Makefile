@@ -1,6 +1,6 @@
 # Tasks. `make` lists them; each is what CI runs, or a part of it.
 .DEFAULT_GOAL := help
-.PHONY: help check test fuzz fuzz-seeds demo bench docs ci
+.PHONY: help check test fuzz sanitize fuzz-seeds demo bench docs ci
 
 # RUSTFLAGS in the environment would silently replace the flags of .cargo/config.toml.
 unexport RUSTFLAGS
@@ -26,6 +26,9 @@ test: ## all tests of all crates
 
 fuzz: ## fuzz targets, one after the other: FUZZ='--seconds 30 [TARGET ...]'
 	./tests/fuzz/run $(FUZZ)
+
+sanitize: ## private matching under AddressSanitizer
+	./tests/sanitize
 
 fuzz-seeds: ## the seeds of the fuzz targets, made anew
 	cd tests/fuzz && ./run --seeds
