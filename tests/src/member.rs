@@ -149,6 +149,9 @@ impl Member {
             env: Vec::new(),
             child: None,
         };
+        if let Ok(level) = std::env::var("TALLY_NODE_LOG") {
+            member.configure("log", "level", level.as_str())?;
+        }
         if member.place.http != member.place.host {
             let listen = format!("0.0.0.0:{}", member.place.port + 80);
             member.configure("http", "listen", listen)?;

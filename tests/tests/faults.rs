@@ -194,11 +194,6 @@ fn under_load(
     let plan = Plan::four();
     let lab = Lab::new(plan.members.len())?;
     let mut network = Network::found_at(scenario, &plan, lab.places())?;
-    if let Ok(level) = std::env::var("TALLY_NODE_LOG") {
-        for member in network.iter() {
-            member.configure("log", "level", level.as_str())?;
-        }
-    }
     network.start()?;
     let observer = Observer::start(scenario, &network, 1)?;
     let everyone: Vec<usize> = (0..network.len()).collect();

@@ -18,6 +18,9 @@ pub struct Validator {
 pub enum CheckContext {
     /// Proposed now; check it against this node's clock too.
     Live,
+    /// Proposed again, after more than two thirds have prevoted for it in some round: its time was judged by those who saw it fresh;
+    /// no clock checks.
+    Prevoted,
     /// Decided by others before; no clock checks.
     Sync,
     /// Seen before a restart; no clock checks.
@@ -57,6 +60,10 @@ pub enum Refusal {
     /// vote nil. If it turns out to be decided: the engine halts, because this node has left the network's rules.
     #[error("{0}")]
     Diverged(String),
+    /// Live alone: its time is too far from this node's clock. Vote nil; if more than two thirds prevote for it all the same, it is
+    /// checked again when it comes again, as [`CheckContext::Prevoted`].
+    #[error("{0}")]
+    Untimely(String),
 }
 
 impl From<String> for Refusal {

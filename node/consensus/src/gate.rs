@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -63,7 +63,8 @@ struct Peer {
     /// No connection is let through for the moment.
     closed: bool,
     door: AbortHandle,
-    live: Vec<AbortHandle>,
+    /// Its connections, with when they began.
+    live: Vec<(SystemTime, AbortHandle)>,
 }
 
 /// One connection of an IP address.
@@ -257,7 +258,7 @@ impl Gate {
     pub(crate) fn dismiss(&self, peer: &PeerId) -> Option<Multiaddr> {
         let peer = lock(&self.0.peers).remove(peer)?;
         peer.door.abort();
-        peer.live.iter().for_each(AbortHandle::abort);
+        peer.live.iter().for_each(|(_, task)| task.abort());
         Some(peer.local)
     }
 
@@ -266,7 +267,7 @@ impl Gate {
         let mut peers = lock(&self.0.peers);
         let peer = peers.get_mut(peer)?;
         peer.closed = true;
-        peer.live.drain(..).for_each(|task| task.abort());
+        peer.live.drain(..).for_each(|(_, task)| task.abort());
         Some(peer.local.clone())
     }
 
@@ -276,6 +277,15 @@ impl Gate {
         let peer = peers.get_mut(peer)?;
         peer.closed = false;
         Some(peer.local.clone())
+    }
+
+    /// When the oldest connection with a peer that stands began.
+    pub(crate) fn oldest(&self, peer: &PeerId) -> Option<SystemTime> {
+        let peers = lock(&self.0.peers);
+        let live = peers.get(peer)?.live.iter();
+        live.filter(|(_, task)| !task.is_finished())
+            .map(|(began, _)| *began)
+            .min()
     }
 
     /// Ends everything; the port is free when this returns.
@@ -311,8 +321,9 @@ impl Gate {
         let Some(peer) = peers.get_mut(peer).filter(|peer| !peer.closed) else {
             return;
         };
-        peer.live.retain(|task| !task.is_finished());
-        peer.live.push(tokio::spawn(connection).abort_handle());
+        peer.live.retain(|(_, task)| !task.is_finished());
+        let task = tokio::spawn(connection).abort_handle();
+        peer.live.push((SystemTime::now(), task));
     }
 
     /// Takes connections from the network.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use libp2p::Multiaddr;
 use malachitebft_app_channel::NetworkRequest;
@@ -16,7 +16,8 @@ use crate::application::{Application, Validator};
 use crate::config::{EngineConfig, MAX_ROUND_TIMEOUT, RoundTimeouts};
 use crate::error::Error;
 use crate::gate::{Gate, parse_peer};
-use crate::malachite::driver::Driver;
+use crate::malachite::driver::{Driver, Undecided};
+use crate::malachite::polkas::Polkas;
 use crate::malachite::signing::Keys;
 use crate::malachite::spawn;
 use crate::malachite::store::ProposalStore;
@@ -153,6 +154,12 @@ impl EngineHandle {
         }
     }
 
+    /// When the oldest connection with a node that stands here began, by the node's peer ID; nothing if there is none.
+    #[must_use]
+    pub fn oldest_connection(&self, peer: &str) -> Option<SystemTime> {
+        self.gate.oldest(&peer.parse().ok()?)
+    }
+
     async fn add(&self, local: Multiaddr) -> Result<(), Error> {
         match NetworkRequest::add_persistent_peer(&self.network, local).await {
             Ok(Ok(()) | Err(PersistentPeerError::AlreadyExists)) => Ok(()),
@@ -229,7 +236,8 @@ pub async fn start(
         }
     }
     behind.listen = gate.make_way();
-    let spawned = spawn::spawn(&behind, &keys).await;
+    let polkas = Polkas::default();
+    let spawned = spawn::spawn(&behind, &keys, &polkas).await;
     if spawned.is_err() {
         gate.stop().await;
     }
@@ -261,7 +269,7 @@ pub async fn start(
     let driver = Driver::new(
         application,
         keys,
-        store,
+        Undecided { store, polkas },
         channels,
         status_tx.clone(),
         config.timeouts,

@@ -2,14 +2,11 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::links::Links;
 use common::{TestNetwork, public};
 use tally_consensus::peer_id;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ALL: &[usize] = &[0, 1, 2, 3];
@@ -20,74 +17,9 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Links of one node that can go dead: what is sent is not taken any more, and nothing is closed. New connections pass.
-#[derive(Clone, Default)]
-struct Links {
-    next: Arc<AtomicU64>,
-    /// Connections with a smaller number are dead.
-    dead_below: Arc<AtomicU64>,
-}
-
-impl Links {
-    fn cut(&self) {
-        let all = self.next.load(Ordering::SeqCst);
-        self.dead_below.store(all, Ordering::SeqCst);
-    }
-
-    /// Leads a new port to one of the loopback.
-    async fn lead(&self, to: u16) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let links = self.clone();
-        tokio::spawn(async move {
-            while let Ok((from, _)) = listener.accept().await {
-                let links = links.clone();
-                tokio::spawn(async move {
-                    let Ok(to) = TcpStream::connect(("127.0.0.1", to)).await else {
-                        return;
-                    };
-                    let number = links.next.fetch_add(1, Ordering::SeqCst);
-                    let ((a, b), (c, d)) = (from.into_split(), to.into_split());
-                    tokio::select! {
-                        () = links.pass(number, a, d) => {}
-                        () = links.pass(number, c, b) => {}
-                    }
-                });
-            }
-        });
-        port
-    }
-
-    async fn pass(
-        &self,
-        number: u64,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-    ) {
-        let mut buffer = vec![0; 16 << 10];
-        loop {
-            let read = from.read(&mut buffer).await;
-            if number < self.dead_below.load(Ordering::SeqCst) {
-                // Neither end hears of the other again.
-                std::future::pending::<()>().await;
-            }
-            match read {
-                Ok(n) if n > 0 && to.write_all(&buffer[..n]).await.is_ok() => {}
-                _ => return,
-            }
-        }
-    }
-}
-
 async fn network() -> (TestNetwork, Links) {
     let mut net = TestNetwork::new(&[1, 1, 1, 1], HOUR);
-    let links = Links::default();
-    for other in 1..4 {
-        for (from, to) in [(CUT, other), (other, CUT)] {
-            let port = links.lead(net.nodes[to].port).await;
-            net.routes.insert((from, to), port);
-        }
-    }
+    let links = Links::of(&mut net, CUT).await;
     net.start_all().await;
     net.drive(ALL, 5, secs(15)).await;
     (net, links)

@@ -230,11 +230,10 @@ fn check_live(chain: &Chain, ledger: &Ledger, bytes: &[u8]) -> Result<(), BlockR
         lock(&chain.0.skews).insert(header.proposer, skew);
     }
     if header.time_ms.abs_diff(now) > rules.max_skew_ms {
-        return Err(format!(
+        return Err(BlockRefusal::Untimely(format!(
             "block time {} is more than {} ms from this node's clock {now}",
             header.time_ms, rules.max_skew_ms
-        )
-        .into());
+        )));
     }
     Ok(())
 }

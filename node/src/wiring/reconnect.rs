@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tally_consensus::{EngineHandle, address_with_peer_id, peer_id};
 use tally_contracts::ids::PublicKey;
@@ -34,10 +34,22 @@ enum Link {
 struct Watched {
     /// The swarm has had it: before the first connection there is nothing to outlive.
     had: bool,
-    /// The swarm has lost it; whether the engine has thought all the time that its own connection stands.
-    lost: Option<bool>,
+    /// Since when the swarm has lost it.
+    lost: Option<SystemTime>,
     /// Since when the swarm has it and the engine has no whole connection.
     lacking: Option<Instant>,
+}
+
+/// How a peer is connected at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Whether the swarm has it.
+    swarm: bool,
+    /// Since when it has, or has not.
+    since: SystemTime,
+    link: Link,
+    /// When the oldest of the engine's connections began.
+    oldest: Option<SystemTime>,
 }
 
 /// Why connections are made anew.
@@ -58,19 +70,23 @@ impl Why {
 
 impl Watched {
     /// Notes how a peer is connected now; says whether its consensus connections are to be made anew.
-    fn note(&mut self, swarm: bool, link: Link, patience: Duration, now: Instant) -> Option<Why> {
-        if !swarm {
+    fn note(&mut self, seen: Seen, patience: Duration, now: Instant) -> Option<Why> {
+        if !seen.swarm {
             self.lacking = None;
-            let stood = self.lost.unwrap_or(self.had) && link != Link::None;
-            self.lost = Some(stood);
+            if self.had {
+                self.lost.get_or_insert(seen.since);
+            }
             return None;
         }
         self.had = true;
-        if self.lost.take() == Some(true) && link != Link::None {
+        // One that began after the loss is a new one: a node that starts again is back within a moment.
+        if let (Some(lost), Some(oldest)) = (self.lost.take(), seen.oldest)
+            && oldest < lost
+        {
             self.lacking = None;
             return Some(Why::Outlived);
         }
-        if link == Link::Whole {
+        if seen.link == Link::Whole {
             self.lacking = None;
             return None;
         }
@@ -112,7 +128,13 @@ pub async fn run_reconnecting(ledger: Arc<Ledger>, host: Host, engine: EngineHan
                 PATIENCE * 2
             };
             let watched = watched.entry(peer.key).or_default();
-            let Some(why) = watched.note(peer.connected, link, patience, Instant::now()) else {
+            let seen = Seen {
+                swarm: peer.connected,
+                since: peer.since,
+                link,
+                oldest: engine.oldest_connection(&id),
+            };
+            let Some(why) = watched.note(seen, patience, Instant::now()) else {
                 continue;
             };
             tracing::info!(peer = %peer.label, why = why.text(), "making the consensus connection anew");
@@ -151,50 +173,68 @@ mod tests {
 
     const WAIT: Duration = Duration::from_secs(2);
 
+    /// Seconds after a beginning.
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + seconds)
+    }
+
+    fn seen(swarm: bool, since: u64, link: Link, oldest: Option<u64>) -> Seen {
+        Seen {
+            swarm,
+            since: at(since),
+            link,
+            oldest: oldest.map(at),
+        }
+    }
+
     #[test]
     fn only_what_outlived_the_swarms_connection_is_made_anew_at_once() {
         let (mut a, mut b, now) = (Watched::default(), Watched::default(), Instant::now());
+        let whole = |swarm, since, oldest| seen(swarm, since, Link::Whole, Some(oldest));
         // At a start the engine may be the first to connect.
-        assert_eq!(a.note(false, Link::Whole, WAIT, now), None);
-        assert_eq!(a.note(true, Link::Whole, WAIT, now), None);
+        assert_eq!(a.note(whole(false, 9, 5), WAIT, now), None);
+        assert_eq!(a.note(whole(true, 10, 5), WAIT, now), None);
         // A cut that the engine did not see.
-        assert_eq!(a.note(false, Link::Whole, WAIT, now), None);
-        assert_eq!(a.note(false, Link::Whole, WAIT, now), None);
-        assert_eq!(a.note(true, Link::Whole, WAIT, now), Some(Why::Outlived));
-        assert_eq!(a.note(true, Link::Whole, WAIT, now), None);
-        // A node that was gone: the engine saw it go, and has a new connection.
-        assert_eq!(b.note(true, Link::Whole, WAIT, now), None);
-        for link in [Link::Whole, Link::None, Link::Whole] {
-            assert_eq!(b.note(false, link, WAIT, now), None);
-        }
-        assert_eq!(b.note(true, Link::Whole, WAIT, now), None);
+        assert_eq!(a.note(whole(false, 20, 5), WAIT, now), None);
+        assert_eq!(a.note(whole(false, 20, 5), WAIT, now), None);
+        assert_eq!(a.note(whole(true, 30, 5), WAIT, now), Some(Why::Outlived));
+        assert_eq!(a.note(whole(true, 30, 5), WAIT, now), None);
+        // The other end has made a new one beside the old one, which this end does not know to be dead.
+        assert_eq!(a.note(whole(false, 40, 31), WAIT, now), None);
+        assert_eq!(a.note(whole(true, 50, 31), WAIT, now), Some(Why::Outlived));
+        // A node that started again: the old connection was closed, and the new one is there before the swarm's, or after it. What
+        // the engine tells of its links may be half a second old.
+        assert_eq!(b.note(whole(true, 10, 5), WAIT, now), None);
+        assert_eq!(b.note(whole(false, 20, 21), WAIT, now), None);
+        assert_eq!(b.note(whole(true, 22, 21), WAIT, now), None);
+        assert_eq!(b.note(whole(false, 30, 31), WAIT, now), None);
+        assert_eq!(b.note(seen(true, 31, Link::Whole, None), WAIT, now), None);
+        assert_eq!(b.note(whole(true, 31, 32), WAIT, now), None);
         // Both are gone for the moment: the engine connects by itself.
-        assert_eq!(a.note(false, Link::Whole, WAIT, now), None);
-        assert_eq!(a.note(true, Link::None, WAIT, now), None);
+        assert_eq!(a.note(whole(false, 60, 55), WAIT, now), None);
+        assert_eq!(a.note(seen(true, 70, Link::None, None), WAIT, now), None);
     }
 
     #[test]
     fn a_connection_that_is_lacking_or_silent_is_made_anew_after_a_while() {
         let (mut a, now) = (Watched::default(), Instant::now());
-        let at = |ms: u64| now + Duration::from_millis(ms);
+        let after = |ms: u64| now + Duration::from_millis(ms);
+        let mut note = |swarm, link, ms| a.note(seen(swarm, 0, link, None), WAIT, after(ms));
         for link in [Link::None, Link::Unproven] {
-            assert_eq!(a.note(true, Link::Whole, WAIT, at(0)), None);
-            assert_eq!(a.note(true, link, WAIT, at(100)), None);
-            assert_eq!(a.note(true, link, WAIT, at(2_000)), None);
-            assert_eq!(a.note(true, link, WAIT, at(2_100)), Some(Why::Lacking));
+            assert_eq!(note(true, Link::Whole, 0), None);
+            assert_eq!(note(true, link, 100), None);
+            assert_eq!(note(true, link, 2_000), None);
+            assert_eq!(note(true, link, 2_100), Some(Why::Lacking));
             // It is given time again.
-            assert_eq!(a.note(true, link, WAIT, at(2_400)), None);
-            assert_eq!(a.note(true, link, WAIT, at(4_100)), Some(Why::Lacking));
+            assert_eq!(note(true, link, 2_400), None);
+            assert_eq!(note(true, link, 4_100), Some(Why::Lacking));
         }
         // What comes in time was not lacking; a peer that the swarm has not is not waited for.
-        assert_eq!(a.note(true, Link::None, WAIT, at(5_000)), None);
-        assert_eq!(a.note(true, Link::Whole, WAIT, at(6_000)), None);
-        assert_eq!(a.note(true, Link::None, WAIT, at(6_500)), None);
-        assert_eq!(a.note(false, Link::None, WAIT, at(7_000)), None);
-        assert_eq!(a.note(true, Link::None, WAIT, at(9_000)), None);
-        assert_eq!(
-            a.note(true, Link::None, WAIT, at(11_000)),
-            Some(Why::Lacking)
-        );
+        assert_eq!(note(true, Link::None, 5_000), None);
+        assert_eq!(note(true, Link::Whole, 6_000), None);
+        assert_eq!(note(true, Link::None, 6_500), None);
+        assert_eq!(note(false, Link::None, 7_000), None);
+        assert_eq!(note(true, Link::None, 9_000), None);
+        assert_eq!(note(true, Link::None, 11_000), Some(Why::Lacking));
     }
 }

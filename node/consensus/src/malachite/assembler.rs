@@ -20,6 +20,8 @@ const MAX_SEEN_BODIES: usize = 1024;
 /// A block whose parts have all come.
 #[derive(Debug, Clone)]
 pub(crate) struct Assembled {
+    /// [`PartsHeader::body_id`].
+    pub(crate) id: [u8; 32],
     pub(crate) height: u64,
     pub(crate) round: u32,
     pub(crate) pol_round: Option<u32>,
@@ -122,9 +124,14 @@ impl Assembler {
             None => Outcome::Incomplete,
             Some(open) => {
                 self.remember_done(id);
-                Outcome::Complete(open.into_assembled())
+                Outcome::Complete(open.into_assembled(id))
             }
         }
+    }
+
+    /// Takes a body once more when it comes again.
+    pub(crate) fn take_again(&mut self, id: &[u8; 32]) {
+        self.done.remove(id);
     }
 
     /// Drops what is for `height` or below.
@@ -224,8 +231,9 @@ impl Open {
         }
     }
 
-    fn into_assembled(self) -> Assembled {
+    fn into_assembled(self, id: [u8; 32]) -> Assembled {
         Assembled {
+            id,
             height: self.height,
             round: self.round,
             pol_round: self.pol_round,

@@ -35,6 +35,7 @@ use super::assembler::{Assembled, Assembler, Outcome};
 use super::context::{Address, Height, TallyContext, ValidatorSet, Value};
 use super::convert;
 use super::parts::{self, Part};
+use super::polkas::Polkas;
 use super::signing::{Keys, vote_bytes};
 use super::store::{ProposalStore, Proposed};
 use super::waits::RoundWaits;
@@ -81,11 +82,18 @@ struct Wanted {
     refused: u32,
 }
 
+/// What there is of blocks that are not decided yet.
+pub(crate) struct Undecided {
+    pub(crate) store: ProposalStore,
+    pub(crate) polkas: Polkas,
+}
+
 /// Answers the engine from the application.
 pub(crate) struct Driver<A> {
     app: A,
     keys: Keys,
     store: ProposalStore,
+    polkas: Polkas,
     assembler: Assembler,
     channels: Channels<TallyContext>,
     status: watch::Sender<Status>,
@@ -111,7 +119,7 @@ impl<A: Application> Driver<A> {
     pub(crate) fn new(
         app: A,
         keys: Keys,
-        store: ProposalStore,
+        undecided: Undecided,
         channels: Channels<TallyContext>,
         status: watch::Sender<Status>,
         timeouts: RoundTimeouts,
@@ -121,7 +129,8 @@ impl<A: Application> Driver<A> {
             app,
             assembler: Assembler::new(*keys.network()),
             keys,
-            store,
+            store: undecided.store,
+            polkas: undecided.polkas,
             channels,
             status,
             timeouts,
@@ -369,6 +378,7 @@ impl<A: Application> Driver<A> {
         self.next = self.app.next_height().await;
         let validators = self.app.validators(self.next).await;
         let set = ValidatorSet::new(&validators).map_err(|e| self.halted(Fatal(e)))?;
+        self.polkas.start(self.next, &set);
         self.set = Some(set.clone());
         let mut listed = validators;
         listed.retain(|v| v.power > 0);
@@ -547,6 +557,7 @@ impl<A: Application> Driver<A> {
         assembled: Assembled,
     ) -> Result<Option<ProposedValue<TallyContext>>, Error> {
         let Assembled {
+            id,
             height,
             round,
             pol_round,
@@ -561,9 +572,15 @@ impl<A: Application> Driver<A> {
             block,
             sender,
         };
+        let context = if self.polkas.has(height, &block) {
+            CheckContext::Prevoted
+        } else {
+            CheckContext::Live
+        };
+        debug!(height, round, %block, ?pol_round, ?context, "checking a proposed block");
         let checked = self
             .app
-            .check_block(height, round, &body, CheckContext::Live)
+            .check_block(height, round, &body, context)
             .await
             .and_then(|hash| {
                 if hash != block {
@@ -583,6 +600,9 @@ impl<A: Application> Driver<A> {
             }
             Err(reason) => {
                 warn!(height, round, %block, %sender, %reason, "proposed block refused");
+                if let Refusal::Untimely(_) = reason {
+                    self.assembler.take_again(&id);
+                }
                 // Only the proposer itself can spoil its block: another validator could send rubbish under its hash.
                 let is_proposer = self.proposer_at(height, round) == Some(Address(sender));
                 Ok(is_proposer.then(|| self.value(&proposed, Validity::Invalid)))

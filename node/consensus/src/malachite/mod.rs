@@ -6,6 +6,7 @@ pub(crate) mod context;
 pub(crate) mod convert;
 pub(crate) mod driver;
 pub(crate) mod parts;
+pub(crate) mod polkas;
 pub(crate) mod signing;
 pub(crate) mod spawn;
 pub(crate) mod store;

@@ -16,6 +16,7 @@ use tally_contracts::domains;
 use tally_contracts::ids::{NetworkId, PublicKey, Signature};
 
 use super::context::{Address, EngineKey, EngineSignature, Proposal, TallyContext, Value, Vote};
+use super::polkas::Polkas;
 use crate::config::Secret;
 use crate::verify::verify_signature;
 
@@ -171,15 +172,16 @@ impl Signer<TallyContext> for Keys {
     }
 }
 
-/// Verifies what validators sign, by ZIP-215.
+/// Verifies what validators sign, by ZIP-215, and notes the prevotes among it: by themselves or in a certificate, all come by here.
 #[derive(Clone)]
 pub(crate) struct Zip215 {
     network: NetworkId,
+    polkas: Polkas,
 }
 
 impl Zip215 {
-    pub(crate) const fn new(network: NetworkId) -> Self {
-        Self { network }
+    pub(crate) const fn new(network: NetworkId, polkas: Polkas) -> Self {
+        Self { network, polkas }
     }
 }
 
@@ -191,11 +193,11 @@ impl Verifier<TallyContext> for Zip215 {
         signature: &EngineSignature,
         key: &EngineKey,
     ) -> Result<VerificationResult, Error> {
-        Ok(VerificationResult::from_bool(verify_signature(
-            &key.0,
-            &vote_bytes(&self.network, vote),
-            &signature.0,
-        )))
+        let valid = verify_signature(&key.0, &vote_bytes(&self.network, vote), &signature.0);
+        if valid {
+            self.polkas.note(vote, &key.0);
+        }
+        Ok(VerificationResult::from_bool(valid))
     }
 
     async fn verify_signed_proposal(
@@ -275,7 +277,7 @@ mod tests {
         };
         let signed = keys.sign_vote(vote.clone()).await.unwrap();
         let key = EngineKey(keys.public());
-        let verifier = Zip215::new(network);
+        let verifier = Zip215::new(network, Polkas::default());
         let check = async |vote: &Vote, verifier: &Zip215| {
             verifier
                 .verify_signed_vote(vote, &signed.signature, &key)
@@ -284,7 +286,7 @@ mod tests {
                 .is_valid()
         };
         assert!(check(&vote, &verifier).await);
-        assert!(!check(&vote, &Zip215::new(NetworkId([8; 32]))).await);
+        assert!(!check(&vote, &Zip215::new(NetworkId([8; 32]), Polkas::default())).await);
         for change in [
             Vote {
                 kind: VoteType::Prevote,
@@ -340,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn a_validator_proof_binds_key_and_peer() {
         let keys = Keys::new(&Secret::new([3; 32]), NetworkId([7; 32]));
-        let verifier = Zip215::new(NetworkId([7; 32]));
+        let verifier = Zip215::new(NetworkId([7; 32]), Polkas::default());
         let proof = keys.validator_proof(vec![1, 2, 3]);
         assert!(
             verifier

@@ -17,6 +17,7 @@ use malachitebft_app_channel::{
 
 use super::codec::WireCodec;
 use super::context::TallyContext;
+use super::polkas::Polkas;
 use super::signing::{Keys, Zip215};
 use crate::config::EngineConfig;
 use crate::error::Error;
@@ -124,10 +125,11 @@ pub(crate) fn transport(config: &EngineConfig) -> Result<Keypair, Error> {
     Keypair::ed25519_from_bytes(*config.transport_key.expose()).map_err(Error::engine)
 }
 
-/// Starts the engine over its own swarm.
+/// Starts the engine over its own swarm; the prevotes that it verifies are noted in `polkas`.
 pub(crate) async fn spawn(
     config: &EngineConfig,
     keys: &Keys,
+    polkas: &Polkas,
 ) -> Result<(Channels<TallyContext>, Engine), Error> {
     let settings = settings(config, keys)?;
     let keypair = transport(config)?;
@@ -147,7 +149,7 @@ pub(crate) async fn spawn(
         NetworkContext::new(identity, WireCodec),
         ConsensusContext::new_validator(
             keys.address(),
-            Box::new(Zip215::new(config.network)),
+            Box::new(Zip215::new(config.network, polkas.clone())),
             Box::new(keys.clone()),
         ),
         SyncContext::new(WireCodec),

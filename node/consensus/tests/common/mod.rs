@@ -1,6 +1,8 @@
 //! A small ledger on disk, and networks of in-process nodes over loopback TCP.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod links;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::net::TcpListener;
@@ -34,6 +36,9 @@ pub struct Shared {
     pub refused: AtomicU32,
     built: Mutex<Vec<BlockHash>>,
     pub diverge: AtomicBool,
+    /// Proposed blocks are too old or too new for this node's clock.
+    pub untimely: AtomicBool,
+    pub refused_as_untimely: AtomicU32,
 }
 
 impl Shared {
@@ -151,7 +156,7 @@ impl Application for Ledger {
         height: u64,
         _round: u32,
         block: &[u8],
-        _context: CheckContext,
+        context: CheckContext,
     ) -> Result<BlockHash, Refusal> {
         let block = Block::from_bytes(block).map_err(|e| e.to_string())?;
         let header = &block.header;
@@ -162,6 +167,12 @@ impl Application for Ledger {
             || header.tree_root != root(&block.records, b"tree")
         {
             return Err(Refusal::Invalid("does not follow".to_owned()));
+        }
+        if context == CheckContext::Live && self.shared.untimely.load(Ordering::SeqCst) {
+            self.shared
+                .refused_as_untimely
+                .fetch_add(1, Ordering::SeqCst);
+            return Err(Refusal::Untimely("by this node's clock".to_owned()));
         }
         if header.state_root != root(&block.records, b"state")
             || self.shared.diverge.load(Ordering::SeqCst)
@@ -231,6 +242,10 @@ pub struct TestNetwork {
     pub max_records: usize,
     /// The port by which one node knows another, if it is not the other's own.
     pub routes: HashMap<(usize, usize), u16>,
+    /// A node that the others start without: they know it only once they are told.
+    pub newcomer: Option<usize>,
+    /// A node that does not vote: it signs with a key of nobody.
+    pub on_probation: Option<usize>,
     _dir: tempfile::TempDir,
 }
 
@@ -283,15 +298,22 @@ impl TestNetwork {
             heartbeat,
             max_records: 100,
             routes: HashMap::new(),
+            newcomer: None,
+            on_probation: None,
             _dir: dir,
         }
     }
 
     pub fn config(&self, index: usize) -> EngineConfig {
         let node = &self.nodes[index];
+        let key = if self.on_probation == Some(index) {
+            [0xee; 32]
+        } else {
+            [node.seed; 32]
+        };
         let mut config = EngineConfig::new(
             NETWORK,
-            Secret::new([node.seed; 32]),
+            Secret::new(key),
             Secret::new([node.seed + 100; 32]),
             format!("/ip4/127.0.0.1/tcp/{}", node.port),
             node.dir.join("consensus"),
@@ -299,8 +321,9 @@ impl TestNetwork {
         config.peers = self
             .nodes
             .iter()
-            .filter(|other| other.seed != node.seed)
-            .map(|other| self.address(index, usize::from(other.seed) - 1))
+            .map(|other| usize::from(other.seed) - 1)
+            .filter(|other| *other != index && self.newcomer != Some(*other))
+            .map(|other| self.address(index, other))
             .collect();
         config.moniker = Some(format!("n{}-{}", node.seed, node.port));
         config
@@ -389,6 +412,12 @@ impl TestNetwork {
         }
         self.reach(nodes, height, end.saturating_duration_since(Instant::now()))
             .await;
+    }
+
+    /// A block that a node has committed.
+    pub fn block(&self, node: usize, height: u64) -> Block {
+        let path = self.nodes[node].dir.join("ledger");
+        Block::from_bytes(&fs::read(path.join(format!("{height:08}.block"))).unwrap()).unwrap()
     }
 
     /// The blocks committed by all the nodes named are the same up to `height`.

@@ -20,7 +20,7 @@ impl<A: Application> Driver<A> {
             .await;
         let (block, validity) = match checked {
             Ok(block) => (block, Validity::Valid),
-            Err(Refusal::Invalid(reason)) => {
+            Err(Refusal::Invalid(reason) | Refusal::Untimely(reason)) => {
                 warn!(%height, reason, "synced block refused");
                 return Ok(SyncedValueOutcome::PeerFault);
             }
