@@ -12,13 +12,14 @@ use crate::{admin, chain, issuer, matching, scans};
 pub type Recoder = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// Decoders whose format has one encoding for each value, by name.
-pub const RECODERS: [(&str, Recoder); 6] = [
+pub const RECODERS: [(&str, Recoder); 7] = [
     ("match message", matching::fuzzing::recode),
     ("records notification", chain::fuzzing::recode_records),
     (
         "cosignature notification",
         chain::fuzzing::recode_cosignature,
     ),
+    ("blocks of a peer", chain::fuzzing::recode_blocks),
     ("scan log line", scans::fuzzing::recode_line),
     ("scan log entry", scans::fuzzing::recode_entry),
     ("batch file", issuer::recode_batch),

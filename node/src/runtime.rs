@@ -25,7 +25,7 @@ use crate::backup::{Forgotten, Probation};
 use crate::ceremony::{self, CeremonyError};
 use crate::chain::{
     Chain, ChainApplication, PoolLimits, Submitter, Witness, run_announcing, run_cosigning,
-    run_gossip, run_witnessing,
+    run_gossip, run_witnessing, serve_blocks,
 };
 use crate::config::{Config, ConfigError, DataDir};
 use crate::files::FileError;
@@ -343,7 +343,8 @@ pub async fn run_until(
         .map_err(RunError::Internal)?
         .into_iter()
         .collect();
-    let application = ChainApplication::new(chain.clone());
+    serve_blocks(chain.clone(), &host)?;
+    let application = ChainApplication::fetching(chain.clone(), host.clone());
     let mut engine = match tally_consensus::start(engine_config, application).await {
         Ok(engine) => engine,
         Err(error @ tally_consensus::Error::DamagedLog { .. }) => {

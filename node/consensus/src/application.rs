@@ -72,6 +72,9 @@ impl From<String> for Refusal {
     }
 }
 
+/// The canonical bytes of a block that was decided, and its certificate.
+pub type DecidedBlock = (Vec<u8>, CommitCertificate);
+
 /// The ledger, as the engine sees it. Calls come one at a time, in the order of the protocol.
 #[async_trait]
 pub trait Application: Send + 'static {
@@ -118,7 +121,32 @@ pub trait Application: Send + 'static {
     ) -> Result<(), CommitError>;
 
     /// A committed block and its certificate, for nodes that lag behind. `None` if it is not there (any more).
-    async fn block_at(&mut self, height: u64) -> Option<(Vec<u8>, CommitCertificate)>;
+    async fn block_at(&mut self, height: u64) -> Option<DecidedBlock>;
+
+    /// Whether others have so many more blocks that it is quicker to take them by [`Self::next_blocks`] than one by one from the
+    /// engine. Asked between two heights, when this node starts or was handed the last one; an answer of true is followed by calls
+    /// of [`Self::next_blocks`] until it gives nothing. May take half a second.
+    async fn is_far_behind(&mut self) -> bool {
+        false
+    }
+
+    /// The next blocks after the last committed one; nothing when this node is near the others, or nobody hands over any. Must be
+    /// cancel-safe.
+    async fn next_blocks(&mut self) -> Option<Vec<DecidedBlock>> {
+        None
+    }
+
+    /// Commits blocks that [`Self::next_blocks`] gave; all are durable when it returns. It must verify everything about them: the
+    /// engine has seen nothing of them.
+    ///
+    /// # Errors
+    /// [`CommitError`]; of one that is refused, those before it are committed.
+    async fn commit_blocks(&mut self, blocks: Vec<DecidedBlock>) -> Result<(), CommitError> {
+        for (block, certificate) in blocks {
+            self.commit_block(block, certificate).await?;
+        }
+        Ok(())
+    }
 
     /// Whether a part of this node's own block is not sent. No ledger does that: it is what a lying proposer in a test does.
     #[doc(hidden)]

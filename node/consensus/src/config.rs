@@ -32,7 +32,8 @@ pub struct RoundTimeouts {
     /// For the proposal and its block. Default 1.5 s.
     pub propose: Duration,
     /// For the proposal of a validator to which this node has no connection (it may still come by way of others), and for further
-    /// precommits in its rounds. Default 200 ms, so that such a round costs less than half a second.
+    /// precommits in its rounds, when each validator has its first turn at a height, and not in the first seconds after this node's
+    /// start. Default 200 ms, so that such a round costs less than half a second.
     pub absent: Duration,
     /// For prevotes that agree, once two thirds have come. Default 500 ms.
     pub prevote: Duration,

@@ -38,7 +38,7 @@ mod malachite;
 mod verify;
 
 pub use application::{
-    AppError, Application, CheckContext, CommitError, Fatal, Refusal, Validator,
+    AppError, Application, CheckContext, CommitError, DecidedBlock, Fatal, Refusal, Validator,
 };
 pub use config::{EngineConfig, MAX_ROUND_TIMEOUT, RoundTimeouts, Secret};
 pub use error::Error;

@@ -50,7 +50,7 @@ async fn a_validator_votes_for_a_locked_block_whatever_its_clock_says() {
         .untimely
         .store(true, Ordering::SeqCst);
     net.start(LATE).await;
-    net.reach(&[0, 1, LATE], height, secs(15)).await;
+    net.reach(&[0, 1, LATE], height, secs(20)).await;
     net.assert_equal(&[0, 1, LATE], height);
     let block = net.block(LATE, height);
     assert_eq!(
@@ -64,7 +64,7 @@ async fn a_validator_votes_for_a_locked_block_whatever_its_clock_says() {
         .refused_as_untimely
         .load(Ordering::SeqCst);
     net.submit(b"fresh");
-    net.reach(&[0, 1, LATE], height + 1, secs(15)).await;
+    net.reach(&[0, 1, LATE], height + 1, secs(20)).await;
     let later = net.nodes[LATE]
         .shared
         .refused_as_untimely

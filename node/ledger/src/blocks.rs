@@ -157,13 +157,7 @@ impl BlockStore {
     /// # Errors
     /// [`Error::Io`]; the file is then cut back to what it was, as far as the disk allows.
     pub fn append(&mut self, block: &[u8], certificate: &[u8]) -> Result<(), Error> {
-        let mut w = Writer::new();
-        w.bytes(block).bytes(certificate);
-        let payload = w.into_bytes();
-        if payload.len() > MAX_PAYLOAD {
-            return Err(Error::Internal("a block over its size limit"));
-        }
-        let len = u32::try_from(payload.len()).map_err(|_| Error::Internal("block length"))?;
+        let (frame, len) = frame_of(block, certificate)?;
         if self
             .current
             .as_ref()
@@ -176,10 +170,6 @@ impl BlockStore {
         let Some((_, file, end)) = self.current.as_mut() else {
             return Err(Error::Internal("no segment"));
         };
-        let mut frame = Vec::with_capacity(payload.len() + 8);
-        frame.extend_from_slice(&len.to_be_bytes());
-        frame.extend_from_slice(&crc32c::crc32c(&payload).to_be_bytes());
-        frame.extend_from_slice(&payload);
         let written = file
             .seek(SeekFrom::Start(*end))
             .and_then(|_| file.write_all(&frame))
@@ -198,6 +188,47 @@ impl BlockStore {
             len,
         });
         *end += FRAME_HEAD + u64::from(len);
+        Ok(())
+    }
+
+    /// Appends the next blocks with one sync; durable when it returns. They are a file of their own, which has its name only once it is
+    /// whole: so a crash leaves all of them or none, and no torn frame before a good one.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; none of them is there then.
+    pub(crate) fn append_all(&mut self, blocks: &[(&[u8], Vec<u8>)]) -> Result<(), Error> {
+        if let [] | [_] = blocks {
+            return blocks
+                .iter()
+                .try_for_each(|(block, certificate)| self.append(block, certificate));
+        }
+        let number = self.next_number();
+        let path = self.path(number);
+        let unnamed = path.with_extension("new");
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        for (block, certificate) in blocks {
+            let (frame, len) = frame_of(block, certificate)?;
+            places.push(Place {
+                segment: number,
+                offset: bytes.len() as u64,
+                len,
+            });
+            bytes.extend(frame);
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&unnamed)
+            .on("create", &unnamed)?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .on("write", &unnamed)?;
+        fs::rename(&unnamed, &path).on("rename", &unnamed)?;
+        sync_dir(&self.dir)?;
+        self.places.extend(places);
+        self.current = Some((number, file, bytes.len() as u64));
         Ok(())
     }
 
@@ -232,12 +263,15 @@ impl BlockStore {
         segment_path(&self.dir, number)
     }
 
-    fn roll(&mut self) -> Result<(), Error> {
+    /// The number of the next file.
+    fn next_number(&self) -> u32 {
         let first = self.base.segment;
-        let number = self
-            .current
-            .as_ref()
-            .map_or(first, |c| c.0.saturating_add(1));
+        let current = self.current.as_ref();
+        current.map_or(first, |c| c.0.saturating_add(1))
+    }
+
+    fn roll(&mut self) -> Result<(), Error> {
+        let number = self.next_number();
         let path = self.path(number);
         let file = OpenOptions::new()
             .read(true)
@@ -340,6 +374,22 @@ impl BlockStore {
         file.set_len(offset).on("shorten", path)?;
         file.sync_all().on("sync", path)
     }
+}
+
+/// A frame, with the length of its payload.
+fn frame_of(block: &[u8], certificate: &[u8]) -> Result<(Vec<u8>, u32), Error> {
+    let mut w = Writer::new();
+    w.bytes(block).bytes(certificate);
+    let payload = w.into_bytes();
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Error::Internal("a block over its size limit"));
+    }
+    let len = u32::try_from(payload.len()).map_err(|_| Error::Internal("block length"))?;
+    let mut frame = Vec::with_capacity(payload.len() + 8);
+    frame.extend_from_slice(&len.to_be_bytes());
+    frame.extend_from_slice(&crc32c::crc32c(&payload).to_be_bytes());
+    frame.extend_from_slice(&payload);
+    Ok((frame, len))
 }
 
 fn segment_path(dir: &Path, number: u32) -> PathBuf {

@@ -153,7 +153,7 @@ impl Ledger {
         let invalid = |e: String| CheckError::Invalid(e);
         let decoded = Block::from_bytes(block).map_err(|e| invalid(e.to_string()))?;
         let done = self
-            .examine(&decoded, block.len(), verified)
+            .examine(&self.read(), &decoded, block.len(), verified)
             .map_err(|flaw| match flaw {
                 Flaw::Body(reason) | Flaw::Rules(reason) => invalid(reason),
                 Flaw::StateRoot(reason) => CheckError::Diverged(reason),
@@ -170,11 +170,12 @@ impl Ledger {
     /// [`Error::Refused`] if it was not, or not with these records; [`Error::Diverged`] if it was and does not follow here.
     pub(crate) fn decided(
         &self,
+        inner: &Inner,
         block: &[u8],
         certificate: &CommitCertificate,
         verified: VerifiedCache<'_>,
     ) -> Result<Arc<Executed>, Error> {
-        let height = self.head().height + 1;
+        let height = inner.head.height + 1;
         let refused = |reason: String| Error::Refused { height, reason };
         let decoded = Block::from_bytes(block).map_err(|e| refused(e.to_string()))?;
         let found = decoded.header.height;
@@ -188,7 +189,7 @@ impl Ledger {
             .verify(&self.validators()?, &self.network())
             .map_err(|e| refused(e.to_string()))?;
         // From here the header is what the network decided; the records are that only if they give its tree root.
-        self.examine(&decoded, block.len(), verified)
+        self.examine(inner, &decoded, block.len(), verified)
             .map_err(|flaw| match flaw {
                 Flaw::Body(reason) => refused(reason),
                 Flaw::Rules(reason) | Flaw::StateRoot(reason) => Error::Diverged { height, reason },
@@ -198,11 +199,11 @@ impl Ledger {
 
     fn examine(
         &self,
+        inner: &Inner,
         block: &Block,
         block_bytes: usize,
         verified: VerifiedCache<'_>,
     ) -> Result<Arc<Executed>, Flaw> {
-        let inner = self.read();
         let header = &block.header;
         if let Some(done) = self.executed.find(&header.hash(), &block.records)
             && header.previous == inner.head.hash
@@ -227,7 +228,7 @@ impl Ledger {
                     .map_or_else(|_| leaf_hash(bytes), Record::leaf)
             })
             .collect();
-        let (entries, leaves, frontier) = grow(&inner, header, &block.records, known);
+        let (entries, leaves, frontier) = grow(inner, header, &block.records, known);
         same("tree size", header.tree_size, frontier.size()).map_err(Flaw::Body)?;
         same("tree root", header.tree_root, frontier.root()).map_err(Flaw::Body)?;
         // Asked after the root, so that no one can lengthen a decided block on its way and have it taken for a wrong decision.

@@ -76,6 +76,26 @@ impl Inner {
             }),
         }
     }
+
+    /// Takes no block any more: memory and files may differ.
+    fn fail(&mut self, error: Error) -> Error {
+        tracing::error!(%error, "the ledger is read-only from now on");
+        self.read_only = Some(error.to_string());
+        error
+    }
+}
+
+/// The header of a block that was committed, and its records with where they stand.
+pub type Committed = (Header, Vec<(RecordId, RecordPlace)>);
+
+/// `first` is the index of the block's first entry.
+fn committed(done: &Executed, first: u64) -> Committed {
+    let height = done.header.height;
+    let places = (first..)
+        .zip(&done.ids)
+        .map(|(index, id)| (*id, RecordPlace { height, index }))
+        .collect();
+    (done.header.clone(), places)
 }
 
 impl Ledger {
@@ -220,14 +240,16 @@ impl Ledger {
                         source,
                     }
                 })?;
-            let done = self.decided(&stored.block, &certificate, &|_| None)?;
-            self.follow(&mut self.write(), &done, &certificate)?;
+            let mut inner = self.write();
+            let done = self.decided(&inner, &stored.block, &certificate, &|_| None)?;
+            self.follow(&mut inner, &done, &certificate)?;
+            drop(inner);
             progress(height, last);
         }
         Ok(())
     }
 
-    /// Commits a decided block: its file is synced before this returns. Gives the records with their places.
+    /// Commits a decided block: its file is synced before this returns.
     ///
     /// # Errors
     /// [`Error::Refused`] if it is not the next block that the network decided (the ledger stands as before, and another
@@ -238,9 +260,9 @@ impl Ledger {
         block: &[u8],
         certificate: &CommitCertificate,
         verified: VerifiedCache<'_>,
-    ) -> Result<(Header, Vec<(RecordId, RecordPlace)>), Error> {
+    ) -> Result<Committed, Error> {
         self.read().check_writable()?;
-        let done = self.decided(block, certificate, verified)?;
+        let done = self.decided(&self.read(), block, certificate, verified)?;
         let mut inner = self.write();
         inner.check_writable()?;
         if done.header.previous != inner.head.hash {
@@ -252,18 +274,56 @@ impl Ledger {
             .append(block, &certificate.to_bytes())
             .and_then(|()| self.follow(&mut inner, &done, certificate));
         if let Err(e) = written {
-            tracing::error!(error = %e, "the ledger is read-only from now on");
-            inner.read_only = Some(e.to_string());
-            return Err(e);
+            return Err(inner.fail(e));
         }
         drop(inner);
         self.executed.clear();
-        let height = done.header.height;
-        let places = (first..)
-            .zip(&done.ids)
-            .map(|(index, id)| (*id, RecordPlace { height, index }))
-            .collect();
-        Ok((done.header.clone(), places))
+        Ok(committed(&done, first))
+    }
+
+    /// Commits decided blocks that follow each other, as [`Self::commit`] does one, with one sync for all: for a node that is far
+    /// behind. Nobody sees the ledger at a block of them before all are on disk. `each` hears of every block that was committed.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], of the first block that fails; those before it are committed.
+    pub fn commit_all(
+        &self,
+        blocks: &[(Vec<u8>, CommitCertificate)],
+        verified: VerifiedCache<'_>,
+        each: &mut dyn FnMut(Committed),
+    ) -> Result<(), Error> {
+        let mut inner = self.write();
+        inner.check_writable()?;
+        let (mut frames, mut whole) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        self.store.gather();
+        for (block, certificate) in blocks {
+            let done = match self.decided(&inner, block, certificate, verified) {
+                Ok(done) => done,
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
+            };
+            let first = inner.head.tree_size;
+            if let Err(e) = self.follow(&mut inner, &done, certificate) {
+                // What is gathered is never written: the files are as before.
+                return Err(inner.fail(e));
+            }
+            frames.push((block.as_slice(), certificate.to_bytes()));
+            whole.push(committed(&done, first));
+        }
+        let written = inner
+            .blocks
+            .append_all(&frames)
+            .and_then(|()| self.store.settle());
+        if let Err(e) = written {
+            return Err(inner.fail(e));
+        }
+        drop(inner);
+        self.executed.clear();
+        whole.into_iter().for_each(each);
+        failed.map_or(Ok(()), Err)
     }
 
     /// Brings tiles, state and indexes up to a block that is on disk. The head in the store moves last, so whatever fails or

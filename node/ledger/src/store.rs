@@ -10,6 +10,7 @@ use tally_contracts::{CodecError, Genesis, StateRead, StateTree, genesis_effects
 use tally_merkle::{Frontier, Hash, leaf_hash};
 
 use crate::error::Error;
+use crate::gather::Gathering;
 use crate::kv::{Batch, Kv, Pair};
 use crate::snapshot::Handover;
 
@@ -137,16 +138,27 @@ impl StateRead for StateStore {
 
 /// The ledger's side of the store.
 pub(crate) struct Store {
-    kv: Arc<dyn Kv>,
+    kv: Arc<Gathering>,
     pub(crate) state: StateStore,
 }
 
 impl Store {
     pub(crate) fn new(kv: Arc<dyn Kv>) -> Self {
+        let kv = Arc::new(Gathering::new(kv));
         Self {
             state: StateStore { kv: kv.clone() },
             kv,
         }
+    }
+
+    /// From now on what is written stays in memory, where it is read, until [`Self::settle`].
+    pub(crate) fn gather(&self) {
+        self.kv.begin();
+    }
+
+    /// Writes all that was gathered, in one batch.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        self.kv.settle()
     }
 
     /// The head written last; `None` in a new store.

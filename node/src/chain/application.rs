@@ -4,21 +4,32 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tally_consensus::Refusal as BlockRefusal;
-use tally_consensus::{AppError, Application, CheckContext, CommitError, Fatal, Validator};
+use tally_consensus::{
+    AppError, Application, CheckContext, CommitError, DecidedBlock, Fatal, Validator,
+};
 use tally_contracts::block::{Block, CommitCertificate};
 use tally_contracts::ids::BlockHash;
 use tally_contracts::state;
-use tally_ledger::{CheckError, Ledger};
+use tally_ledger::{CheckError, Committed, Ledger};
+use tally_swarm::Host;
 
+use super::blocks::Fetch;
 use super::{Chain, Outcome, lock, next_nonce, now_ms};
 
 /// Bytes of a block that are not records: header, lengths and room to spare.
 const BLOCK_OVERHEAD: usize = 1024;
+/// How often peers are asked at most whether this node is far behind them.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Drives one [`Chain`].
 pub struct ChainApplication {
     chain: Chain,
     last_block: Instant,
+    /// From whom blocks are taken if this node is far behind.
+    host: Option<Host>,
+    fetch: Option<Fetch>,
+    /// When peers were asked last whether it is.
+    asked: Option<Instant>,
 }
 
 impl ChainApplication {
@@ -28,6 +39,18 @@ impl ChainApplication {
         Self {
             chain,
             last_block: Instant::now(),
+            host: None,
+            fetch: None,
+            asked: None,
+        }
+    }
+
+    /// As [`Self::new`]; blocks are taken many at a time from the swarm's peers while the node is far behind them.
+    #[must_use]
+    pub fn fetching(chain: Chain, host: Host) -> Self {
+        Self {
+            host: Some(host),
+            ..Self::new(chain)
         }
     }
 
@@ -160,35 +183,11 @@ impl Application for ChainApplication {
         certificate: CommitCertificate,
     ) -> Result<(), CommitError> {
         self.blocking(move |chain, ledger| {
-            let (header, places) = ledger
+            let committed = ledger
                 .commit(&block, &certificate, &chain.verified())
-                .map_err(|e| match e {
-                    // The ledger stands as before; somebody else may have the right block.
-                    tally_ledger::Error::Refused { .. } => CommitError::Refused(e.to_string()),
-                    other => Fatal(other.to_string()).into(),
-                })?;
-            {
-                let mut pool = lock(&chain.0.pool);
-                for (id, _) in &places {
-                    pool.remove(id);
-                }
-            }
-            for (id, place) in &places {
-                chain.tell(id, &Outcome::Committed(*place));
-            }
-            chain.clean_pool();
-            tracing::debug!(
-                height = header.height,
-                records = header.record_count,
-                "committed"
-            );
-            chain.0.head.send_replace(ledger.head());
-            let rules = state::rules(ledger.state()).map_err(|e| Fatal(e.to_string()))?;
-            if !rules.is_known() {
-                let version = rules.rules_version;
-                return Err(Fatal(tally_ledger::Error::Rules { version }.to_string()).into());
-            }
-            Ok::<_, CommitError>(())
+                .map_err(to_commit_error)?;
+            chain.committed(&[committed]);
+            known_rules(ledger)
         })
         .await
         .unwrap_or_else(|e| Err(Fatal(e).into()))?;
@@ -196,7 +195,55 @@ impl Application for ChainApplication {
         Ok(())
     }
 
-    async fn block_at(&mut self, height: u64) -> Option<(Vec<u8>, CommitCertificate)> {
+    async fn is_far_behind(&mut self) -> bool {
+        let Some(host) = &self.host else {
+            return false;
+        };
+        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+            return false;
+        }
+        self.asked = Some(Instant::now());
+        let from = self.chain.ledger().head().height + 1;
+        self.fetch = Fetch::begin(host, from).await;
+        self.fetch.is_some()
+    }
+
+    async fn next_blocks(&mut self) -> Option<Vec<DecidedBlock>> {
+        let next = self.fetch.as_mut()?.next().await;
+        if next.is_none() {
+            self.fetch = None;
+        }
+        next
+    }
+
+    async fn commit_blocks(&mut self, blocks: Vec<DecidedBlock>) -> Result<(), CommitError> {
+        let begun = Instant::now();
+        let result = self
+            .blocking(move |chain, ledger| {
+                let mut committed = Vec::new();
+                let result = ledger.commit_all(&blocks, &chain.verified(), &mut |block| {
+                    committed.push(block);
+                });
+                chain.committed(&committed);
+                tracing::debug!(
+                    height = ledger.head().height,
+                    blocks = committed.len(),
+                    ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    "committed blocks of others"
+                );
+                result.map_err(to_commit_error)?;
+                known_rules(ledger)
+            })
+            .await
+            .unwrap_or_else(|e| Err(Fatal(e).into()));
+        if result.is_err() {
+            self.fetch = None;
+        }
+        self.last_block = Instant::now();
+        result
+    }
+
+    async fn block_at(&mut self, height: u64) -> Option<DecidedBlock> {
         self.blocking(move |_, ledger| {
             let stored = ledger.block(height).ok()?;
             let certificate = CommitCertificate::from_bytes(&stored.certificate).ok()?;
@@ -209,6 +256,48 @@ impl Application for ChainApplication {
 
     async fn first_height(&mut self) -> u64 {
         self.chain.ledger().first_height()
+    }
+}
+
+fn to_commit_error(error: tally_ledger::Error) -> CommitError {
+    match error {
+        // The ledger stands as before; somebody else may have the right block.
+        tally_ledger::Error::Refused { .. } => CommitError::Refused(error.to_string()),
+        other => Fatal(other.to_string()).into(),
+    }
+}
+
+/// Nothing may follow a block that brought rules which this program does not know.
+fn known_rules(ledger: &Ledger) -> Result<(), CommitError> {
+    let rules = state::rules(ledger.state()).map_err(|e| Fatal(e.to_string()))?;
+    if rules.is_known() {
+        return Ok(());
+    }
+    let version = rules.rules_version;
+    Err(Fatal(tally_ledger::Error::Rules { version }.to_string()).into())
+}
+
+impl Chain {
+    /// Tells of blocks that were committed: the pool, who waits for a record, who follows the head.
+    fn committed(&self, blocks: &[Committed]) {
+        {
+            let mut pool = lock(&self.0.pool);
+            for (id, _) in blocks.iter().flat_map(|(_, places)| places) {
+                pool.remove(id);
+            }
+        }
+        for (header, places) in blocks {
+            for (id, place) in places {
+                self.tell(id, &Outcome::Committed(*place));
+            }
+            tracing::debug!(
+                height = header.height,
+                records = header.record_count,
+                "committed"
+            );
+        }
+        self.clean_pool();
+        self.0.head.send_replace(self.ledger().head());
     }
 }
 

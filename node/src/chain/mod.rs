@@ -1,6 +1,9 @@
 //! From a signed record to a committed one: the pool, its gossip, the blocks made of it, and the checkpoints after them.
 
 mod application;
+mod blocks;
+#[cfg(test)]
+mod catch_up_tests;
 mod cosign;
 pub(crate) mod fuzzing;
 mod gossip;
@@ -28,6 +31,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::room::Room;
 
 pub use application::ChainApplication;
+pub use blocks::serve_blocks;
 pub use cosign::{announce_head, run_cosigning};
 pub use gossip::{run_announcing, run_gossip};
 pub use pool::{PoolError, PoolLimits};

@@ -8,7 +8,7 @@ mod deciding;
 mod proposing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use malachitebft_app_channel::app::consensus::{Input, VoteExtensionError};
 use malachitebft_app_channel::app::engine::host::{HeightParams, Next, SyncedValueOutcome};
@@ -39,7 +39,7 @@ use super::polkas::Polkas;
 use super::signing::{Keys, vote_bytes};
 use super::store::{ProposalStore, Proposed};
 use super::waits::RoundWaits;
-use crate::application::{Application, CheckContext, CommitError, Fatal, Refusal};
+use crate::application::{Application, CheckContext, CommitError, DecidedBlock, Fatal, Refusal};
 use crate::config::RoundTimeouts;
 use crate::error::Error;
 use crate::handle::{Heard, Status};
@@ -48,8 +48,8 @@ use crate::verify::verify_signature;
 type Message = AppMsg<TallyContext>;
 type Params = HeightParams<TallyContext>;
 
-/// The most blocks read for one sync request, whatever the peer asks for.
-const MAX_SYNC_BLOCKS: usize = 16;
+/// The most blocks read for one sync request, whatever the peer asks for; this node asks for as many.
+pub(super) const MAX_SYNC_BLOCKS: usize = 16;
 /// The most bytes of blocks in one sync answer, below the engine's 10 MiB.
 const MAX_SYNC_BYTES: usize = 9 * 1024 * 1024;
 /// Whole blocks for the height after the next one that wait for their turn.
@@ -63,6 +63,8 @@ const REBROADCAST: Duration = Duration::from_secs(1);
 
 /// How long a node that starts waits for a quorum of peers, so that its first round is not lost.
 const START_GRACE: Duration = Duration::from_secs(1);
+/// For so long after its start a node takes nobody for absent: its connections are being made.
+const NOBODY_ABSENT: Duration = Duration::from_secs(5);
 /// From a connection to the exchange of topics.
 const TOPICS_GRACE: Duration = Duration::from_millis(100);
 
@@ -72,6 +74,16 @@ enum Wake {
     Message(Option<Box<Message>>),
     Event(Result<Box<Event<TallyContext>>, RecvError>),
     Work,
+    /// Blocks that others hand over to a node that is far behind.
+    Blocks(Option<Vec<DecidedBlock>>),
+}
+
+/// An answer that is held back between two heights: with it the engine starts the next one.
+enum Held {
+    /// To its question where to begin.
+    Ready(Reply<(Height, Params)>),
+    /// To its question how to go on.
+    Next(Reply<Next<TallyContext>>),
 }
 
 /// A block that the network decided and whose bytes here were refused. Until it is committed nothing else is voted for at its
@@ -104,8 +116,9 @@ pub(crate) struct Driver<A> {
     next: u64,
     /// Validators of `next`.
     set: Option<ValidatorSet>,
-    /// The answer to `Finalized` that is held back.
-    held: Option<Reply<Next<TallyContext>>>,
+    held: Option<Held>,
+    /// This node is far behind, and takes blocks from the application while an answer is held back.
+    fetching: bool,
     /// The height decided last came from sync: this node lags, holding would only slow it down.
     synced: bool,
     /// Stored proposals have not been given to the engine since the start.
@@ -113,6 +126,7 @@ pub(crate) struct Driver<A> {
     pending: Vec<Assembled>,
     heard: BTreeMap<PublicKey, (u64, u32)>,
     wanted: Option<Wanted>,
+    started: Instant,
 }
 
 impl<A: Application> Driver<A> {
@@ -138,11 +152,13 @@ impl<A: Application> Driver<A> {
             next: 0,
             set: None,
             held: None,
+            fetching: false,
             synced: false,
             recovering: true,
             pending: Vec::new(),
             heard: BTreeMap::new(),
             wanted: None,
+            started: Instant::now(),
         }
     }
 
@@ -166,6 +182,7 @@ impl<A: Application> Driver<A> {
                     return Err(Error::engine("its events ended"));
                 }
                 Wake::Work => self.release("there is work").await?,
+                Wake::Blocks(blocks) => self.on_blocks(blocks).await?,
             }
         }
     }
@@ -175,13 +192,13 @@ impl<A: Application> Driver<A> {
         stop: &mut watch::Receiver<bool>,
         events: &mut RxEvent<TallyContext>,
     ) -> Wake {
-        let holding = self.held.is_some();
+        let (holding, fetching) = (self.held.is_some(), self.fetching);
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => Wake::Stop,
             message = self.channels.consensus.recv() => Wake::Message(message.map(Box::new)),
             event = events.recv() => Wake::Event(event.map(Box::new)),
-            () = self.app.wait_for_work(), if holding => Wake::Work,
+            wake = idle(&mut self.app, fetching), if holding => wake,
         }
     }
 
@@ -195,13 +212,16 @@ impl<A: Application> Driver<A> {
     async fn on_message(&mut self, message: Message) -> Result<(), Error> {
         match message {
             AppMsg::ConsensusReady { reply } => {
-                let params = self.prepare_height().await?;
+                self.prepare_height().await?;
                 self.store
                     .forget_through(self.next.saturating_sub(1))
                     .await?;
                 self.wait_for_quorum().await;
                 info!(height = self.next, "consensus is ready");
-                answer(reply, (Height(self.next), params));
+                self.held = Some(Held::Ready(reply));
+                if !self.begins_to_fetch().await {
+                    self.release("it begins").await?;
+                }
             }
             AppMsg::StartedRound {
                 height,
@@ -265,7 +285,10 @@ impl<A: Application> Driver<A> {
                     answer(reply, Next::Restart(Height(self.next), params));
                     return Ok(());
                 }
-                self.held = Some(reply);
+                self.held = Some(Held::Next(reply));
+                if self.synced && self.begins_to_fetch().await {
+                    return Ok(());
+                }
                 let votes = self
                     .set
                     .as_ref()
@@ -403,7 +426,10 @@ impl<A: Application> Driver<A> {
         };
         let waits = {
             let connected = self.connected.borrow();
-            RoundWaits::new(timeouts, t.absent, |round| {
+            let is_new = self.started.elapsed() < NOBODY_ABSENT;
+            let turns = if is_new { 0 } else { set.count() };
+            let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+            RoundWaits::new(timeouts, t.absent, turns, |round| {
                 let proposer = self.proposer_at(height, round).map(|Address(key)| key);
                 proposer
                     .zip(connected.as_ref())
@@ -439,16 +465,22 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// Lets the next height start, if that is being held back.
+    /// Lets the next height start, if that is being held back and no blocks are being taken.
     async fn release(&mut self, why: &str) -> Result<(), Error> {
-        let Some(reply) = self.held.take() else {
+        if self.fetching {
+            return Ok(());
+        }
+        let Some(held) = self.held.take() else {
             return Ok(());
         };
         debug!(height = self.next, why, "starting the height");
         self.synced = false;
         let params = self.prepare_height().await?;
         self.status.send_modify(|status| status.waiting = false);
-        answer(reply, Next::Start(Height(self.next), params));
+        match held {
+            Held::Ready(reply) => answer(reply, (Height(self.next), params)),
+            Held::Next(reply) => answer(reply, Next::Start(Height(self.next), params)),
+        }
         Ok(())
     }
 
@@ -609,6 +641,15 @@ impl<A: Application> Driver<A> {
             }
         }
     }
+}
+
+/// Waits, between two heights, for what there is to do.
+async fn idle(app: &mut impl Application, fetching: bool) -> Wake {
+    if fetching {
+        return Wake::Blocks(app.next_blocks().await);
+    }
+    app.wait_for_work().await;
+    Wake::Work
 }
 
 /// The engine no longer waits for an answer only when it is being stopped.

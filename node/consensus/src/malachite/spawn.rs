@@ -17,6 +17,7 @@ use malachitebft_app_channel::{
 
 use super::codec::WireCodec;
 use super::context::TallyContext;
+use super::driver::MAX_SYNC_BLOCKS;
 use super::polkas::Polkas;
 use super::signing::{Keys, Zip215};
 use crate::config::EngineConfig;
@@ -115,6 +116,7 @@ fn settings(config: &EngineConfig, keys: &Keys) -> Result<Settings, Error> {
             enabled: true,
             status_update_interval: config.status_interval.max(Duration::from_millis(100)),
             request_timeout: Duration::from_secs(5),
+            batch_size: MAX_SYNC_BLOCKS,
             ..ValueSyncConfig::default()
         },
     })

@@ -6,12 +6,16 @@ use malachitebft_app_channel::app::types::core::{LinearTimeouts, Timeout, Timeou
 
 use super::context::TallyContext;
 
-/// Rounds of one height for which absence is known; later ones wait in full.
-pub(crate) const KNOWN_ROUNDS: u32 = 128;
+/// The most rounds of one height for which absence is known.
+const KNOWN_ROUNDS: u32 = 128;
 
 /// Time-outs that grow with the round, and short ones in a round whose proposal cannot be expected, because the connection to its
 /// proposer is gone: for the proposal itself, and for the precommits that come after two thirds of them. Who proposes is not touched by what a node knows of its connections, only how long it waits before it votes nil. A
 /// proposal that comes by way of others in that time is voted for as ever.
+///
+/// What a node knows is taken once, when the height starts, and may be wrong then or later. So it counts in the first rounds alone, in which
+/// each validator has its turn once: who waits less than the others runs ahead of them, votes nil before there is anything to vote for, and
+/// they may need its vote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RoundWaits {
     growing: LinearTimeouts,
@@ -21,13 +25,14 @@ pub(crate) struct RoundWaits {
 }
 
 impl RoundWaits {
-    /// `is_absent` says of a round whether its proposer is not connected.
+    /// `is_absent` says of one of the first `rounds` whether its proposer is not connected.
     pub(crate) fn new(
         growing: LinearTimeouts,
         absent_wait: Duration,
+        rounds: u32,
         is_absent: impl Fn(u32) -> bool,
     ) -> Self {
-        let absent = (0..KNOWN_ROUNDS)
+        let absent = (0..rounds.min(KNOWN_ROUNDS))
             .filter(|round| is_absent(*round))
             .fold(0, |bits, round| bits | 1 << round);
         Self {
@@ -73,12 +78,12 @@ mod tests {
             ..LinearTimeouts::default()
         };
         let short = Duration::from_millis(300);
-        let waits = RoundWaits::new(growing, short, |round| round % 4 == 2);
+        let waits = RoundWaits::new(growing, short, 100, |round| round % 4 == 2);
         for round in 0..200 {
             let at = Round::new(round);
             let propose = waits.duration_for(Timeout::propose(at));
             let precommit = waits.duration_for(Timeout::precommit(at));
-            if round % 4 == 2 && round < KNOWN_ROUNDS {
+            if round % 4 == 2 && round < 100 {
                 assert_eq!((propose, precommit), (short, short));
             } else {
                 assert_eq!(precommit, growing.duration_for(Timeout::precommit(at)));
@@ -92,7 +97,7 @@ mod tests {
             }
         }
         // A short wait is never a longer one.
-        let waits = RoundWaits::new(growing, Duration::from_secs(9), |_| true);
+        let waits = RoundWaits::new(growing, Duration::from_secs(9), 1_000, |_| true);
         let first = Timeout::propose(Round::new(0));
         assert_eq!(waits.duration_for(first), growing.duration_for(first));
     }

@@ -242,10 +242,6 @@ pub struct TestNetwork {
     pub max_records: usize,
     /// The port by which one node knows another, if it is not the other's own.
     pub routes: HashMap<(usize, usize), u16>,
-    /// A node that the others start without: they know it only once they are told.
-    pub newcomer: Option<usize>,
-    /// A node that does not vote: it signs with a key of nobody.
-    pub on_probation: Option<usize>,
     _dir: tempfile::TempDir,
 }
 
@@ -298,22 +294,15 @@ impl TestNetwork {
             heartbeat,
             max_records: 100,
             routes: HashMap::new(),
-            newcomer: None,
-            on_probation: None,
             _dir: dir,
         }
     }
 
     pub fn config(&self, index: usize) -> EngineConfig {
         let node = &self.nodes[index];
-        let key = if self.on_probation == Some(index) {
-            [0xee; 32]
-        } else {
-            [node.seed; 32]
-        };
         let mut config = EngineConfig::new(
             NETWORK,
-            Secret::new(key),
+            Secret::new([node.seed; 32]),
             Secret::new([node.seed + 100; 32]),
             format!("/ip4/127.0.0.1/tcp/{}", node.port),
             node.dir.join("consensus"),
@@ -321,9 +310,8 @@ impl TestNetwork {
         config.peers = self
             .nodes
             .iter()
-            .map(|other| usize::from(other.seed) - 1)
-            .filter(|other| *other != index && self.newcomer != Some(*other))
-            .map(|other| self.address(index, other))
+            .filter(|other| other.seed != node.seed)
+            .map(|other| self.address(index, usize::from(other.seed) - 1))
             .collect();
         config.moniker = Some(format!("n{}-{}", node.seed, node.port));
         config

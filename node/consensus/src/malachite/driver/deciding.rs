@@ -89,6 +89,43 @@ impl<A: Application> Driver<A> {
         Ok(true)
     }
 
+    /// Whether blocks are taken in bulk from now on, the engine resting: it signs nothing meanwhile, and hears of the new height once
+    /// all below it are on disk.
+    pub(super) async fn begins_to_fetch(&mut self) -> bool {
+        self.fetching = self.app.is_far_behind().await;
+        if self.fetching {
+            info!(height = self.next, "far behind: taking blocks in bulk");
+        }
+        self.fetching
+    }
+
+    /// Commits blocks that were handed over in bulk; without any, or if they are refused, the engine goes on.
+    pub(super) async fn on_blocks(
+        &mut self,
+        blocks: Option<Vec<DecidedBlock>>,
+    ) -> Result<(), Error> {
+        match blocks {
+            None => self.fetching = false,
+            Some(blocks) => match self.app.commit_blocks(blocks).await {
+                Ok(()) => {}
+                Err(CommitError::Fatal(reason)) => return Err(self.halted(reason)),
+                Err(CommitError::Refused(reason)) => {
+                    warn!(reason, "blocks that were handed over are refused");
+                    self.fetching = false;
+                }
+            },
+        }
+        self.prepare_height().await?;
+        let below = self.next.saturating_sub(1);
+        self.store.forget_through(below).await?;
+        self.assembler.forget_through(below);
+        self.pending.retain(|p| p.height > below);
+        if !self.fetching {
+            info!(height = self.next, "no blocks are taken in bulk any more");
+        }
+        self.release("it has caught up").await
+    }
+
     /// The bytes kept for a decided block are not that block: others have to send it.
     pub(super) async fn on_refused(
         &mut self,
