@@ -89,8 +89,12 @@ pub const PSI_SUM_TOTALS: &[u8] = b"tally/psi-sum-totals/v1\n";
 pub const PSI_PLAN: &[u8] = b"tally/psi-plan/v2\n";
 /// An item's bucket (`tally-psi`).
 pub const PSI_BUCKET: &[u8] = b"tally/psi-bucket/v2\n";
-/// Chain over the finished buckets of a list (`tally-psi`).
-pub const PSI_BUCKET_CHAIN: &[u8] = b"tally/psi-bucket-chain/v1\n";
+/// Place of a bucket in its list, in what is signed (`tally-psi`).
+pub const PSI_BUCKET_PLACE: &[u8] = b"tally/psi-bucket-place/v1\n";
+/// Leaf of a finished bucket of a list (`tally-psi`).
+pub const PSI_BUCKET_LEAF: &[u8] = b"tally/psi-bucket-leaf/v1\n";
+/// Node over finished buckets of a list (`tally-psi`).
+pub const PSI_BUCKET_NODE: &[u8] = b"tally/psi-bucket-node/v1\n";
 /// Digest of the terms of an overlap of several sets (`tally-psi`).
 pub const PSI_OVERLAP: &[u8] = b"tally/psi-overlap/v1\n";
 /// Tells the randomness of one bucket from all other (`tally-psi`).
@@ -146,7 +150,9 @@ pub const ALL: &[&[u8]] = &[
     PSI_SUM_TOTALS,
     PSI_PLAN,
     PSI_BUCKET,
-    PSI_BUCKET_CHAIN,
+    PSI_BUCKET_PLACE,
+    PSI_BUCKET_LEAF,
+    PSI_BUCKET_NODE,
     PSI_OVERLAP,
     PSI_MARK,
     PSI_FILLER,

@@ -1,7 +1,8 @@
-//! Items of a set by bucket, on disk: one file without a name, in pages that each hold items of one bucket.
+//! Items of a set by bucket, in sealed pages that each hold items of one bucket: on disk in one file without a name, or wherever
+//! [`Pages`] puts them.
 //!
-//! The file holds people's IDs, so every page is sealed under a key that is drawn for this file and kept in memory alone: what a
-//! process leaves behind when it is killed cannot be read by anybody, and nothing has to be cleared. Memory is one open page a
+//! The pages hold people's IDs, so every one is sealed under a key that is drawn for this set of buckets and kept in memory alone: what
+//! a process leaves behind when it is killed cannot be read by anybody, and nothing has to be cleared. Memory is one open page a
 //! bucket and a page number for each full one.
 
 use std::fs::{File, OpenOptions, remove_file};
@@ -19,17 +20,95 @@ use zeroize::{Zeroize as _, Zeroizing};
 const OPEN_BYTES: usize = 16 << 20;
 /// Shortest and longest page; a page holds at least one item of any length.
 const PAGE_BYTES: (usize, usize) = (4 << 10, 64 << 10);
+/// The same where each page is an object of its own: fewer and longer ones.
+const OPEN_OBJECT_BYTES: usize = 64 << 20;
+const OBJECT_BYTES: (usize, usize) = (64 << 10, 4 << 20);
 /// Row and length before a value, and length of a page's content before it.
 const HEAD: usize = 4 + 2;
 const USED: usize = 4;
 const TAG: usize = 16;
 
-/// Items by bucket.
-pub(crate) struct BucketFiles {
-    file: File,
+/// Where sealed pages are kept. Calls may block.
+pub(crate) trait Pages: Send + Sync {
+    /// Keeps a page; each number is written once, and all pages are of one length.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn write(&self, page: u32, bytes: &[u8]) -> io::Result<()>;
+
+    /// Fills `bytes`, which are as long as a page, with a page that was kept.
+    ///
+    /// # Errors
+    /// What the store says, also for a page of another length.
+    fn read(&self, page: u32, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+/// A file without a name, page after page.
+struct Nameless(File);
+
+fn offset(page: u32, len: usize) -> u64 {
+    u64::from(page) * len as u64
+}
+
+impl Pages for Nameless {
+    fn write(&self, page: u32, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset(page, bytes.len()))
+    }
+
+    fn read(&self, page: u32, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset(page, bytes.len()))
+    }
+}
+
+/// Pages and what opens them.
+pub(crate) struct PageReader {
+    pages: Box<dyn Pages>,
     cipher: ChaCha20Poly1305,
     page_bytes: usize,
-    /// Of each bucket: the page that is being filled, and those that are on disk.
+}
+
+impl PageReader {
+    /// Opens pages with `page_bytes` of content each, sealed under `key`.
+    pub(crate) fn new(pages: Box<dyn Pages>, key: &[u8; 32], page_bytes: usize) -> Self {
+        Self {
+            pages,
+            cipher: ChaCha20Poly1305::new(key.into()),
+            page_bytes,
+        }
+    }
+
+    /// Shows the items of these pages, one page in memory at a time.
+    ///
+    /// # Errors
+    /// What the store says, in `E`'s form, and what `each` gives.
+    pub(crate) fn visit<E: From<io::Error>>(
+        &self,
+        numbers: &[u32],
+        each: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut page = Zeroizing::new(vec![0; self.page_bytes + TAG]);
+        for number in numbers {
+            self.pages.read(*number, &mut page)?;
+            let (text, tag) = page
+                .split_at_mut_checked(self.page_bytes)
+                .ok_or_else(damaged)?;
+            self.cipher
+                .decrypt_in_place_detached(&nonce(*number), b"", text, Tag::from_slice(tag))
+                .map_err(|_| damaged())?;
+            let used = text.first_chunk::<USED>().map(|n| u32::from_be_bytes(*n));
+            let used = used.and_then(|n| usize::try_from(n).ok());
+            let items = used.and_then(|n| text.get(USED..n)).ok_or_else(damaged)?;
+            show(items, each)?;
+        }
+        Ok(())
+    }
+}
+
+/// Items by bucket.
+pub(crate) struct BucketFiles {
+    reader: PageReader,
+    key: Zeroizing<[u8; 32]>,
+    /// Of each bucket: the page that is being filled, and those that are kept.
     buckets: Vec<(Vec<u8>, Vec<u32>)>,
     pages: u32,
 }
@@ -55,29 +134,60 @@ impl BucketFiles {
             .mode(0o600)
             .open(&path)?;
         remove_file(&path)?;
+        Ok(Self::over(
+            Box::new(Nameless(file)),
+            buckets,
+            OPEN_BYTES,
+            PAGE_BYTES,
+        ))
+    }
+
+    /// Empty buckets over `pages` that are objects of their own.
+    pub(crate) fn of_objects(pages: Box<dyn Pages>, buckets: u32) -> Self {
+        Self::over(pages, buckets, OPEN_OBJECT_BYTES, OBJECT_BYTES)
+    }
+
+    fn over(pages: Box<dyn Pages>, buckets: u32, open: usize, bounds: (usize, usize)) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         OsRng.fill_bytes(key.as_mut());
         let buckets = usize::try_from(buckets).unwrap_or(usize::MAX);
-        let page_bytes = (OPEN_BYTES / buckets.max(1)).clamp(PAGE_BYTES.0, PAGE_BYTES.1);
-        Ok(Self {
-            file,
-            cipher: ChaCha20Poly1305::new(key.as_slice().into()),
-            page_bytes,
+        let page_bytes = (open / buckets.max(1)).clamp(bounds.0, bounds.1);
+        Self {
+            reader: PageReader::new(pages, &key, page_bytes),
+            key,
             buckets: (0..buckets).map(|_| Default::default()).collect(),
             pages: 0,
-        })
+        }
+    }
+
+    /// Under which the pages are sealed; secret.
+    pub(crate) const fn key(&self) -> &Zeroizing<[u8; 32]> {
+        &self.key
+    }
+
+    /// Bytes of content in a page.
+    pub(crate) const fn page_bytes(&self) -> usize {
+        self.reader.page_bytes
+    }
+
+    /// The pages of a bucket that are kept: all of them after [`Self::seal_all`].
+    pub(crate) fn pages_of(&self, bucket: u32) -> &[u32] {
+        let index = usize::try_from(bucket).unwrap_or(usize::MAX);
+        self.buckets
+            .get(index)
+            .map_or(&[], |(_, numbers)| numbers.as_slice())
     }
 
     /// Adds an item with its row.
     ///
     /// # Errors
-    /// What the system says; `InvalidInput` for a bucket that there is not, a row over 2^32 - 1 or a value longer than a page.
+    /// What the store says; `InvalidInput` for a bucket that there is not, a row over 2^32 - 1 or a value longer than a page.
     pub(crate) fn push(&mut self, bucket: u32, row: u64, value: &[u8]) -> io::Result<()> {
         let wrong = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
         let (Ok(row), Ok(len)) = (u32::try_from(row), u16::try_from(value.len())) else {
             return Err(wrong("row or value out of range"));
         };
-        let page_bytes = self.page_bytes;
+        let page_bytes = self.page_bytes();
         if USED + HEAD + value.len() > page_bytes {
             return Err(wrong("value longer than a page"));
         }
@@ -103,10 +213,23 @@ impl BucketFiles {
         Ok(())
     }
 
-    /// Seals a bucket's open page and writes it.
+    /// Seals every open page and keeps it, so that others can read all items.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) fn seal_all(&mut self) -> io::Result<()> {
+        for index in 0..self.buckets.len() {
+            if self.buckets.get(index).is_some_and(|(o, _)| !o.is_empty()) {
+                self.flush(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a bucket's open page and keeps it.
     fn flush(&mut self, index: usize) -> io::Result<()> {
         let page = self.pages;
-        let offset = u64::from(page) * (self.page_bytes + TAG) as u64;
+        let page_bytes = self.page_bytes();
         let Some((open, numbers)) = self.buckets.get_mut(index) else {
             return Ok(());
         };
@@ -114,13 +237,14 @@ impl BucketFiles {
         if let Some(head) = open.first_chunk_mut::<USED>() {
             *head = used.to_be_bytes();
         }
-        open.resize(self.page_bytes, 0);
+        open.resize(page_bytes, 0);
         let tag = self
+            .reader
             .cipher
             .encrypt_in_place_detached(&nonce(page), b"", open)
             .map_err(|_| io::Error::other("a page could not be sealed"))?;
         open.extend_from_slice(&tag);
-        self.file.write_all_at(open, offset)?;
+        self.reader.pages.write(page, open)?;
         open.clear();
         numbers.push(page);
         // A key never seals two pages under one number.
@@ -133,41 +257,29 @@ impl BucketFiles {
     /// Shows the items of a bucket in the order in which they were added, one page in memory at a time.
     ///
     /// # Errors
-    /// What the system says, in `E`'s form, and what `each` gives.
+    /// What the store says, in `E`'s form, and what `each` gives.
     pub(crate) fn visit<E: From<io::Error>>(
         &self,
         bucket: u32,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a page of items is damaged");
         let index = usize::try_from(bucket).unwrap_or(usize::MAX);
         let Some((open, numbers)) = self.buckets.get(index) else {
             return Ok(());
         };
-        let mut page = Zeroizing::new(vec![0; self.page_bytes + TAG]);
-        for number in numbers {
-            let offset = u64::from(*number) * page.len() as u64;
-            self.file.read_exact_at(&mut page, offset)?;
-            let (text, tag) = page
-                .split_at_mut_checked(self.page_bytes)
-                .ok_or_else(damaged)?;
-            self.cipher
-                .decrypt_in_place_detached(&nonce(*number), b"", text, Tag::from_slice(tag))
-                .map_err(|_| damaged())?;
-            let used = text.first_chunk::<USED>().map(|n| u32::from_be_bytes(*n));
-            let used = used.and_then(|n| usize::try_from(n).ok());
-            let items = used.and_then(|n| text.get(USED..n)).ok_or_else(damaged)?;
-            show(items, &mut each)?;
-        }
+        self.reader.visit(numbers, &mut each)?;
         show(open.get(USED..).unwrap_or_default(), &mut each)
     }
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a page of items is damaged")
 }
 
 fn show<E: From<io::Error>>(
     mut items: &[u8],
     each: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a page of items is damaged");
     while !items.is_empty() {
         let (row, rest) = items.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
@@ -219,15 +331,18 @@ mod tests {
             assert_eq!(seen, rows);
             assert!(files.pages > 50);
             // What lies on disk shows no item, and a changed byte is found.
-            let len = usize::try_from(files.file.metadata().unwrap().len()).unwrap();
-            let mut disk = vec![0; len];
-            files.file.read_exact_at(&mut disk, 0).unwrap();
-            assert!(!disk.windows(6).any(|w| w == b"+86139"));
-            let offset = (files.page_bytes + TAG) as u64 / 2;
-            files
-                .file
-                .write_all_at(&[!disk[offset as usize]], offset)
-                .unwrap();
+            let len = files.page_bytes() + TAG;
+            let page = |n| {
+                let mut page = vec![0; len];
+                files.reader.pages.read(n, &mut page).unwrap();
+                page
+            };
+            for n in 0..files.pages {
+                assert!(!page(n).windows(6).any(|w| w == b"+86139"));
+            }
+            let mut bent = page(0);
+            bent[len / 2] ^= 1;
+            files.reader.pages.write(0, &bent).unwrap();
             let spoiled = (0..buckets)
                 .filter(|b| files.visit(*b, |_, _| Ok::<_, io::Error>(())).is_err())
                 .count();

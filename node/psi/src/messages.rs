@@ -4,9 +4,11 @@
 //! `Opening`, the responder `Choices`, the initiator `Corrections`, the responder `Sums`, the initiator `Masked` and `End`, the
 //! responder, once released, `Tags` and `End`; under `vole-rr22-malicious-v1` besides, `Check` of the responder before `Choices`, of
 //! both between `Sums` and `Masked`, of the responder before `Tags`. At last the initiator `Result`, the responder `Ack`. A
-//! list in buckets begins with a `Plan` of both, then such a run for every bucket, then `Result` and `Ack` of them all. `Abort` may come at any time, and `Working` between any
+//! list in buckets begins with a `Plan` of both, then such a run for every bucket of the stream, then `Result` and `Ack` of the whole
+//! list unless the stream is one bucket's. `Abort` may come at any time, and `Working` between any
 //! two frames: hosts send it while they compute, so that a short deadline serves runs of any length, and machines never see it.
 
+use crate::buckets::BucketSet;
 use crate::context::{Computation, Suite, VERSION};
 use crate::frame::{self, Reader, finish, put_bytes, too_long};
 use crate::group::MAX_TAG_BYTES;
@@ -33,6 +35,9 @@ pub const CHOICE_POINTS: usize = 512;
 
 /// Longest check.
 pub const MAX_CHECK_BYTES: usize = 1 << 13;
+
+/// Longest plan: that of a list in the most buckets.
+const MAX_PLAN_BYTES: usize = 82 + (1 << 13);
 
 /// Which side sends a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +81,39 @@ pub struct PlanMessage {
     pub count: u64,
     /// How many buckets there are.
     pub buckets: u32,
-    /// How many of them are finished; the run goes on with the next.
-    pub done: u32,
-    /// The chain after those.
-    pub chain: [u8; 32],
+    /// Which of them run on this stream.
+    pub scope: Scope,
+    /// Those that the initiator has finished; the responder says the same.
+    pub finished: BucketSet,
+    /// The Merkle root over them.
+    pub root: [u8; 32],
+}
+
+/// Which buckets of a list run on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All that the initiator has not finished, one after the other, and the closing handshake of the list.
+    All,
+    /// This one alone, while others run on streams of their own.
+    One(u32),
+}
+
+impl Scope {
+    const ALL: u32 = u32::MAX;
+
+    const fn number(self) -> u32 {
+        match self {
+            Self::All => Self::ALL,
+            Self::One(bucket) => bucket,
+        }
+    }
+
+    const fn from_number(number: u32) -> Self {
+        match number {
+            Self::ALL => Self::All,
+            bucket => Self::One(bucket),
+        }
+    }
 }
 
 /// The parameters that both sides must hold alike, and the sender's count.
@@ -283,8 +317,9 @@ impl Message {
                 out.extend_from_slice(&plan.context);
                 out.extend_from_slice(&plan.count.to_be_bytes());
                 out.extend_from_slice(&plan.buckets.to_be_bytes());
-                out.extend_from_slice(&plan.done.to_be_bytes());
-                out.extend_from_slice(&plan.chain);
+                out.extend_from_slice(&plan.scope.number().to_be_bytes());
+                out.extend_from_slice(&plan.root);
+                out.extend_from_slice(plan.finished.as_bytes());
                 15
             }
         };
@@ -384,14 +419,17 @@ impl Message {
             }
             15 => {
                 version(&mut r)?;
-                Self::Plan(PlanMessage {
-                    role: Role::from_number(r.u8("role")?)?,
-                    context: r.array("context")?,
-                    count: r.u64("count")?,
-                    buckets: r.u32("buckets")?,
-                    done: r.u32("finished buckets")?,
-                    chain: r.array("chain")?,
-                })
+                let (role, context) = (Role::from_number(r.u8("role")?)?, r.array("context")?);
+                let (count, buckets) = (r.u64("count")?, r.u32("buckets")?);
+                return Ok(Self::Plan(PlanMessage {
+                    role,
+                    context,
+                    count,
+                    buckets,
+                    scope: Scope::from_number(r.u32("scope")?),
+                    root: r.array("root")?,
+                    finished: BucketSet::from_bytes(buckets, r.0)?,
+                }));
             }
             found => {
                 return Err(Error::Invalid {
@@ -440,7 +478,7 @@ pub fn payload_len(header: &[u8; HEADER_BYTES]) -> Result<usize, Error> {
         10 => 32 * CHOICE_POINTS,
         11..=13 => MAX_PAYLOAD_BYTES,
         14 => MAX_CHECK_BYTES,
-        15 => 82,
+        15 => MAX_PLAN_BYTES,
         kind @ crate::sum::messages::FIRST_KIND..=crate::sum::messages::LAST_KIND => {
             crate::sum::messages::max_payload(kind)
         }
@@ -598,6 +636,15 @@ mod tests {
             Message::Masked(vec![8; 48]),
             Message::Check(vec![9; MAX_CHECK_BYTES]),
             Message::Working,
+            Message::Plan(PlanMessage {
+                role: Role::Initiator,
+                context: [7; 32],
+                count: 900,
+                buckets: 16,
+                scope: Scope::One(3),
+                finished: BucketSet::from_bytes(16, &[0x80, 1]).unwrap(),
+                root: [8; 32],
+            }),
             Message::Abort {
                 code: 4,
                 reason: "grün".into(),

@@ -57,6 +57,32 @@ pub(crate) trait Wire {
     fn statement(&self, stage: Stage, published: Option<i64>) -> Statement;
 }
 
+/// The shared half of a role that ends with the handshake of [`Asked`] and [`Answered`].
+pub(crate) trait Closing: Wire {
+    /// Sends a frame.
+    fn send(&mut self, message: &Message) -> Result<(), Error>;
+
+    /// Ends the own stream.
+    fn send_end(&mut self, seal: Vec<u8>) -> Result<(), Error>;
+
+    /// Whether the result names a count; a list stays with the initiator.
+    fn publishes(&self) -> bool;
+}
+
+impl Closing for Link {
+    fn send(&mut self, message: &Message) -> Result<(), Error> {
+        self.send(message)
+    }
+
+    fn send_end(&mut self, seal: Vec<u8>) -> Result<(), Error> {
+        self.send_end(seal)
+    }
+
+    fn publishes(&self) -> bool {
+        self.params.context.computation != Computation::List
+    }
+}
+
 impl Wire for Link {
     type Message = Message;
 
@@ -277,7 +303,7 @@ impl Asked {
         }
     }
 
-    pub(crate) fn sealed(self, link: &mut Link, seal: Vec<u8>) -> Result<Self, Error> {
+    pub(crate) fn sealed(self, link: &mut impl Closing, seal: Vec<u8>) -> Result<Self, Error> {
         let Self::SealResult(held) = self else {
             return Err(PASSED);
         };
@@ -286,7 +312,7 @@ impl Asked {
         Ok(Self::AwaitAck(held))
     }
 
-    pub(crate) fn accepted(self, link: &Link) -> Result<Self, Error> {
+    pub(crate) fn accepted(self, link: &impl Closing) -> Result<Self, Error> {
         let Self::CheckAck(held, peer_seal) = self else {
             return Err(PASSED);
         };
@@ -318,13 +344,11 @@ impl Answered {
         }
     }
 
-    pub(crate) fn take(self, link: &Link, message: Message) -> Result<Self, Error> {
+    pub(crate) fn take(self, link: &impl Closing, message: Message) -> Result<Self, Error> {
         let (Self::AwaitResult, Message::Result { published, seal }) = (self, message) else {
             return Err(PASSED);
         };
-        // A list stays with the initiator.
-        let due = link.params.context.computation != Computation::List;
-        if published.is_some() == due {
+        if published.is_some() == link.publishes() {
             Ok(Self::CheckResult(published, seal))
         } else {
             Err(Error::Invalid {
@@ -334,7 +358,7 @@ impl Answered {
         }
     }
 
-    pub(crate) fn sealed(self, link: &mut Link, seal: Vec<u8>) -> Result<Self, Error> {
+    pub(crate) fn sealed(self, link: &mut impl Closing, seal: Vec<u8>) -> Result<Self, Error> {
         match self {
             Self::SealEnd => {
                 link.send_end(seal)?;

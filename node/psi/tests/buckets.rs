@@ -2,14 +2,16 @@
 
 mod common;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use common::{LISTS, context, list, plain_join, seeds};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use tally_psi::buckets::{BucketStore, Buckets, EachItem, MAX_REPEATS, Past, Plan, Rule, Step};
-use tally_psi::messages::{Message, Role};
+use tally_psi::buckets::{
+    BucketSet, BucketStore, Buckets, EachItem, MAX_REPEATS, Past, Plan, Rule, Step,
+};
+use tally_psi::messages::{Message, Role, Scope};
 use tally_psi::*;
 
 const RULE: Rule = Rule {
@@ -22,12 +24,22 @@ const KIND: (IdType, Profile) = (IdType(1), Profile(1));
 #[derive(Default)]
 struct Disk {
     past: Vec<u8>,
-    rows: Vec<Vec<u64>>,
+    rows: BTreeMap<u32, Vec<u64>>,
     marks: Vec<[u8; 32]>,
     answers: Vec<u32>,
 }
 
+impl Disk {
+    fn past(&self, plan: [u8; 32]) -> Past {
+        match self.past.as_slice() {
+            [] => Past::new(plan),
+            bytes => Past::from_bytes(bytes).unwrap(),
+        }
+    }
+}
+
 struct Store {
+    plan: [u8; 32],
     buckets: Vec<Vec<(u64, Vec<u8>)>>,
     disk: Arc<Mutex<Disk>>,
 }
@@ -39,16 +51,21 @@ impl BucketStore for Store {
             .try_for_each(|(row, value)| each(*row, value))
     }
 
-    fn note(&mut self, step: &Step, past: &Past) -> Result<(), Error> {
+    fn past(&mut self) -> Result<Past, Error> {
+        Ok(self.disk.lock().unwrap().past(self.plan))
+    }
+
+    fn note(&mut self, step: &Step) -> Result<(), Error> {
         let mut disk = self.disk.lock().unwrap();
+        let mut past = disk.past(self.plan);
+        past.take(step)?;
         match step {
             Step::Begun { mark, .. } => disk.marks.push(*mark),
-            Step::Answering { bucket } => disk.answers.push(*bucket),
+            Step::Answering { bucket, .. } => disk.answers.push(*bucket),
             Step::Finished { bucket, rows, .. } => {
-                disk.rows.truncate(*bucket as usize);
-                disk.rows.push(rows.clone());
+                disk.rows.insert(*bucket, rows.clone());
             }
-            Step::Rewound => {}
+            Step::Rewound { .. } => {}
         }
         disk.past = past.to_bytes();
         Ok(())
@@ -98,8 +115,21 @@ impl Side {
         Plan::of(counts, RULE).unwrap().unwrap()
     }
 
+    fn digest(&self) -> [u8; 32] {
+        self.plan().digest(&self.params().context.digest())
+    }
+
+    fn past(&self) -> Past {
+        self.disk.lock().unwrap().past(self.digest())
+    }
+
     /// A process of this side, which knows what is on the disk and has fresh seeds.
     fn start(&self, seed: u64) -> Buckets {
+        self.start_on(Scope::All, seed)
+    }
+
+    /// One for the buckets of a stream.
+    fn start_on(&self, scope: Scope, seed: u64) -> Buckets {
         let params = self.params();
         let plan = self.plan();
         let names = plan.names(&params.context.digest(), KIND.0, KIND.1);
@@ -108,26 +138,24 @@ impl Side {
             let bucket = names.of(value.as_bytes()) as usize;
             buckets[bucket].push((row, value.clone().into_bytes()));
         }
-        let past = {
-            let disk = self.disk.lock().unwrap();
-            match disk.past.as_slice() {
-                [] => Past::default(),
-                bytes => Past::from_bytes(bytes).unwrap(),
-            }
-        };
-        let store = Store {
+        let store = Box::new(Store {
+            plan: self.digest(),
             buckets,
             disk: self.disk.clone(),
-        };
-        let own = self.values.len() as u64;
-        let store = Box::new(store);
-        Buckets::new(self.role, params, own, KIND, RULE, seeds(seed), store, past)
-            .unwrap()
-            .unwrap()
+        });
+        Buckets::new(self.role, params, plan, KIND, scope, seeds(seed), store).unwrap()
     }
 
     fn rows(&self) -> Vec<u64> {
-        let mut rows = self.disk.lock().unwrap().rows.concat();
+        let mut rows: Vec<u64> = self
+            .disk
+            .lock()
+            .unwrap()
+            .rows
+            .values()
+            .flatten()
+            .copied()
+            .collect();
         rows.sort_unstable();
         rows
     }
@@ -166,12 +194,8 @@ fn lists_in_buckets_are_those_of_a_plain_join() {
             assert_eq!(served.outcome, Outcome::Served);
             assert_eq!(served.statement, report.statement);
             assert_eq!(report.statement.counts, [na, nb]);
-            let plan = one.plan();
-            assert_eq!(
-                report.statement.streams[0],
-                plan.digest(&one.params().context.digest())
-            );
-            assert_eq!(i.past().done(), plan.buckets());
+            assert_eq!(report.statement.streams[0], one.digest());
+            assert_eq!(one.past().done(), one.plan().buckets());
         }
     }
 }
@@ -286,7 +310,14 @@ fn a_peer_that_lies_about_finished_buckets_gains_nothing() {
         step(&mut r, 1, &mut queues).unwrap();
     }
     drop((i, r));
-    let plan_frame = |done: u32, chain: [u8; 32]| {
+    let finished = one.past().done();
+    assert!((3..=4).contains(&finished));
+    let set = |of: &[u32]| {
+        let mut set = BucketSet::empty(one.plan().buckets());
+        of.iter().for_each(|bucket| set.insert(*bucket));
+        set
+    };
+    let plan_frame = |set: Option<BucketSet>, root: Option<[u8; 32]>| {
         let mut honest = one.start(9);
         let Output::Send(frame) = honest.poll().unwrap() else {
             panic!("no plan")
@@ -294,23 +325,25 @@ fn a_peer_that_lies_about_finished_buckets_gains_nothing() {
         let Message::Plan(mut plan) = Message::decode(&frame).unwrap() else {
             panic!("no plan")
         };
-        if chain != [0; 32] {
-            plan.chain = chain;
-        }
-        plan.done = done;
+        plan.finished = set.unwrap_or(plan.finished);
+        plan.root = root.unwrap_or(plan.root);
         Message::Plan(plan).encode().unwrap()
     };
-    let honest = one.start(9).past().done();
-    assert!((3..=4).contains(&honest));
-    // Earlier buckets, later ones, another history.
-    for (done, chain) in [(0, [0; 32]), (1, [0; 32]), (5, [0; 32]), (honest, [7; 32])] {
-        let refused = two.start(20).input(&plan_frame(done, chain));
+    // Fewer and more than it has under the root of what it has, another history.
+    for (claimed, root) in [
+        (Some(set(&[])), None),
+        (Some(set(&[1])), None),
+        (Some(set(&[0, 1, 2, 3, 4])), None),
+        (Some(set(&[7])), None),
+        (None, Some([7; 32])),
+    ] {
+        let refused = two.start(20).input(&plan_frame(claimed, root));
         assert!(
             matches!(refused, Err(Error::Mismatch { .. })),
-            "{done} {refused:?}"
+            "{refused:?}"
         );
     }
-    // The newest one again and again, by an initiator that forgets: a few times, then never.
+    // One again and again, by an initiator that forgets: a few times, then never.
     let frozen = one.disk.lock().unwrap().past.clone();
     let first = two.disk.lock().unwrap().answers.len();
     let mut refused = false;
@@ -375,12 +408,16 @@ fn another_plan_of_the_peer_is_refused() {
     let Message::Plan(plan) = Message::decode(&frame).unwrap() else {
         panic!("no plan")
     };
-    for change in 0..4 {
+    for change in 0..5 {
         let mut other = plan.clone();
         match change {
-            0 => other.buckets *= 2,
+            0 => {
+                other.buckets *= 2;
+                other.finished = BucketSet::empty(other.buckets);
+            }
             1 => other.count += 1,
             2 => other.context = [3; 32],
+            3 => other.scope = Scope::One(0),
             _ => other.role = Role::Responder,
         }
         let frame = Message::Plan(other).encode().unwrap();
@@ -404,8 +441,8 @@ fn a_crowded_bucket_ends_the_run_with_a_word() {
         panic!("no plan")
     };
     // A host that puts everything into the first bucket.
-    let params = two.params();
     let store = Store {
+        plan: two.digest(),
         buckets: vec![
             (0..)
                 .zip(b.iter().map(|v| v.clone().into_bytes()))
@@ -416,18 +453,15 @@ fn a_crowded_bucket_ends_the_run_with_a_word() {
         ],
         disk: Arc::default(),
     };
-    let past = Past::default();
     let mut r = Buckets::new(
         Role::Responder,
-        params,
-        200,
+        two.params(),
+        two.plan(),
         KIND,
-        RULE,
+        Scope::All,
         seeds(2),
         Box::new(store),
-        past,
     )
-    .unwrap()
     .unwrap();
     r.input(&plan).unwrap();
     assert!(matches!(r.poll(), Ok(Output::Send(_))));
@@ -445,4 +479,90 @@ fn a_crowded_bucket_ends_the_run_with_a_word() {
     );
     // What fell where is this side's business.
     assert_eq!(full.peer_reason(), "internal");
+}
+
+/// Runs one bucket for so many steps of the hosts, or to the end.
+fn run_bucket(one: &Side, two: &Side, bucket: u32, seed: u64, moments: u64) -> Result<bool, Error> {
+    let scope = Scope::One(bucket);
+    let (mut i, mut r) = (one.start_on(scope, seed), two.start_on(scope, seed + 1));
+    run_for(&mut i, &mut r, moments)
+}
+
+#[test]
+fn buckets_finish_in_any_order_on_streams_of_their_own_and_the_list_ends_as_ever() {
+    let (a, b) = (list(0, 500, 7), list(250, 400, 11));
+    let expected = plain_join(&a, &b);
+    for suite in LISTS {
+        let (one, two) = sides(suite, &a, &b);
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        // Some of them by workers, in any order, of which two die now and then; the rest on the stream of the list.
+        let mut seed = 1_000;
+        for bucket in [6, 1, 4, 0] {
+            for attempt in 0.. {
+                seed += 2;
+                let moments = if attempt == 0 && bucket % 4 == 0 {
+                    rng.next_u64() % 40
+                } else {
+                    u64::MAX
+                };
+                if run_bucket(&one, &two, bucket, seed, moments).unwrap() {
+                    break;
+                }
+            }
+        }
+        // A finished one is not begun again.
+        let again = run_bucket(&one, &two, 4, 3_000, u64::MAX);
+        assert!(matches!(again, Err(Error::Mismatch { .. })), "{again:?}");
+        assert_eq!((one.past().done(), two.past().done()), (4, 4));
+        let (report, transcript) =
+            machine::run_in_memory(&mut one.start(1), &mut two.start(2)).unwrap();
+        assert_eq!(one.rows(), expected, "{suite:?}");
+        assert_eq!(
+            report.outcome,
+            Outcome::Listed {
+                rows: expected.len() as u64
+            }
+        );
+        let served = transcript.responder.as_ref().unwrap();
+        assert_eq!(served.statement, report.statement);
+        let mut plans = transcript.messages(0).unwrap().into_iter();
+        let Some(Message::Plan(plan)) = plans.next() else {
+            panic!("no plan")
+        };
+        assert_eq!(plan.finished.missing().collect::<Vec<_>>(), [2, 3, 5, 7]);
+        // And once more over a list that is whole: the handshake alone.
+        let (again, short) = machine::run_in_memory(&mut one.start(3), &mut two.start(4)).unwrap();
+        assert_eq!(again.statement, report.statement);
+        assert_eq!(short.frames.len(), 4);
+    }
+}
+
+#[test]
+fn of_two_workers_on_one_bucket_the_older_neither_answers_nor_counts() {
+    let (a, b) = (list(0, 500, 7), list(250, 400, 11));
+    let scope = Scope::One(3);
+    // The older pair is overtaken before its answer, and in the midst of it.
+    for answers in [0, 1] {
+        let (one, two) = sides(Suite::VoleRr22V1, &a, &b);
+        let (mut i, mut r) = (one.start_on(scope, 1), two.start_on(scope, 2));
+        let mut queues = [VecDeque::new(), VecDeque::new()];
+        while two.disk.lock().unwrap().answers.len() < answers
+            || one.disk.lock().unwrap().marks.is_empty()
+        {
+            step(&mut i, 0, &mut queues).unwrap();
+            step(&mut r, 1, &mut queues).unwrap();
+        }
+        assert!(run_bucket(&one, &two, 3, 5, u64::MAX).unwrap());
+        let (rows, past) = (one.rows(), one.past());
+        assert!(!rows.is_empty());
+        let late = loop {
+            let stepped = step(&mut r, 1, &mut queues).and_then(|_| step(&mut i, 0, &mut queues));
+            if let Err(error) = stepped {
+                break error;
+            }
+        };
+        assert!(matches!(late, Error::Internal { .. }), "{late}");
+        assert_eq!((one.rows(), one.past()), (rows, past));
+        assert_eq!(two.disk.lock().unwrap().answers.len(), answers + 1);
+    }
 }

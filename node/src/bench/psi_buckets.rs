@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Rule, Step};
-use tally_psi::messages::Role;
+use tally_psi::messages::{Role, Scope};
 use tally_psi::{
     Computation, IdType, ItemSet, ItemSetBuilder, ItemStream, Items, Machine, MemorySorters,
     Params, PeerCount, Profile, Seeds, SorterFactory, machine as plain,
@@ -106,6 +106,7 @@ struct Store {
     files: BucketFiles,
     sorters: SpillSorters,
     found: Bits,
+    past: Past,
 }
 
 #[allow(clippy::needless_pass_by_value)]
@@ -130,8 +131,13 @@ impl BucketStore for Store {
             .map_err(|Visited(error)| error)
     }
 
+    fn past(&mut self) -> Result<Past, tally_psi::Error> {
+        Ok(self.past.clone())
+    }
+
     /// A bench that is killed begins anew.
-    fn note(&mut self, step: &Step, _: &Past) -> Result<(), tally_psi::Error> {
+    fn note(&mut self, step: &Step) -> Result<(), tally_psi::Error> {
+        self.past.take(step)?;
         if let Step::Finished { rows, .. } = step {
             self.found.set(rows);
         }
@@ -188,7 +194,8 @@ pub(super) fn machine(s: Setting<'_>) -> Result<Box<dyn Machine>, Error> {
         return Ok(plain::open(s.role, s.params, items, s.seeds, sorters)?);
     };
     drop(s.set);
-    let names = plan.names(&s.params.context.digest(), KIND.0, KIND.1);
+    let context = s.params.context.digest();
+    let names = plan.names(&context, KIND.0, KIND.1);
     let mut files = BucketFiles::create(s.spill, plan.buckets()).map_err(storage)?;
     let mut row = 0;
     read_column(s.file, |value| {
@@ -196,24 +203,12 @@ pub(super) fn machine(s: Setting<'_>) -> Result<Box<dyn Machine>, Error> {
         row += 1;
         Ok(ControlFlow::Continue(()))
     })?;
-    let store = Store {
+    let store = Box::new(Store {
         files,
         sorters: SpillSorters::new(s.spill.to_owned(), RUN_ROWS),
         found: s.found,
-    };
-    let (params, past) = (s.params, Past::default());
-    let machine = Buckets::new(
-        s.role,
-        params,
-        own,
-        KIND,
-        s.rule,
-        s.seeds,
-        Box::new(store),
-        past,
-    )?;
-    machine.map_or_else(
-        || Err(Error::Pipe("a plan came and went".into())),
-        |m| Ok(Box::new(m) as Box<dyn Machine>),
-    )
+        past: Past::new(plan.digest(&context)),
+    });
+    let machine = Buckets::new(s.role, s.params, plan, KIND, Scope::All, s.seeds, store);
+    Ok(Box::new(machine?))
 }

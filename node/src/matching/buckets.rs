@@ -5,13 +5,16 @@
 //! finished bucket. The items themselves lie in a file that cannot be read after the process is gone: they are sorted into buckets
 //! again from the audience.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tally_measure::SaltedEntry;
 use tally_merkle::Frontier;
 use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Step};
+use tally_psi::messages::Scope;
 use tally_psi::{Computation, Error, Machine, Params, Seeds, SorterFactory};
 
 use super::desk::Inner;
@@ -60,6 +63,7 @@ impl Journal {
         Ok(bytes.map(|b| Past::from_bytes(&b)).transpose()?)
     }
 
+    /// Notes a step, and what is known with it; durable when this returns.
     fn note(&self, step: &Step, past: &Past) -> Result<(), SealedError> {
         // Also of a bucket without a match: a repeated one has its own rows and no older ones.
         if let Step::Finished { bucket, rows, .. } = step {
@@ -81,7 +85,7 @@ impl Journal {
             return Ok(None);
         };
         let mut rows = Vec::new();
-        for bucket in 0..past.done() {
+        for bucket in past.finished() {
             let purpose = self.purpose(&format!("rows/{bucket}"));
             if let Some(bytes) = read_sealed(&self.rows_path(bucket), &self.key, &purpose)? {
                 let (more, _) = bytes.as_chunks::<8>();
@@ -102,9 +106,14 @@ impl Journal {
 
     /// Removes the rows of a list that has fewer than its agreement lets anybody see, or that has ended without an answer.
     pub(super) fn forget_rows(&self) -> Result<(), MatchError> {
-        let done = self.past()?.map_or(0, |past| past.done());
         // Rows are written before the bucket counts as finished.
-        for path in (0..=done).map(|bucket| self.rows_path(bucket)) {
+        let begun: BTreeSet<u32> = self
+            .past()?
+            .iter()
+            .flat_map(Past::marks)
+            .map(|(bucket, _)| *bucket)
+            .collect();
+        for path in begun.into_iter().map(|bucket| self.rows_path(bucket)) {
             match fs::remove_file(&path) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(SealedError::Io {
@@ -129,11 +138,48 @@ impl Journal {
     }
 }
 
-/// Items, sorters and journal of a run.
+/// A list's past with its journal, shared by the machines of all its buckets.
+pub(super) struct SharedPast {
+    journal: Journal,
+    past: Mutex<Past>,
+}
+
+impl SharedPast {
+    /// What the journal says, or that of a list that is begun with the plan of this digest.
+    pub(super) fn open(journal: Journal, plan: [u8; 32]) -> Result<Self, MatchError> {
+        let past = journal.past()?.unwrap_or_else(|| Past::new(plan));
+        Ok(Self {
+            journal,
+            past: Mutex::new(past),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Past> {
+        // A step that panicked has not changed it.
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been done so far.
+    pub(super) fn now(&self) -> Past {
+        self.lock().clone()
+    }
+
+    /// Takes a step; durable when this returns.
+    pub(super) fn take(&self, step: &Step) -> Result<(), Error> {
+        let mut past = self.lock();
+        let mut next = past.clone();
+        next.take(step)?;
+        self.journal.note(step, &next).map_err(storage)?;
+        *past = next;
+        Ok(())
+    }
+}
+
+/// Items, sorters and past of a run.
 pub(super) struct DeskStore {
-    pub(super) files: BucketFiles,
+    pub(super) files: Arc<BucketFiles>,
     pub(super) sorters: SpillSorters,
-    pub(super) journal: Journal,
+    pub(super) past: Arc<SharedPast>,
 }
 
 #[allow(clippy::needless_pass_by_value)]
@@ -159,8 +205,12 @@ impl BucketStore for DeskStore {
             .map_err(|Visited(error)| error)
     }
 
-    fn note(&mut self, step: &Step, past: &Past) -> Result<(), Error> {
-        self.journal.note(step, past).map_err(storage)
+    fn past(&mut self) -> Result<Past, Error> {
+        Ok(self.past.now())
+    }
+
+    fn note(&mut self, step: &Step) -> Result<(), Error> {
+        self.past.take(step)
     }
 
     fn sorters(&mut self) -> Box<dyn SorterFactory> {
@@ -223,7 +273,6 @@ impl Inner {
             return Ok(None);
         };
         let journal = self.journal(agreed.id);
-        let past = journal.past()?.unwrap_or_default();
         self.store.update(&agreed.id, |f| f.in_buckets = true)?;
         let (audiences, meta, dir) = (
             self.audiences.clone(),
@@ -239,14 +288,14 @@ impl Inner {
         let work = move || -> Result<Option<Box<dyn Machine>>, MatchError> {
             let context = params.context.digest();
             let store = DeskStore {
-                files: scatter(&audiences, &meta, &dir, &plan, &context)?,
+                files: Arc::new(scatter(&audiences, &meta, &dir, &plan, &context)?),
                 sorters,
-                journal,
+                past: Arc::new(SharedPast::open(journal, plan.digest(&context))?),
             };
             let kind = item_numbers(meta.profile)?;
             let machine =
-                Buckets::new(role, params, own, kind, rule, seeds, Box::new(store), past)?;
-            Ok(machine.map(|m| Box::new(m) as Box<dyn Machine>))
+                Buckets::new(role, params, plan, kind, Scope::All, seeds, Box::new(store));
+            Ok(Some(Box::new(machine?)))
         };
         tokio::task::spawn_blocking(work)
             .await

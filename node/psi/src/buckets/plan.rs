@@ -26,7 +26,7 @@ impl Rule {
 }
 
 /// Leading bits of the hash that may name a bucket.
-const MAX_BITS: u32 = 16;
+pub(super) const MAX_BITS: u32 = 16;
 
 /// The buckets of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +97,7 @@ impl Plan {
         }
     }
 
-    /// SHA-256 over context, counts, buckets and capacities: what a release of the whole list is bound to, and the chain's first
-    /// value.
+    /// SHA-256 over context, counts, buckets and capacities: what a release of the whole list is bound to.
     #[must_use]
     pub fn digest(&self, context: &[u8; 32]) -> [u8; 32] {
         let mut h = Sha256::new()

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rand_core::OsRng;
 use tally_psi::buckets::{Buckets, Plan, Rule};
-use tally_psi::messages::Role;
+use tally_psi::messages::{Role, Scope};
 use tally_psi::{
     Computation, Context, IdType, Noise, Params, Party, PeerCount, Profile, Progress, Seeds,
     Statement, Suite, session_id,
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bucket_files::BucketFiles;
 use crate::matching::MatchId;
-use crate::matching::buckets::{DeskStore, Journal};
+use crate::matching::buckets::{DeskStore, Journal, SharedPast};
 use crate::psi_wire::{self, Deadlines};
 use crate::sealed::StorageKey;
 use crate::spill::SpillSorters;
@@ -93,24 +94,14 @@ async fn run(role: Role, dir: &Path, socket: &Path) -> Result<(), Box<dyn std::e
         let value = value(role, row).into_bytes();
         files.push(names.of(&value), row, &value)?;
     }
-    let journal = journal(dir);
-    let past = journal.past()?.unwrap_or_default();
-    let store = DeskStore {
-        files,
+    let past = SharedPast::open(journal(dir), plan.digest(&params.context.digest()))?;
+    let store = Box::new(DeskStore {
+        files: Arc::new(files),
         sorters: SpillSorters::new(dir.to_owned(), 1 << 16),
-        journal,
-    };
+        past: Arc::new(past),
+    });
     let seeds = Seeds::new(&mut OsRng, [0; 32]);
-    let machine = Buckets::new(
-        role,
-        params,
-        COUNT,
-        KIND,
-        RULE,
-        seeds,
-        Box::new(store),
-        past,
-    )?;
+    let machine = Buckets::new(role, params, plan, KIND, Scope::All, seeds, store)?;
     let stream = match role {
         Role::Responder => UnixListener::bind(socket)?.accept().await?.0,
         Role::Initiator => {
@@ -124,7 +115,7 @@ async fn run(role: Role, dir: &Path, socket: &Path) -> Result<(), Box<dyn std::e
             }
         }
     };
-    let machine = Box::new(machine.ok_or("no machine")?);
+    let machine = Box::new(machine);
     let mut desk = Open(dir.join("released"));
     let cancel = CancellationToken::new();
     psi_wire::run(stream, machine, &mut desk, Deadlines::default(), &cancel).await?;
