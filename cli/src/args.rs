@@ -12,6 +12,7 @@ mod keeping;
 mod matching;
 mod proving;
 mod snapshot;
+mod worker;
 
 pub(crate) use bench::{
     BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
@@ -37,6 +38,7 @@ pub(crate) use proving::{
 };
 
 pub(crate) use snapshot::{SnapshotCommand, SnapshotRestoreArgs};
+pub(crate) use worker::{PsiCommand, WorkerArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -60,7 +62,7 @@ Examples:
 /// Codes that prove a product genuine, and audiences that match without being shown.
 ///
 /// Each member of a network runs one node with `tally up`. The other commands ask that node over a socket in its data
-/// directory, so they run on the same machine and as the same user; only `scan` speaks HTTP, and `audit`, `export` and `reindex`
+/// directory, so they run on the same machine and as the same user; only `scan` speaks HTTP, `psi worker` works anywhere, and `audit`, `export` and `reindex`
 /// read files.
 #[derive(Debug, Parser)]
 #[command(
@@ -149,6 +151,9 @@ pub(crate) enum Command {
     /// Match an audience with another member's, under an agreement
     #[command(subcommand)]
     Match(MatchCommand),
+    /// Help this member's node with large matches
+    #[command(subcommand)]
+    Psi(PsiCommand),
 
     /// Propose changes to the network and vote on them: members, nodes, keys, power, rules
     #[command(subcommand)]

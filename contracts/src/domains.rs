@@ -172,6 +172,8 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/codes/v1",
     b"tally/scan-log/v1",
     b"tally/shared-scan-index/v1",
+    b"tally/worker-queue/v1",
+    b"tally/worker-channel/v1",
     b"tally/scan-index/v1",
     b"tally/scan-retention/v1",
     b"tally/scan-anchors/v1",

@@ -14,9 +14,13 @@ use crate::gateway::{OperatorToken, is_contact};
 
 mod keys_table;
 mod scans;
+mod secrets;
+mod workers;
 
 pub use keys_table::{KeyDoc, SectionDoc, documentation};
 pub use scans::ScansSection;
+pub use secrets::{read_key, read_password};
+pub use workers::WorkersSection;
 
 /// The name of the configuration file in a data directory.
 pub const CONFIG_FILE: &str = "tally.toml";
@@ -83,6 +87,9 @@ pub struct Config {
     /// Matches.
     #[serde(default, rename = "match")]
     pub matches: MatchSection,
+    /// Processes that work on this node's lists.
+    #[serde(default)]
+    pub workers: WorkersSection,
     /// The log of the process.
     #[serde(default)]
     pub log: LogSection,
@@ -334,6 +341,7 @@ impl Config {
             http: HttpSection::default(),
             scans: ScansSection::default(),
             matches: MatchSection::default(),
+            workers: WorkersSection::default(),
             log: LogSection::default(),
             limits: LimitsSection::default(),
         }
@@ -488,6 +496,7 @@ impl Config {
             return Err(bad("log.level", &"\"\"", "a filter such as info"));
         }
         self.scans.check(path)?;
+        self.workers.check(path)?;
         let limits = &self.limits;
         let numbers = [
             ("node.power", self.node.power, 0, 1 << 32),

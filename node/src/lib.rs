@@ -9,6 +9,7 @@ pub mod card;
 pub mod ceremony;
 pub mod chain;
 pub mod config;
+mod database;
 mod distinct;
 pub mod files;
 #[doc(hidden)]
@@ -33,3 +34,4 @@ pub mod status;
 pub mod tiles;
 pub mod vitals;
 pub mod wiring;
+pub mod workers;

@@ -56,9 +56,29 @@ pub enum Error {
     Internal(&'static str),
 }
 
+impl Error {
+    /// Whether the run broke from outside, so that another may do better: a stream or process that ended, or somebody too slow.
+    #[must_use]
+    pub const fn is_break(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Deadline { .. } | Self::Internal(_) => true,
+            Self::Protocol(error) => error.is_break(),
+            Self::Refused { .. } | Self::Cancelled => false,
+        }
+    }
+}
+
 /// What a machine needs of its node.
 #[async_trait]
 pub trait Desk: Send {
+    /// What is to be done before the machine's first step. The stream is open meanwhile, and the peer told that this side works.
+    ///
+    /// # Errors
+    /// A reason, which ends the run and stays on this side.
+    async fn ready(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Signs a statement of this side; empty where nothing is signed.
     ///
     /// # Errors
@@ -189,6 +209,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn steps(&mut self) -> Result<Report, Error> {
+        let ready = self.desk.ready().await;
+        ready.map_err(refused("what comes before the run"))?;
         loop {
             match self.on_thread(|m| m.poll()).await? {
                 Output::Send(frame) => {

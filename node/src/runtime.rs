@@ -51,6 +51,7 @@ use crate::wiring::matching::{
 };
 use crate::wiring::reconnect::run_reconnecting;
 use crate::wiring::{self, LedgerAnchorer, LedgerBook, SwarmForwarder};
+use crate::workers::{NodeWorkers, Queue, SharedStore, WorkersError};
 
 /// How long a forwarded scan is waited for.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(3);
@@ -89,6 +90,9 @@ pub enum RunError {
     /// The stored matches.
     #[error(transparent)]
     Matches(#[from] MatchError),
+    /// The workers' database or store.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
     /// A further gateway of a brand without the issuer's folder: it would take every code for an invented one.
     #[error(
         "{path} holds no issuer's keys: a node with scans.log_id over 0 needs a copy of that folder from the node that issues"
@@ -441,6 +445,10 @@ pub async fn run_until(
         shared.config.ledger.clone(),
         stop.clone(),
     ));
+    if let Some(listener) = employ(&shared.config, path, &desk).await? {
+        let (desk, stop) = (desk.clone(), stop.clone());
+        tasks.spawn(async move { desk.serve_workers(listener, stop).await });
+    }
     tasks.spawn(run_tidying(desk.clone(), stop.clone()));
     serve_matches(&host, ledger.clone(), desk.clone(), &tasks, stop.clone())?;
 
@@ -655,6 +663,30 @@ async fn open_desk(
         Ok((audiences, desk))
     })
     .await?
+}
+
+/// Lets the desk use workers, if the configuration names some, and opens the port where they connect.
+async fn employ(
+    config: &Config,
+    path: &Path,
+    desk: &MatchDesk,
+) -> Result<Option<TcpListener>, RunError> {
+    let Some(database) = config.workers_database(path)? else {
+        return Ok(None);
+    };
+    let section = &config.workers;
+    desk.use_workers(NodeWorkers {
+        queue: Queue::new(&database)?,
+        store: SharedStore::open(&section.store)?,
+        key: database.key,
+        address: section.address().to_owned(),
+        patience: Duration::from_millis(section.patience_ms),
+    });
+    let listener = TcpListener::bind(&section.listen).await;
+    listener.map(Some).map_err(|source| RunError::Listen {
+        address: section.listen.clone(),
+        source,
+    })
 }
 
 async fn blocking<T: Send + 'static>(

@@ -24,6 +24,7 @@ mod scans;
 mod snapshot;
 mod status;
 mod up;
+mod worker;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,6 +71,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Audience(command) => audience::run(&ctx, &command),
         Command::Agreement(command) => agreement::run(&ctx, &command),
         Command::Match(command) => matches::run(&ctx, &command),
+        Command::Psi(command) => worker::run(&ctx, &command),
         Command::Change(command) => change::run(&ctx, &command),
         Command::Keys(command) => keys::run(&ctx, &command),
         Command::Ledger(command) => ledger::run(&ctx, &command),

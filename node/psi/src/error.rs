@@ -249,6 +249,17 @@ impl Error {
         }
     }
 
+    /// Whether a run broke from outside, so that another may do better: the peer's stream ended, a store failed, or the peer says so of
+    /// its side or found this one too slow (code 12, of the hosts).
+    #[must_use]
+    pub const fn is_break(&self) -> bool {
+        match self {
+            Self::EarlyEnd { .. } | Self::Storage { .. } => true,
+            Self::PeerAborted { code, .. } => matches!(*code, 7 | 8 | 12),
+            _ => false,
+        }
+    }
+
     /// What the peer is told: the error's words, or `internal` where they concern this side alone.
     #[must_use]
     pub fn peer_reason(&self) -> String {

@@ -217,6 +217,42 @@ const SECTIONS: &[SectionDoc] = &[
         ],
     },
     SectionDoc {
+        name: "workers",
+        about: "Processes of this member (tally psi worker) that match buckets of its large lists.",
+        keys: &[
+            key(
+                "listen",
+                "HOST:PORT where they connect. Empty: there are none, and nothing else here is used.",
+            ),
+            key(
+                "address",
+                "HOST:PORT by which they reach that from their machines. Empty: as listen.",
+            ),
+            key(
+                "database",
+                "\"postgres://USER@HOST[:PORT]/DATABASE\": where the queue of buckets is.",
+            ),
+            key(
+                "database_password_file",
+                "File whose first line is the database's password, relative to this file. Empty: it asks for none.",
+            ),
+            key(
+                "key_file",
+                "File whose first line is 64 hex digits, the same at the node and all its workers: the queue and their connections are \
+                 sealed under this key.",
+            ),
+            key(
+                "store",
+                "Where the node lays the sealed items for them: \"file:///FOLDER\", a folder that all see, or \"s3://BUCKET[/PREFIX]\", with \
+                 AWS_ENDPOINT and so on in the environment.",
+            ),
+            key(
+                "patience_ms",
+                "After this many milliseconds without a sign of a worker the node does the rest itself.",
+            ),
+        ],
+    },
+    SectionDoc {
         name: "log",
         about: "What the process writes to standard error.",
         keys: &[

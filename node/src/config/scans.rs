@@ -4,15 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
-use zeroize::Zeroizing;
 
-use super::{Config, ConfigError, parent, read_bounded};
+use super::secrets::{check_database, read_key, read_password};
+use super::{Config, ConfigError, parent};
 use crate::scans::{MAX_CELL, SharedIndex};
-use crate::sealed::StorageKey;
 
 /// The index that needs no other program.
 const EMBEDDED: &str = "embedded";
-const MAX_SECRET_FILE_BYTES: usize = 4096;
 
 /// `[scans]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,25 +91,7 @@ impl ScansSection {
         if !self.is_shared() {
             return Ok(());
         }
-        let rest = ["postgres://", "postgresql://"]
-            .iter()
-            .find_map(|scheme| self.index.strip_prefix(scheme));
-        let Some(rest) = rest else {
-            return Err(bad(
-                "scans.index",
-                "something else".into(),
-                "\"embedded\" or \"postgres://USER@HOST[:PORT]/DATABASE\"",
-            ));
-        };
-        let user = rest.split_once('@').map_or("", |(user, _)| user);
-        if user.contains(':') || rest.contains("password=") {
-            // The value would stand in logs: it is not repeated.
-            return Err(bad(
-                "scans.index",
-                "a URL with a password in it".into(),
-                "the password in the file that scans.index_password_file names",
-            ));
-        }
+        check_database(path, "scans.index", &self.index)?;
         if self.index_key_file.as_os_str().is_empty() {
             return Err(bad(
                 "scans.index_key_file",
@@ -133,46 +113,16 @@ impl Config {
         if !scans.is_shared() {
             return Ok(None);
         }
-        let first_line = |file: &Path| {
-            let bytes = read_bounded(&parent(path).join(file), MAX_SECRET_FILE_BYTES)?;
-            let bytes = Zeroizing::new(bytes);
-            let line = std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(|t| t.lines().next());
-            Ok::<_, ConfigError>(line.map(|l| Zeroizing::new(l.trim().to_owned())))
-        };
-        let bad = |key, file: &Path, expected: &str| ConfigError::Value {
-            path: path.to_owned(),
-            key,
-            found: file.display().to_string(),
-            expected: expected.to_owned(),
-        };
-        let mut key = Zeroizing::new([0; 32]);
-        first_line(&scans.index_key_file)?
-            .and_then(|line| hex::decode_to_slice(line.as_str(), key.as_mut()).ok())
-            .ok_or_else(|| {
-                bad(
-                    "scans.index_key_file",
-                    &scans.index_key_file,
-                    "a file whose first line is 64 hex digits",
-                )
-            })?;
-        let password = if scans.index_password_file.as_os_str().is_empty() {
-            None
-        } else {
-            let line = first_line(&scans.index_password_file)?;
-            Some(line.filter(|l| !l.is_empty()).ok_or_else(|| {
-                bad(
-                    "scans.index_password_file",
-                    &scans.index_password_file,
-                    "a file whose first line is the password",
-                )
-            })?)
-        };
+        let at = |file: &Path| parent(path).join(file);
+        let password = &scans.index_password_file;
         Ok(Some(SharedIndex {
             url: scans.index.clone(),
-            password,
-            key: StorageKey::from_bytes(*key),
+            password: if password.as_os_str().is_empty() {
+                None
+            } else {
+                Some(read_password("scans.index_password_file", &at(password))?)
+            },
+            key: read_key("scans.index_key_file", &at(&scans.index_key_file))?,
         }))
     }
 }

@@ -11,20 +11,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rand_core::{OsRng, RngCore as _};
 use tally_measure::SaltedEntry;
 use tally_merkle::Frontier;
-use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Step};
-use tally_psi::messages::Scope;
-use tally_psi::{Computation, Error, Machine, Params, Seeds, SorterFactory};
+use tally_psi::buckets::{BucketNames, BucketStore, EachItem, Past, Plan, Step};
+use tally_psi::{Computation, Error, Params, SorterFactory};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::desk::Inner;
 use super::engine::{Agreed, item_numbers};
 use super::error::MatchError;
-use super::state::{MatchFile, MatchId, Role};
+use super::lists::OpenList;
+use super::state::{MatchFile, MatchId};
 use crate::audiences::{AudienceError, AudienceMeta, AudienceStore};
 use crate::bucket_files::BucketFiles;
 use crate::sealed::{SealedError, StorageKey, read_sealed, write_sealed};
 use crate::spill::SpillSorters;
+use crate::workers::{NodeWorkers, SharedStore};
 
 /// For so long after it was asked for a broken match may go on; then it ends, and what was released stays spent.
 pub(super) const RESUME_FOR_MS: u64 = 24 * 3_600_000;
@@ -141,7 +145,13 @@ impl Journal {
 /// A list's past with its journal, shared by the machines of all its buckets.
 pub(super) struct SharedPast {
     journal: Journal,
-    past: Mutex<Past>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    past: Past,
+    /// Whether the run is over.
+    closed: bool,
 }
 
 impl SharedPast {
@@ -150,28 +160,39 @@ impl SharedPast {
         let past = journal.past()?.unwrap_or_else(|| Past::new(plan));
         Ok(Self {
             journal,
-            past: Mutex::new(past),
+            known: Mutex::new(Known {
+                past,
+                closed: false,
+            }),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Past> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         // A step that panicked has not changed it.
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has been done so far.
     pub(super) fn now(&self) -> Past {
-        self.lock().clone()
+        self.lock().past.clone()
     }
 
     /// Takes a step; durable when this returns.
     pub(super) fn take(&self, step: &Step) -> Result<(), Error> {
-        let mut past = self.lock();
-        let mut next = past.clone();
+        let mut known = self.lock();
+        if known.closed {
+            return Err(storage("the run of this list is over"));
+        }
+        let mut next = known.past.clone();
         next.take(step)?;
         self.journal.note(step, &next).map_err(storage)?;
-        *past = next;
+        known.past = next;
         Ok(())
+    }
+
+    /// Takes no step any more: another run may go on with the journal.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
     }
 }
 
@@ -223,12 +244,9 @@ fn scatter(
     audiences: &AudienceStore,
     meta: &AudienceMeta,
     dir: &Path,
-    plan: &Plan,
-    context: &[u8; 32],
-) -> Result<BucketFiles, MatchError> {
-    let (id_type, profile) = item_numbers(meta.profile)?;
-    let names = plan.names(context, id_type, profile);
-    let mut files = BucketFiles::create(dir, plan.buckets()).map_err(storage)?;
+    names: &BucketNames,
+    files: &mut BucketFiles,
+) -> Result<(), MatchError> {
     let (mut tree, mut last) = (Frontier::new(), None);
     let mut sorted = true;
     audiences.visit(meta, |entry: SaltedEntry| {
@@ -243,10 +261,27 @@ fn scatter(
             .map_err(AudienceError::io("write buckets in", dir))
     })?;
     if sorted && tree.root() == meta.root {
-        Ok(files)
+        Ok(())
     } else {
         Err(AudienceError::Set(tally_measure::Error::SetRoot).into())
     }
+}
+
+/// A folder in the shared store for a run of a match's list; what an earlier run left is noise, and removed.
+async fn new_folder(
+    workers: &NodeWorkers,
+    id: &MatchId,
+) -> Result<(String, SharedStore), MatchError> {
+    let of_match = format!("lists/{id}");
+    workers
+        .store
+        .folder(&of_match)
+        .clear()
+        .await
+        .map_err(storage)?;
+    let folder = format!("{of_match}/{:016x}", OsRng.next_u64());
+    let store = workers.store.folder(&folder);
+    Ok((folder, store))
 }
 
 impl Inner {
@@ -255,21 +290,21 @@ impl Inner {
         Journal::new(self.store.dir(), self.store.key(), id)
     }
 
-    /// The machine for a list that needs several buckets; `None` where a plain run is due.
+    /// The list that a match needs several buckets for; `None` where a plain run is due.
     pub(super) async fn in_buckets(
         &self,
         agreed: &Agreed,
         params: &Params,
-        seeds: impl FnOnce() -> Seeds,
-    ) -> Result<Option<Box<dyn Machine>>, MatchError> {
+        noise_seed: [u8; 32],
+        cancel: &CancellationToken,
+    ) -> Result<Option<Arc<OpenList>>, MatchError> {
         if params.context.computation != Computation::List {
             return Ok(None);
         }
         // Both sides' public sizes, so that the number of buckets and what fills them up say no more than these.
         let own = agreed.own.public_size();
         let (a, b) = agreed.by_role(own, agreed.their_size);
-        let rule = self.options.bucket_rule;
-        let Some(plan) = Plan::of([a, b], rule)? else {
+        let Some(plan) = Plan::of([a, b], self.options.bucket_rule)? else {
             return Ok(None);
         };
         let journal = self.journal(agreed.id);
@@ -279,23 +314,39 @@ impl Inner {
             agreed.own.clone(),
             self.store.dir().to_owned(),
         );
-        let sorters = SpillSorters::new(dir.clone(), self.options.rows_in_memory);
-        let role = match agreed.role {
-            Role::Initiator => tally_psi::messages::Role::Initiator,
-            Role::Responder => tally_psi::messages::Role::Responder,
+        let shared = match self.workers.get() {
+            Some(workers) => Some(new_folder(workers, &agreed.id).await?),
+            None => None,
         };
-        let (params, seeds) = (params.clone(), seeds());
-        let work = move || -> Result<Option<Box<dyn Machine>>, MatchError> {
+        let sorters = SpillSorters::new(dir.clone(), self.options.rows_in_memory);
+        let (agreed, params, cancel) = (agreed.clone(), params.clone(), cancel.child_token());
+        let runtime = Handle::current();
+        let work = move || -> Result<Option<Arc<OpenList>>, MatchError> {
             let context = params.context.digest();
-            let store = DeskStore {
-                files: Arc::new(scatter(&audiences, &meta, &dir, &plan, &context)?),
-                sorters,
-                past: Arc::new(SharedPast::open(journal, plan.digest(&context))?),
-            };
             let kind = item_numbers(meta.profile)?;
-            let machine =
-                Buckets::new(role, params, plan, kind, Scope::All, seeds, Box::new(store));
-            Ok(Some(Box::new(machine?)))
+            let (files, folder) = match shared {
+                None => (BucketFiles::create(&dir, plan.buckets()), None),
+                Some((folder, store)) => {
+                    let pages = store.pages(runtime);
+                    let files = BucketFiles::of_objects(pages, plan.buckets());
+                    (Ok(files), Some(folder))
+                }
+            };
+            let mut files = files.map_err(storage)?;
+            scatter(
+                &audiences,
+                &meta,
+                &dir,
+                &plan.names(&context, kind.0, kind.1),
+                &mut files,
+            )?;
+            if folder.is_some() {
+                files.seal_all().map_err(storage)?;
+            }
+            let past = SharedPast::open(journal, plan.digest(&context))?;
+            Ok(Some(Arc::new(OpenList::new(
+                agreed, params, plan, kind, files, sorters, past, noise_seed, folder, cancel,
+            ))))
         };
         tokio::task::spawn_blocking(work)
             .await
@@ -316,15 +367,10 @@ impl Inner {
 /// Whether a match broke from outside, so that it may go on: a stream or process that ended, a disk, or somebody who was too slow. A
 /// refusal, a deviation, a cancellation and a wrong stream end it.
 pub(super) const fn is_break(error: &MatchError) -> bool {
-    use crate::psi_wire::Error as Wire;
     match error {
-        MatchError::Run(Wire::Io(_) | Wire::Deadline { .. } | Wire::Internal(_))
-        | MatchError::Psi(Error::EarlyEnd { .. } | Error::Storage { .. })
-        | MatchError::Ended { .. }
-        | MatchError::Peer(_)
-        | MatchError::Timeout { .. } => true,
-        // Codes of the peer's own trouble and of one that found us too slow.
-        MatchError::Psi(Error::PeerAborted { code, .. }) => matches!(*code, 7 | 8 | 12),
+        MatchError::Run(error) => error.is_break(),
+        MatchError::Psi(error) => error.is_break(),
+        MatchError::Ended { .. } | MatchError::Peer(_) | MatchError::Timeout { .. } => true,
         _ => false,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Answer;
 use super::engine;
 use super::error::MatchError;
+use super::lists::OpenList;
 use super::policy::Policy;
 use super::ports::{LedgerError, LedgerPort, PeerPort};
 use super::state::{MatchFile, MatchId, MatchStore, MatchView, Role, Stage};
 use crate::audiences::{AudienceKey, AudienceMeta, AudienceStore};
 use crate::psi_wire::Deadlines;
 use crate::sealed::StorageKey;
+use crate::workers::NodeWorkers;
 
 /// After this long without a receipt, the match is closed without one.
 const RECEIPT_PATIENCE_MS: u64 = 24 * 3_600_000;
@@ -55,13 +57,15 @@ pub struct DeskOptions {
     /// Elements that one sorter keeps in memory, at 32 bytes each; the rest goes to files without a name beside the matches. A set
     /// of more people than this is not held in memory for a count.
     pub rows_in_memory: usize,
+    /// Most buckets of lists that this node answers at a time for the initiator's workers, beside those of its own workers.
+    pub max_buckets: usize,
     /// When a list is cut into buckets; other members' nodes have to have the same.
     pub bucket_rule: Rule,
 }
 
 impl Default for DeskOptions {
-    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^20 elements, the
-    /// standard rule.
+    /// 30 s, 60 s, 5 s, the protocol's own with 12 hours in all, 4 matches, 2^20 elements, two
+    /// buckets, the standard rule.
     fn default() -> Self {
         Self {
             step: Duration::from_secs(30),
@@ -70,6 +74,7 @@ impl Default for DeskOptions {
             deadlines: engine::deadlines(),
             max_answering: 4,
             rows_in_memory: 1 << 20,
+            max_buckets: 2,
             bucket_rule: Rule::STANDARD,
         }
     }
@@ -90,6 +95,11 @@ pub(super) struct Inner {
     pub(super) store: MatchStore,
     pub(super) noise_key: StorageKey,
     pub(super) answering: Semaphore,
+    /// Lists in buckets that run.
+    pub(super) lists: Mutex<HashMap<MatchId, Arc<OpenList>>>,
+    /// Buckets of others' workers that this node answers itself.
+    pub(super) in_process: Semaphore,
+    pub(super) workers: OnceLock<Arc<NodeWorkers>>,
     /// Cancels every match, those to come too.
     stop: CancellationToken,
     running: Mutex<HashMap<MatchId, Running>>,
@@ -132,6 +142,9 @@ impl MatchDesk {
             store: MatchStore::open(dir, storage.derive("tally/matches/v1"))?,
             noise_key: storage.derive("tally/match-noise/v1"),
             answering: Semaphore::new(options.max_answering),
+            lists: Mutex::default(),
+            in_process: Semaphore::new(options.max_buckets),
+            workers: OnceLock::new(),
             stop: CancellationToken::new(),
             running: Mutex::default(),
             identity,

@@ -11,6 +11,7 @@ use tally_contracts::records::{Prehash, Profile, ReleaseMatch, Suite};
 use tally_contracts::signature::verify;
 use tally_contracts::state;
 use tally_merkle::Hash;
+use tally_psi::messages::Scope;
 use tally_psi::{
     Context, IdType, ItemSetBuilder, ItemStream, Items, Machine, Params, Party, PeerCount,
     Progress, Report, Seeds, Statement,
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::desk::Inner;
 use super::error::MatchError;
+use super::lists::OpenList;
 use super::messages::{read_seal, seal_bytes, statement_sign_bytes};
 use super::noise::{NoiseView, psi_noise};
 use super::ports::{MatchIo, PeerIdentity};
@@ -31,6 +33,7 @@ use crate::spill::SpillSorters;
 use tally_contracts::records::{AudienceRef, Computation, ProposeAgreement};
 
 /// A match that both sides have agreed to.
+#[derive(Clone)]
 pub(super) struct Agreed {
     pub(super) id: MatchId,
     pub(super) role: Role,
@@ -162,6 +165,7 @@ impl Inner {
                 f.view.noise = Some(noise);
             })
         };
+        let mut list = None;
         let machine = if agreed.computation == Computation::JoinSum {
             let terms = self.sum_terms(&agreed.terms)?;
             note(sums::noise_view(&terms))?;
@@ -175,9 +179,17 @@ impl Inner {
                 noise,
                 peer: PeerCount::Exactly(agreed.their_size),
             };
-            let again = Seeds::from_parts(**seeds.session(), noise_seed);
-            match self.in_buckets(agreed, &params, || again).await? {
-                Some(machine) => machine,
+            list = self.in_buckets(agreed, &params, noise_seed, cancel).await?;
+            match &list {
+                Some(list) => {
+                    let list = list.clone();
+                    // It asks for the past, which lies on disk.
+                    let made = move || list.machine(Scope::All, seeds);
+                    let made = tokio::task::spawn_blocking(made).await;
+                    made.map_err(|_| MatchError::Internal {
+                        what: "the thread that opens a list died",
+                    })??
+                }
                 None => {
                     // A list in one piece shows the true size, which is no larger.
                     if agreed.computation == Computation::List {
@@ -187,11 +199,8 @@ impl Inner {
                 }
             }
         };
-        let mut host = Host {
-            desk: self,
-            agreed,
-            error: None,
-        };
+        let _open = list.as_ref().map(|list| self.open_list(list));
+        let mut host = Host::new(self, agreed, list.as_deref());
         let report =
             psi_wire::run(stream, machine, &mut host, self.options.deadlines, cancel).await;
         // What this side's own work failed with says more than that it failed.
@@ -249,13 +258,29 @@ impl Inner {
 }
 
 /// What the machine needs of this node.
-struct Host<'a> {
+pub(super) struct Host<'a> {
     desk: &'a Inner,
     agreed: &'a Agreed,
-    error: Option<MatchError>,
+    /// The list in buckets that it is for.
+    list: Option<&'a OpenList>,
+    /// What this side's own work failed with.
+    pub(super) error: Option<MatchError>,
 }
 
-impl Host<'_> {
+impl<'a> Host<'a> {
+    pub(super) const fn new(
+        desk: &'a Inner,
+        agreed: &'a Agreed,
+        list: Option<&'a OpenList>,
+    ) -> Self {
+        Self {
+            desk,
+            agreed,
+            list,
+            error: None,
+        }
+    }
+
     /// Keeps the error and tells the machine's driver that there is one.
     fn fail<T>(&mut self, result: Result<T, MatchError>) -> Result<T, String> {
         result.map_err(|error| {
@@ -309,6 +334,14 @@ impl Host<'_> {
 
 #[async_trait]
 impl psi_wire::Desk for Host<'_> {
+    async fn ready(&mut self) -> Result<(), String> {
+        let Some(list) = self.list.filter(|_| self.agreed.role == Role::Initiator) else {
+            return Ok(());
+        };
+        let distributed = self.desk.distribute(list).await;
+        self.fail(distributed)
+    }
+
     async fn seal(&mut self, statement: &Statement) -> Result<Vec<u8>, String> {
         let identity = &self.desk.identity;
         let bytes = statement_sign_bytes(&identity.member, &statement.to_bytes());
@@ -325,6 +358,10 @@ impl psi_wire::Desk for Host<'_> {
     }
 
     async fn release(&mut self, statement: &Statement) -> Result<(), String> {
+        let _turn = match self.list {
+            Some(list) => Some(list.releasing.lock().await),
+            None => None,
+        };
         let released = self.commit_release(statement).await;
         self.fail(released)
     }

@@ -52,6 +52,14 @@ pub enum MatchError {
     /// The other member's node cannot be reached.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// A worker of this member cannot match a bucket, and no other could.
+    #[error("a worker could not match bucket {bucket}: {reason}")]
+    Worker {
+        /// The bucket.
+        bucket: u32,
+        /// What it said.
+        reason: String,
+    },
     /// The protocol on the sets failed, or the peer ended it ([`tally_psi::Error::PeerAborted`]).
     #[error(transparent)]
     Psi(#[from] tally_psi::Error),

@@ -1,5 +1,6 @@
 //! The desk's own messages, in the order they are sent. The first stream begins with Request, then Accept or Refuse; the second
-//! with Receipt, that of a list that broke with Resume and Resumed, behind which the list goes on; either goes on with a record that both sign: Lease, Leased, Sign, Signed. A frame is a 32-bit length and a body (version 1, type, fields), then
+//! with Receipt, that of a list that broke with Resume and Resumed, behind which the list goes on, that of one bucket of a list with Bucket and
+//! Resumed; either goes on with a record that both sign: Lease, Leased, Sign, Signed. A frame is a 32-bit length and a body (version 1, type, fields), then
 //! the key ID and signature of its sender.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
@@ -74,6 +75,13 @@ pub(super) enum Message {
     },
     /// The responder goes on too.
     Resumed,
+    /// The initiator wants one bucket of a list that runs matched on this stream.
+    Bucket {
+        /// The nonce of the match's request.
+        nonce: [u8; 32],
+        /// Which.
+        bucket: u32,
+    },
 }
 
 /// Asks for the receipt of a match that has its answer.
@@ -99,6 +107,7 @@ impl Message {
             Self::Receipt(_) => "receipt",
             Self::Resume { .. } => "resume",
             Self::Resumed => "resumed",
+            Self::Bucket { .. } => "bucket",
         }
     }
 }
@@ -169,6 +178,9 @@ impl Canonical for Message {
             Self::Resumed => {
                 w.u8(10);
             }
+            Self::Bucket { nonce, bucket } => {
+                w.u8(11).raw(nonce).u32(*bucket);
+            }
         }
     }
 
@@ -218,6 +230,10 @@ impl Canonical for Message {
                 nonce: r.array("nonce")?,
             },
             10 => Self::Resumed,
+            11 => Self::Bucket {
+                nonce: r.array("nonce")?,
+                bucket: r.u32("bucket")?,
+            },
             found => {
                 return Err(CodecError::Invalid {
                     what: "message type",

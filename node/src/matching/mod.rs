@@ -21,6 +21,7 @@ mod engine;
 mod error;
 pub(crate) mod fuzzing;
 mod initiator;
+mod lists;
 mod messages;
 mod noise;
 mod policy;
@@ -33,6 +34,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod worker_desk;
 
 pub use answer::{Answer, LabelSum};
 pub use desk::{DeskIdentity, DeskOptions, MatchDesk};

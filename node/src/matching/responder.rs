@@ -32,14 +32,17 @@ impl MatchDesk {
     ) -> Result<MatchView, MatchError> {
         let inner = &self.0;
         let mut wire = inner.wire(stream, peer, [0; 32], true);
+        // A refusal has to be bound to the request that it refuses.
+        let first = wire.receive("request").await;
+        // Part of a match that has its slot.
+        if let Ok(Message::Bucket { nonce, bucket }) = first {
+            return inner.serve_bucket(nonce, bucket, wire).await;
+        }
         let Ok(_slot) = inner.answering.try_acquire() else {
             let busy = MatchError::decline("busy", "this node answers as many matches as it may");
-            // The refusal has to be bound to the request that it refuses.
-            let _ = wire.receive("request").await;
             wire.refuse(&busy).await;
             return Err(busy);
         };
-        let first = wire.receive("request").await;
         let done = match first {
             Ok(Message::Request(request)) => return inner.answer(request, wire).await,
             Ok(Message::Resume { nonce }) => return inner.go_on(nonce, wire).await,

@@ -16,7 +16,7 @@ use super::state::{MatchFile, MatchId, MatchView, Role};
 use super::wire::{Wire, unexpected};
 
 /// The other side's match is over, so that this side's is too.
-const ENDED: &str = "match_ended";
+pub(super) const ENDED: &str = "match_ended";
 
 impl MatchDesk {
     /// Goes on with a list in buckets that broke, and waits for its end. [`Self::tidy`] does so by itself.

@@ -72,7 +72,9 @@ impl Wire<'_> {
         match &message {
             Message::Request(m) if self.opening => self.nonce = m.nonce,
             Message::Receipt(m) if self.opening => self.nonce = m.nonce,
-            Message::Resume { nonce } if self.opening => self.nonce = *nonce,
+            Message::Resume { nonce } | Message::Bucket { nonce, .. } if self.opening => {
+                self.nonce = *nonce;
+            }
             _ => {}
         }
         self.opening = false;

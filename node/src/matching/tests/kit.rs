@@ -323,6 +323,7 @@ pub(super) fn quick() -> DeskOptions {
         },
         max_answering: 4,
         rows_in_memory: 100,
+        max_buckets: 2,
         bucket_rule: tally_psi::buckets::Rule::STANDARD,
     }
 }

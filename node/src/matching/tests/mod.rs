@@ -6,3 +6,4 @@ mod killed;
 mod kit;
 mod scenarios;
 mod sums;
+mod workers;

@@ -24,6 +24,7 @@ use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use zeroize::Zeroizing;
 
 use super::{CodeHash, Group, IndexError, Resume, ScanError, ScanIndex, Seen, Wanted};
+use crate::database::told;
 use crate::sealed::{RowSealer, StorageKey};
 
 const VERSION: i32 = 1;
@@ -119,21 +120,6 @@ pub(in super::super) struct PostgresIndex {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What a panic left half done is a session, which is rolled back or replaced.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What the database says, and nothing of how it was asked.
-fn told(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        return format!("{} ({})", db.message(), db.code().code());
-    }
-    let mut out = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        out.push_str(": ");
-        out.push_str(&e.to_string());
-        cause = e.source();
-    }
-    out
 }
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
