@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the node may take for an answer: a release waits for the ledger.
 const ANSWER: Duration = Duration::from_secs(120);
+/// How often a worker that sends nothing says that it works; far under the least idle timeout that a node may have.
+const WORKING_EVERY: Duration = Duration::from_secs(1);
 /// Frames in the pipe between the machine's driver and the connection.
 const PIPE_BYTES: usize = 1 << 20;
 
@@ -214,6 +216,7 @@ async fn run_bucket(
             told: Instant::now(),
         };
         let deadlines = Deadlines {
+            working: WORKING_EVERY,
             total: Duration::from_secs(12 * 3600),
             ..Deadlines::default()
         };

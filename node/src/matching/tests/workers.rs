@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tally_contracts::ids::AgreementId;
 use tally_contracts::records::{Computation, Noise, Suite};
 use tally_psi::buckets::Rule;
@@ -107,9 +108,9 @@ impl Workers {
         child.wait().unwrap();
     }
 
-    fn signal(&self, name: &str, signal: rustix::process::Signal) {
+    fn signal(&self, name: &str, signal: Signal) {
         let (_, child) = self.running.iter().find(|(n, _)| n == name).unwrap();
-        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 }
@@ -366,21 +367,33 @@ async fn a_worker_that_stands_still_loses_its_lease_and_counts_no_more_when_it_w
     };
     let sleeper = field.workers[0].start(KEY);
     let asked = field.ask();
-    let bucket = field.holds(0, &sleeper).await.unwrap();
-    field.workers[0].signal(&sleeper, rustix::process::Signal::STOP);
+    // Stopped while it holds one; between two it goes on for a moment.
+    let bucket = loop {
+        assert!(field.holds(0, &sleeper).await.is_some());
+        field.workers[0].signal(&sleeper, Signal::STOP);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let rows = field.rows(0).await;
+        let held = rows.iter().find(|(.., w)| w.as_deref() == Some(&*sleeper));
+        if let Some((bucket, ..)) = held {
+            break *bucket;
+        }
+        field.workers[0].signal(&sleeper, Signal::CONT);
+    };
     let other = field.workers[0].start(KEY);
     // It keeps its lease for a while; then the other takes the bucket, as a later attempt.
     let until = Instant::now() + PATIENCE;
-    let mut taken = false;
-    while !taken && !asked.is_finished() {
+    loop {
         assert!(Instant::now() < until, "nobody took the bucket over");
         let rows = field.rows(0).await;
-        taken = rows.iter().any(|(b, attempt, worker)| {
-            (*b, *attempt > 1, worker.as_deref()) == (bucket, true, Some(&other))
-        });
+        let over = |(b, attempt, worker): &(i32, i32, Option<String>)| {
+            *b == bucket && *attempt > 1 && worker.as_deref() == Some(&*other)
+        };
+        if rows.iter().any(over) {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    field.workers[0].signal(&sleeper, rustix::process::Signal::CONT);
+    field.workers[0].signal(&sleeper, Signal::CONT);
     let view = asked.await.unwrap().unwrap();
     field.whole(&view).await;
     field.stop.cancel();
