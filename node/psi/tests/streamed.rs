@@ -7,20 +7,20 @@ use tally_psi::messages::Role;
 use tally_psi::*;
 
 /// Values in memory, shown as if they were elsewhere.
-struct Shown(std::vec::IntoIter<String>);
+struct Shown(Vec<String>);
 
 impl ItemSource for Shown {
     fn next_values(&mut self, max: usize, each: EachValue<'_>) -> Result<(), Error> {
-        self.0
-            .by_ref()
-            .take(max)
+        let rest = self.0.split_off(max.min(self.0.len()));
+        std::mem::replace(&mut self.0, rest)
+            .iter()
             .try_for_each(|v| each(v.as_bytes()))
     }
 }
 
 fn stream(values: &[String], count: u64) -> ItemStream {
-    let source = Shown(values.to_vec().into_iter());
-    ItemStream::new(IdType(1), Profile(1), count, Box::new(source))
+    let source = Box::new(Shown(values.to_vec()));
+    ItemStream::new(IdType(1), Profile(1), count, source)
 }
 
 fn values(from: u32, to: u32) -> Vec<String> {
@@ -41,7 +41,7 @@ type Frames = Vec<(usize, Vec<u8>)>;
 fn run(a: impl Into<Items>, b: impl Into<Items>, counts: [u64; 2], noise: &Noise) -> (i64, Frames) {
     let computation = Computation::Cardinality;
     let open = |role, items: Items, peer, seed| {
-        let params = params(computation, noise.clone(), peer);
+        let params = params(computation, *noise, peer);
         machine::open(role, params, items, seeds(seed), sorters()).unwrap()
     };
     let mut a = open(Role::Initiator, a.into(), counts[1], 1);
