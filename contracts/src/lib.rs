@@ -72,5 +72,5 @@ pub use genesis::{Genesis, MemberEntry, NetworkKind, NodeEntry, Roles, Rules};
 pub use genesis_file::{FounderSignature, GenesisFile};
 pub use refusal::{ApplyError, Refusal, RefusalNotice};
 pub use state::{Effects, Overlay, StateError, StateRead};
-pub use tree::{StateProof, StateTree};
+pub use tree::{PagedTree, StateProof, StateTree};
 pub use validators::{Validator, ValidatorSet};

@@ -72,6 +72,15 @@ pub enum StateError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// A stored page of the state tree does not give the hash that the tree has for it.
+    #[error(
+        "the stored page of the state tree at {place} does not give its hash; stop the node and remove the folder ledger/state/tree, \
+         which is then made anew"
+    )]
+    Tree {
+        /// Where, as [`crate::tree::PagePlace`] shows itself.
+        place: String,
+    },
     /// A value that every state has is missing.
     #[error("state value under {key} is missing")]
     Missing {

@@ -5,8 +5,14 @@
 //! left where the next bit of the key's hash, most significant first, is 0. So the root depends on what is stored alone, not
 //! on the order of writes.
 
+mod paged;
+mod pages;
 mod proof;
 
+pub use paged::{
+    Leaf as TreeLeaf, LeavesOf, PAGE_LEAVES, PageRead, PageWrite, PagedTree, TreeChange,
+};
+pub use pages::{Page, PagePlace};
 pub use proof::{StateProof, Terminal};
 
 use sha2::{Digest, Sha256};
@@ -65,6 +71,17 @@ struct Ref(u32);
 impl Ref {
     const NONE: Self = Self(u32::MAX);
     const INNER: u32 = 1 << 31;
+
+    /// The place of an inner node in its store, if it is one.
+    fn as_inner(self) -> Option<u32> {
+        (self != Self::NONE && self.0 & Self::INNER != 0).then_some(self.0 & !Self::INNER)
+    }
+
+    /// The place in the other store of what is no inner node, if there is anything.
+    fn as_outer(self) -> Option<u32> {
+        // NONE has the top bit set, so it is in neither store.
+        (self.0 & Self::INNER == 0).then_some(self.0)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -242,20 +259,13 @@ impl StateTree {
     }
 
     fn leaf(&self, at: Ref) -> Option<&Leaf> {
-        // NONE has the top bit set, so it is in neither store.
-        if at.0 & Ref::INNER == 0 {
-            self.leaves.items.get(at.0 as usize)
-        } else {
-            None
-        }
+        at.as_outer()
+            .and_then(|i| self.leaves.items.get(i as usize))
     }
 
     fn inner(&self, at: Ref) -> Option<&Inner> {
-        if at == Ref::NONE || at.0 & Ref::INNER == 0 {
-            None
-        } else {
-            self.inners.items.get((at.0 & !Ref::INNER) as usize)
-        }
+        at.as_inner()
+            .and_then(|i| self.inners.items.get(i as usize))
     }
 
     fn hash_of(&self, at: Ref) -> Hash {
@@ -408,5 +418,7 @@ fn sort(writes: &mut Vec<Write>) {
     writes.reverse();
 }
 
+#[cfg(test)]
+mod paged_tests;
 #[cfg(test)]
 mod tests;

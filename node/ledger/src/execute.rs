@@ -8,6 +8,7 @@ use tally_contracts::block::{Block, BlockInfo, CommitCertificate, Header};
 use tally_contracts::ids::{BlockHash, MemberId, RecordId};
 use tally_contracts::refusal::Refusal;
 use tally_contracts::state::{self, Effects, StateError};
+use tally_contracts::tree::TreeChange;
 use tally_contracts::{Context, Record, Rules, Verified, execute_block};
 use tally_merkle::{Frontier, Hash, leaf_hash};
 
@@ -48,6 +49,8 @@ pub enum CheckError {
 pub(crate) struct Executed {
     pub(crate) header: Header,
     pub(crate) effects: Effects,
+    /// What they make of the state tree.
+    pub(crate) change: TreeChange,
     pub(crate) frontier: Frontier,
     /// The records, and the BlockInfo if there are any.
     pub(crate) entries: Vec<Vec<u8>>,
@@ -110,6 +113,7 @@ impl Ledger {
                 Err(refusal) => refused.push((record.id(), refusal)),
             }
         }
+        let change = inner.tree.change(&outcome.effects)?;
         let mut header = Header {
             rules_version: rules.rules_version,
             network: self.network(),
@@ -120,7 +124,7 @@ impl Ledger {
                 .map_err(|_| Error::Internal("a block with too many records"))?,
             tree_size: 0,
             tree_root: head.tree_root,
-            state_root: inner.tree.preview(&outcome.effects),
+            state_root: change.root(),
             proposer,
         };
         let records: Vec<Vec<u8>> = good.iter().map(|r| r.bytes().to_vec()).collect();
@@ -132,6 +136,7 @@ impl Ledger {
         self.executed.keep(Arc::new(Executed {
             header: header.clone(),
             effects: outcome.effects,
+            change,
             frontier,
             entries,
             leaves,
@@ -247,11 +252,12 @@ impl Ledger {
         if let Some((i, refusal)) = outcome.first_refusal() {
             return Err(Flaw::Rules(format!("record {i} is refused: {refusal}")));
         }
-        let state_root = inner.tree.preview(&outcome.effects);
-        same("state root", header.state_root, state_root).map_err(Flaw::StateRoot)?;
+        let change = inner.tree.change(&outcome.effects)?;
+        same("state root", header.state_root, change.root()).map_err(Flaw::StateRoot)?;
         Ok(Arc::new(Executed {
             header: header.clone(),
             effects: outcome.effects,
+            change,
             frontier,
             entries,
             leaves,

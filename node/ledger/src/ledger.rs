@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tally_contracts::block::{CommitCertificate, Header};
 use tally_contracts::ids::{NetworkId, RecordId};
 use tally_contracts::state::{self, StateRead as _};
-use tally_contracts::{Genesis, StateTree, ValidatorSet};
+use tally_contracts::{Genesis, ValidatorSet};
 use tally_merkle::{Frontier, frontier_at};
 
 use crate::base::Base;
@@ -19,6 +19,7 @@ use crate::files::make_dir;
 use crate::kv::{Kv, SledKv};
 use crate::serve::read_entries;
 use crate::snapshot::{self, Handover};
+use crate::state_tree::{Sizes, StateTreeStore};
 use crate::store::{Head, RecordPlace, StateStore, Store};
 use crate::tiles::{Tiles, WIDTH};
 
@@ -42,7 +43,7 @@ impl Default for Options {
 
 /// The ledger of one network on this node. Safe to share between threads; one of them commits.
 ///
-/// Below its folder: `blocks/` (the truth), `state/` and `tiles/` (which follow from it), `LOCK`.
+/// Below its folder: `blocks/` (the truth), `state/` (with the state's tree) and `tiles/` (which follow from it), `LOCK`.
 pub struct Ledger {
     dir: PathBuf,
     genesis: Genesis,
@@ -61,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) blocks: BlockStore,
     pub(crate) tiles: Tiles,
     pub(crate) frontier: Frontier,
-    pub(crate) tree: StateTree,
+    pub(crate) tree: StateTreeStore,
     read_only: Option<String>,
     /// While a snapshot is written: what stood, at its block, under the state keys that were changed since.
     pub(crate) undo: Option<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
@@ -158,13 +159,12 @@ impl Ledger {
         };
         // The store was told of a block only after its file was synced, so fewer blocks than that is damage, not a torn tail.
         let blocks = BlockStore::open(&dir.join("blocks"), options.segment_bytes, head.height)?;
-        let tree = store.state_tree()?;
-        if tree.root() != head.state_root {
-            return Err(Error::damaged_index(
-                &dir.join("state"),
-                "the state does not give its root",
-            ));
-        }
+        let tree = StateTreeStore::open(
+            &tree_dir(&dir.join("state")),
+            Sizes::of_cache(options.cache_bytes),
+            &store,
+            &head,
+        )?;
         let first = head.tree_size - head.tree_size % WIDTH;
         let last = read_entries(&blocks, &store, genesis_bytes, first, head.tree_size)?;
         let tiles = Tiles::open(&dir.join("tiles"), head.tree_size, last)?;
@@ -345,12 +345,13 @@ impl Ledger {
             }
         }
         let (effects, ids) = (&done.effects, &done.ids);
+        let pages = inner.tree.write(head.height, &done.change)?;
         self.store
             .advance(inner.head.tree_size, &head, effects, ids, handover.as_ref())?;
-        inner.tree.commit(&done.effects)?;
+        inner.tree.apply(&done.change, &pages)?;
         inner.frontier = done.frontier.clone();
         inner.head = head;
-        Ok(())
+        inner.tree.tidy(&self.store, head.height)
     }
 
     /// Makes what the state store holds durable; blocks are durable anyway.
@@ -422,7 +423,7 @@ impl Ledger {
 
 /// What proves to somebody who knows the validators up to this block who they are from the next one on; nothing if they stay.
 fn handover(
-    tree: &StateTree,
+    tree: &StateTreeStore,
     done: &Executed,
     certificate: &CommitCertificate,
 ) -> Result<Option<Handover>, Error> {
@@ -431,15 +432,17 @@ fn handover(
     let Some((_, Some(validators))) = written else {
         return Ok(None);
     };
-    // Changes of validators are rare, and the tree must not change before the store has.
-    let mut after = tree.clone();
-    after.commit(&done.effects)?;
     Ok(Some(Handover {
         header: done.header.clone(),
         certificate: certificate.clone(),
         validators: validators.clone(),
-        proof: after.prove(&key),
+        proof: tree.prove_with(&done.change, &key)?,
     }))
+}
+
+/// Where the state tree lies, beside the state that it can be made from.
+pub(crate) fn tree_dir(state: &Path) -> PathBuf {
+    state.join("tree")
 }
 
 /// Takes the folder for this process.

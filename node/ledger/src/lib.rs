@@ -20,6 +20,7 @@ mod prune;
 pub mod sample;
 mod serve;
 pub mod snapshot;
+mod state_tree;
 mod store;
 mod tiles;
 

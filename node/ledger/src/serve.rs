@@ -180,13 +180,6 @@ impl Ledger {
         tally_merkle::consistency_proof(&self.sized(new)?.tiles.reading(), old, new)
     }
 
-    /// A proof of what stands under a state key now, with the head that it belongs to.
-    #[must_use]
-    pub fn prove_state(&self, key: &[u8]) -> (Head, StateProof) {
-        let inner = self.read();
-        (inner.head, inner.tree.prove(key))
-    }
-
     /// The value under a state key with its proof, both of one head.
     ///
     /// # Errors
@@ -197,7 +190,7 @@ impl Ledger {
         Ok((
             inner.head,
             self.store.state.get(key)?,
-            inner.tree.prove(key),
+            inner.tree.prove(key)?,
         ))
     }
 
@@ -244,7 +237,7 @@ impl Ledger {
             values.push(StateEvidence {
                 head,
                 value: self.store.state.get(key)?,
-                proof: inner.tree.prove(key),
+                proof: inner.tree.prove(key)?,
                 block_info: block_info.clone(),
             });
         }

@@ -111,6 +111,11 @@ impl StateStore {
         self.iter(prefix).collect()
     }
 
+    /// Every key and value, ascending, one after the other.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = Result<Pair, Error>> {
+        self.iter(b"")
+    }
+
     fn iter(&self, prefix: &[u8]) -> impl Iterator<Item = Result<Pair, Error>> {
         self.kv.scan(&under(STATE, prefix)).map(|pair| {
             let (mut key, value) = pair?;
@@ -231,23 +236,6 @@ impl Store {
         }
         batch.push((HEAD.to_vec(), Some(head.to_bytes())));
         self.kv.write(batch)
-    }
-
-    /// The state tree of what is stored; O(n) reads and hashes.
-    pub(crate) fn state_tree(&self) -> Result<StateTree, Error> {
-        let mut failed = None;
-        let leaves = self.state.iter(b"").map_while(|pair| match pair {
-            Ok(pair) => Some(pair),
-            Err(e) => {
-                failed = Some(e);
-                None
-            }
-        });
-        let tree = StateTree::from_leaves(leaves)?;
-        match failed {
-            None => Ok(tree),
-            Some(e) => Err(e),
-        }
     }
 
     pub(crate) fn place(&self, id: &RecordId) -> Result<Option<RecordPlace>, Error> {

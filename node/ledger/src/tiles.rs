@@ -1,16 +1,18 @@
 //! The ledger's tree as C2SP tiles in files. Full tiles and full entry bundles are written once and never changed; the right
-//! edge lives in memory and is rebuilt from the blocks at start.
+//! edge lives in memory and is rebuilt from the blocks at start. Beside it are full tiles above the lowest, with the hashes within
+//! them: there are few, and every proof needs some.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tally_merkle::tile::{
     TILE_WIDTH, TileKind, TilePath, decode_bundle, decode_hashes, encode_bundle, encode_hashes,
     width_at,
 };
-use tally_merkle::{Hash, NodeSource, root_of};
+use tally_merkle::{Hash, NodeSource, parents, root_of};
 
 use crate::error::{Error, IoContext};
 use crate::files::write_all_whole;
@@ -22,6 +24,32 @@ pub(crate) const WIDTH: u64 = TILE_WIDTH as u64;
 pub(crate) struct Tiles {
     dir: PathBuf,
     right: RightEdge,
+    upper: Mutex<BTreeMap<(u8, u64), Arc<TileNodes>>>,
+}
+
+/// Full tiles above the lowest level that are kept in memory, of 16 KiB each: those of 30 million entries.
+const UPPER_TILES: usize = 512;
+
+/// The hashes of a full tile and the nodes above them up to its root: first those of the tile, then their parents, and so on.
+struct TileNodes(Vec<Hash>);
+
+impl TileNodes {
+    fn of(hashes: Vec<Hash>) -> Self {
+        let mut nodes = hashes;
+        let mut below = nodes.clone();
+        while below.len() > 1 {
+            below = parents(&below);
+            nodes.extend_from_slice(&below);
+        }
+        Self(nodes)
+    }
+
+    /// The node of a level within the tile, 0 for its own hashes.
+    fn node(&self, level: u32, index: u64) -> Option<Hash> {
+        // The levels below have 256, 128, .. hashes: 512 - 512 / 2^level in all.
+        let before = 2 * WIDTH - ((2 * WIDTH) >> level);
+        self.0.get(usize::try_from(before + index).ok()?).copied()
+    }
 }
 
 /// What no file holds yet.
@@ -43,6 +71,7 @@ impl Tiles {
                 edge: Vec::new(),
                 bundle: last_entries,
             },
+            upper: Mutex::default(),
         };
         if tiles.right.bundle.len() as u64 != size % WIDTH {
             return Err(Error::Internal(
@@ -102,6 +131,22 @@ impl Tiles {
     fn full_tile(&self, level: u8, index: u64) -> Result<Vec<Hash>, Error> {
         let (path, bytes) = self.full(TileKind::Hashes(level), index)?;
         decode_hashes(&bytes, TILE_WIDTH).map_err(|e| damaged(&path, &e))
+    }
+
+    /// A full tile above the lowest level with its nodes.
+    fn upper_tile(&self, level: u8, index: u64) -> Result<Arc<TileNodes>, Error> {
+        let upper = || self.upper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nodes) = upper().get(&(level, index)) {
+            return Ok(nodes.clone());
+        }
+        let nodes = Arc::new(TileNodes::of(self.full_tile(level, index)?));
+        let mut upper = upper();
+        if upper.len() >= UPPER_TILES {
+            // The lowest level has by far the most, and any of them is as likely to be asked for as any other.
+            upper.pop_first();
+        }
+        upper.insert((level, index), nodes.clone());
+        Ok(nodes)
     }
 
     /// The bytes of a tile or entry bundle at its width in the tree of `size`; empty if that tree has none there.
@@ -235,6 +280,13 @@ impl NodeSource for Reading<'_> {
         let tile_level = level / 8;
         let within = u32::from(level % 8);
         let first = index << within;
+        let (size, at) = (self.tiles.right.size, first / WIDTH);
+        if tile_level > 0 && width_at(TileKind::Hashes(tile_level), at, size) == TILE_WIDTH {
+            let tile = self.tiles.upper_tile(tile_level, at)?;
+            return tile
+                .node(within, (first % WIDTH) >> within)
+                .ok_or(Error::Internal("a full tile of fewer hashes"));
+        }
         let tile = self.hashes(tile_level, first / WIDTH)?;
         let from = usize::try_from(first % WIDTH).unwrap_or(0);
         let hashes = tile
@@ -255,6 +307,7 @@ mod tests {
     use tally_merkle::{frontier_at, inclusion_proof, leaf_hash, verify_inclusion};
 
     use super::*;
+    use crate::state_tree::tests::ran;
 
     fn entry(index: u64) -> Vec<u8> {
         index.to_be_bytes().to_vec()
@@ -277,30 +330,68 @@ mod tests {
         (size - size % WIDTH..size).map(entry).collect()
     }
 
-    /// Times of inclusion proofs of entries all over the tree, each verified; ascending.
-    fn proof_times(size: u64, proofs: u64) -> Vec<Duration> {
-        let dir = tempfile::tempdir().unwrap();
-        let last = write_tree(dir.path(), size);
-        let tiles = Tiles::open(dir.path(), size, last).unwrap();
-        let root = frontier_at(&tiles.reading(), size).unwrap().root();
-        let mut times: Vec<Duration> = (0..proofs)
-            .map(|i| {
-                // A step that is prime to every size here, so that neighbours are far apart.
-                let index = i.wrapping_mul(2_654_435_761) % size;
-                let begun = Instant::now();
-                let proof = inclusion_proof(&tiles.reading(), index, size).unwrap();
-                let took = begun.elapsed();
-                verify_inclusion(&leaf_hash(&entry(index)), index, size, &proof, &root).unwrap();
-                took
-            })
-            .collect();
-        times.sort_unstable();
-        times
+    /// A tree in files, and its root.
+    struct Tree {
+        _dir: tempfile::TempDir,
+        tiles: Tiles,
+        size: u64,
+        root: Hash,
+    }
+
+    impl Tree {
+        fn of(size: u64) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let last = write_tree(dir.path(), size);
+            let tiles = Tiles::open(dir.path(), size, last).unwrap();
+            let root = frontier_at(&tiles.reading(), size).unwrap().root();
+            Self {
+                _dir: dir,
+                tiles,
+                size,
+                root,
+            }
+        }
+
+        /// Times of inclusion proofs of entries all over the tree, each verified; ascending. First by the clock, then the thread's own,
+        /// in which no waiting for a processor is.
+        fn times(&self, proofs: std::ops::Range<u64>) -> (Vec<Duration>, Vec<Duration>) {
+            let (size, root) = (self.size, &self.root);
+            let (mut clock, mut own): (Vec<_>, Vec<_>) = proofs
+                .map(|i| {
+                    // A step that is prime to every size here, so that neighbours are far apart.
+                    let index = i.wrapping_mul(2_654_435_761) % size;
+                    let (before, begun) = (ran(), Instant::now());
+                    let proof = inclusion_proof(&self.tiles.reading(), index, size).unwrap();
+                    let took = (begun.elapsed(), ran() - before);
+                    verify_inclusion(&leaf_hash(&entry(index)), index, size, &proof, root).unwrap();
+                    took
+                })
+                .unzip();
+            clock.sort_unstable();
+            own.sort_unstable();
+            (clock, own)
+        }
     }
 
     #[test]
     fn proofs_are_right_over_three_levels_of_tiles() {
-        proof_times(256 * 256 + 300, 2_000);
+        Tree::of(256 * 256 + 300).times(0..2_000);
+    }
+
+    #[test]
+    fn more_upper_tiles_than_are_kept_are_read_again() {
+        let tree = Tree::of(256 * 256 * 3);
+        let nodes = tree.tiles.upper_tile(1, 0).unwrap();
+        for i in 0..UPPER_TILES as u64 {
+            let mut upper = tree.tiles.upper.lock().unwrap();
+            upper.insert((9, i), nodes.clone());
+            while upper.len() > UPPER_TILES {
+                upper.pop_first();
+            }
+        }
+        assert!(!tree.tiles.upper.lock().unwrap().contains_key(&(1, 0)));
+        tree.times(0..50);
+        assert!(tree.tiles.upper.lock().unwrap().len() <= UPPER_TILES);
     }
 
     /// `cargo test --release -p tally-ledger -- --ignored --nocapture proof_speed`; `TALLY_PROOF_ENTRIES` is the size, ten million
@@ -312,15 +403,24 @@ mod tests {
             .ok()
             .and_then(|n| n.parse().ok())
             .unwrap_or(10_000_000);
-        let times = proof_times(size, 20_000);
-        let at = |part: usize| times[(times.len() - 1) * part / 1000];
-        println!(
-            "inclusion proof among {size} entries: p50 {:?}, p99 {:?}, slowest {:?}",
-            at(500),
-            at(990),
-            at(1000)
-        );
-        // The median: on a machine with other work the slowest are those that waited for a processor.
-        assert!(at(500) < Duration::from_millis(1), "p50 {:?}", at(500));
+        let tree = Tree::of(size);
+        let at = |times: &[Duration], part: usize| times[(times.len() - 1) * part / 1000];
+        let limit = Duration::from_millis(1);
+        let mut quietest = Duration::MAX;
+        for round in 0..10 {
+            let (clock, own) = tree.times(round * 10_000..(round + 1) * 10_000);
+            println!(
+                "inclusion proof among {size} entries: p50 {:?}, p99 {:?}, slowest {:?}; of the thread's own time p50 {:?}, p99 {:?}",
+                at(&clock, 500),
+                at(&clock, 990),
+                at(&clock, 1000),
+                at(&own, 500),
+                at(&own, 990),
+            );
+            assert!(at(&own, 990) < limit, "p99 {:?}", at(&own, 990));
+            quietest = quietest.min(at(&clock, 990));
+        }
+        // On a machine with other work a proof in a hundred waits for a processor, so one of ten rounds must do.
+        assert!(quietest < limit, "p99 {quietest:?}");
     }
 }

@@ -18,7 +18,8 @@ use crate::base::Base;
 use crate::error::{Error, IoContext};
 use crate::files::{make_dir, sync_dir, write_all_whole, write_whole};
 use crate::kv::SledKv;
-use crate::ledger::{Ledger, Options, lock};
+use crate::ledger::{Ledger, Options, lock, tree_dir};
+use crate::state_tree::{Sizes, StateTreeStore};
 use crate::store::Store;
 use crate::tiles::{Tiles, WIDTH};
 
@@ -198,7 +199,9 @@ fn bring(
         store.import(pairs)?;
     }
     // Of what was stored, not of what came: this is what the node will work with.
-    let root = store.state_tree()?.root();
+    let tree = tree_dir(&work.join("state"));
+    let sizes = Sizes::of_cache(options.cache_bytes);
+    let root = StateTreeStore::make(&tree, sizes, &store, head.height)?.root();
     if root != head.state_root {
         let why = format!("they give state root {root}, expected {}", head.state_root);
         return Err(refused("state", why));
