@@ -45,20 +45,24 @@ pub trait Kv: Send + Sync {
     fn flush(&self) -> Result<(), Error>;
 }
 
+/// Bytes that sled has in memory for each byte that it counts against its cache: it counts pages as they are on disk, and holds each key
+/// and value of them by itself. Measured with 200,000 records; seven, less some for what it holds without a cache.
+const HELD_FOR_COUNTED: u64 = 4;
+
 /// [`Kv`] in a sled database, flushed every half second.
 pub struct SledKv {
     db: sled::Db,
 }
 
 impl SledKv {
-    /// Opens or creates the database in the folder `dir`. `cache_bytes` bounds its page cache.
+    /// Opens or creates the database in the folder `dir`. `memory_bytes` is about what it may take in memory.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
+    pub fn open(dir: &Path, memory_bytes: u64) -> Result<Self, Error> {
         let config = sled::Config::new()
             .path(dir)
-            .cache_capacity(cache_bytes)
+            .cache_capacity(memory_bytes / HELD_FOR_COUNTED)
             .flush_every_ms(Some(500));
         // A database that was closed a moment ago keeps its lock until its flushing thread has ended.
         let mut tries = 40;

@@ -436,7 +436,7 @@ impl Files {
 type Entry = (PagePlace, Vec<(Hash, Hash)>, u64);
 
 /// Height and pages of a frame; `None` if it is none.
-fn frame_pages(file: u32, offset: u64, body: &[u8]) -> Option<(u64, Vec<Entry>)> {
+pub(super) fn frame_pages(file: u32, offset: u64, body: &[u8]) -> Option<(u64, Vec<Entry>)> {
     let mut r = Reader::new(body);
     r.version("version of a frame of pages", VERSION).ok()?;
     let height = r.u64("height").ok()?;

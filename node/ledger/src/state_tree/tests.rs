@@ -227,6 +227,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn garbage_is_no_frame_and_no_directory(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        // With the right version, so that what follows is looked at.
+        let body = [&[1][..], &bytes].concat();
+        if let Some((_, pages)) = files::frame_pages(1, 0, &body) {
+            prop_assert!(pages.iter().all(|(place, leaves, _)| entry_bytes(place, leaves.len()) <= body.len() as u64));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let sum = crc32c::crc32c(&body).to_be_bytes();
+        fs::write(dir.path().join("directory"), [&body[..], &sum].concat()).unwrap();
+        if let Ok(directory) = Directory::read(dir.path()).unwrap() {
+            // A wrong number of pages ends with the first that is not there.
+            prop_assert!(directory.pages().take_while(Result::is_ok).count() <= body.len());
+        }
+    }
+}
+
 #[test]
 fn files_stay_bounded_and_a_start_reads_the_directory() {
     let mut bench = Bench::new();
