@@ -500,14 +500,18 @@ fn children_cpu() -> Duration {
     of(usage.user_time()) + of(usage.system_time())
 }
 
-/// `TALLY_WORKERS_N` items a side, 2^22 without: what one and what four workers of each side cost in all.
+/// `TALLY_WORKERS_N` items a side, 2^22 without, in four buckets: what one and what four workers of each side cost in all.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn cpu_of_one_worker_and_of_four() {
     let n = std::env::var("TALLY_WORKERS_N").map_or(1 << 22, |n| n.parse().unwrap());
+    let rule = Rule {
+        single: u64::from(n / 2),
+        mean: u64::from(n / 4),
+    };
     for workers in [1, 4, 1, 4] {
         let suite = Suite::VoleRr22V1;
-        let field = Field::of(suite, [true, true], 60_000, [n, n], Rule::STANDARD, folder).await;
+        let field = Field::of(suite, [true, true], 60_000, [n, n], rule, folder).await;
         let Some(mut field) = field else {
             return;
         };
