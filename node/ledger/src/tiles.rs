@@ -307,7 +307,7 @@ mod tests {
     use tally_merkle::{frontier_at, inclusion_proof, leaf_hash, verify_inclusion};
 
     use super::*;
-    use crate::state_tree::tests::ran;
+    use crate::state_tree::tests::ran_and_waited;
 
     fn entry(index: u64) -> Vec<u8> {
         index.to_be_bytes().to_vec()
@@ -352,19 +352,20 @@ mod tests {
             }
         }
 
-        /// Times of inclusion proofs of entries all over the tree, each verified; ascending. First by the clock, then the thread's own,
-        /// in which no waiting for a processor is.
+        /// Times of inclusion proofs of entries all over the tree, each verified; ascending. First by the clock, then
+        /// without what the thread waited for a processor.
         fn times(&self, proofs: std::ops::Range<u64>) -> (Vec<Duration>, Vec<Duration>) {
             let (size, root) = (self.size, &self.root);
             let (mut clock, mut own): (Vec<_>, Vec<_>) = proofs
                 .map(|i| {
                     // A step that is prime to every size here, so that neighbours are far apart.
                     let index = i.wrapping_mul(2_654_435_761) % size;
-                    let (before, begun) = (ran(), Instant::now());
+                    let (waited, begun) = (ran_and_waited()[1], Instant::now());
                     let proof = inclusion_proof(&self.tiles.reading(), index, size).unwrap();
-                    let took = (begun.elapsed(), ran() - before);
+                    let took = begun.elapsed();
+                    let waited = ran_and_waited()[1] - waited;
                     verify_inclusion(&leaf_hash(&entry(index)), index, size, &proof, root).unwrap();
-                    took
+                    (took, took.saturating_sub(waited))
                 })
                 .unzip();
             clock.sort_unstable();
@@ -406,21 +407,18 @@ mod tests {
         let tree = Tree::of(size);
         let at = |times: &[Duration], part: usize| times[(times.len() - 1) * part / 1000];
         let limit = Duration::from_millis(1);
-        let mut quietest = Duration::MAX;
         for round in 0..10 {
             let (clock, own) = tree.times(round * 10_000..(round + 1) * 10_000);
             println!(
-                "inclusion proof among {size} entries: p50 {:?}, p99 {:?}, slowest {:?}; of the thread's own time p50 {:?}, p99 {:?}",
+                "inclusion proof among {size} entries: p50 {:?}, p99 {:?}, slowest {:?}; without waiting for a processor p50 {:?}, p99 {:?}",
                 at(&clock, 500),
                 at(&clock, 990),
                 at(&clock, 1000),
                 at(&own, 500),
                 at(&own, 990),
             );
+            // On a machine with other work a proof in a hundred waits for a processor, which says nothing of proofs.
             assert!(at(&own, 990) < limit, "p99 {:?}", at(&own, 990));
-            quietest = quietest.min(at(&clock, 990));
         }
-        // On a machine with other work a proof in a hundred waits for a processor, so one of ten rounds must do.
-        assert!(quietest < limit, "p99 {quietest:?}");
     }
 }
