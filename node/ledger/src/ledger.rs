@@ -243,6 +243,7 @@ impl Ledger {
             let mut inner = self.write();
             let done = self.decided(&inner, &stored.block, &certificate, &|_| None)?;
             self.follow(&mut inner, &done, &certificate)?;
+            self.tidy(&mut inner)?;
             drop(inner);
             progress(height, last);
         }
@@ -272,7 +273,8 @@ impl Ledger {
         let written = inner
             .blocks
             .append(block, &certificate.to_bytes())
-            .and_then(|()| self.follow(&mut inner, &done, certificate));
+            .and_then(|()| self.follow(&mut inner, &done, certificate))
+            .and_then(|()| self.tidy(&mut inner));
         if let Err(e) = written {
             return Err(inner.fail(e));
         }
@@ -316,7 +318,8 @@ impl Ledger {
         let written = inner
             .blocks
             .append_all(&frames)
-            .and_then(|()| self.store.settle());
+            .and_then(|()| self.store.settle())
+            .and_then(|()| self.tidy(&mut inner));
         if let Err(e) = written {
             return Err(inner.fail(e));
         }
@@ -351,7 +354,13 @@ impl Ledger {
         inner.tree.apply(&done.change, &pages)?;
         inner.frontier = done.frontier.clone();
         inner.head = head;
-        inner.tree.tidy(&self.store, head.height)
+        Ok(())
+    }
+
+    /// Sees to the files of the state tree after blocks that the state store has been told of.
+    fn tidy(&self, inner: &mut Inner) -> Result<(), Error> {
+        let height = inner.head.height;
+        inner.tree.tidy(&self.store, height)
     }
 
     /// Makes what the state store holds durable; blocks are durable anyway.

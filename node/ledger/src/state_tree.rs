@@ -258,6 +258,7 @@ impl StateTreeStore {
                 self.files.retire(&cleaning);
             }
         }
+        self.files.tidied();
         if self.files.wants_directory() {
             self.write_directory(store, height)?;
         }

@@ -102,7 +102,8 @@ pub(super) struct Files {
     retired: BTreeSet<u32>,
     unsynced: BTreeSet<u32>,
     since_directory: u64,
-    last_frame: u64,
+    /// Bytes written since pages were last moved, or could have been.
+    untidied: u64,
 }
 
 /// What frames say that the directory does not know: pages, and which are no more.
@@ -125,7 +126,7 @@ impl Files {
             retired: BTreeSet::new(),
             unsynced: BTreeSet::new(),
             since_directory: 0,
-            last_frame: 0,
+            untidied: 0,
         };
         let mut newer = Newer::new();
         let mut cut = false;
@@ -197,7 +198,7 @@ impl Files {
             retired: BTreeSet::new(),
             unsynced: BTreeSet::new(),
             since_directory: 0,
-            last_frame: 0,
+            untidied: 0,
         };
         files.begin_file(1)?;
         Ok(files)
@@ -261,7 +262,7 @@ impl Files {
             segment.bytes = frame.start + bytes.len() as u64;
             self.unsynced.insert(frame.file);
             self.since_directory += bytes.len() as u64;
-            self.last_frame = bytes.len() as u64;
+            self.untidied += bytes.len() as u64;
         }
         *frame = self.begin_frame(frame.height)?;
         Ok(())
@@ -362,14 +363,14 @@ impl Files {
         least.map(|(_, file)| Cleaning { file, offset: 0 })
     }
 
-    /// Gives the pages of the next frames of a file that is cleaned, and says whether there are more. Each call goes somewhat faster
-    /// than the files grow.
+    /// Gives the pages of the next frames of a file that is cleaned, and says whether there are more. Each call goes somewhat
+    /// further than the files have grown since the last.
     pub(super) fn clean(
         &self,
         cleaning: &mut Cleaning,
         give: &mut dyn FnMut(PagePlace, Vec<(Hash, Hash)>, u64),
     ) -> Result<bool, Error> {
-        let until = cleaning.offset + 3 * self.last_frame.min(LONG_BODY as u64) + (1 << 16);
+        let until = cleaning.offset + 3 * self.untidied + (1 << 16);
         while cleaning.offset < until {
             let Some(body) = self.frame(cleaning.file, cleaning.offset)? else {
                 return Ok(false);
@@ -385,6 +386,11 @@ impl Files {
             cleaning.offset += FRAME_HEAD + body.len() as u64;
         }
         Ok(true)
+    }
+
+    /// Begins to count what is written until the next cleaning.
+    pub(super) const fn tidied(&mut self) {
+        self.untidied = 0;
     }
 
     /// A file that was cleaned to its end goes after the next directory. One with pages left has a damaged frame, and stays.
