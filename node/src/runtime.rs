@@ -596,7 +596,13 @@ fn routes(
         registry,
     );
     let more = tiles::router(node.chain.clone()).merge(snapshots::router(node.chain.clone()));
-    gateway.router(more.merge(proofs::router(node.chain.clone(), node.scans.clone())))
+    let proofs = proofs::router(
+        node.chain.clone(),
+        node.scans.clone(),
+        node.issuer.clone(),
+        gateway.clone(),
+    );
+    gateway.router(more.merge(proofs))
 }
 
 /// Opens the ledger off the runtime's threads: it may have many blocks to carry out.

@@ -1,6 +1,5 @@
 //! Proofs to take home: of one code of this member, or of any record. The texts go back to the command, which writes the files.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -13,22 +12,20 @@ use tally_ledger::Ledger;
 use tally_merkle::Note;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, Instant};
 
 use super::AdminError;
 use super::ops::{DEADLINE, internal, usage};
 use crate::issuer::IssuerError;
 use crate::proofs::{
     AtHead, CodeEvidence, Kit, MatchTaken, ProofError, StateTaken, place, record_kit, scan_proof,
-    size_with,
+    sealed, size_with,
 };
 use crate::runtime::Node;
 use crate::scans::ScanId;
 
 /// How often the newest checkpoint is looked at.
 const LOOK: Duration = Duration::from_millis(5);
-/// States that are kept until their checkpoint has a quorum.
-const KEPT: usize = 64;
 
 /// Arguments of `proof`.
 #[derive(Deserialize)]
@@ -120,7 +117,7 @@ pub(super) async fn code(node: &Arc<Node>, a: CodeArgs) -> Result<Value, AdminEr
             other => other.into(),
         })?;
     let batch = unit.batch;
-    let kit = sealed(node, |ledger| {
+    let kit = taken(node, move |ledger| {
         CodeEvidence::take(ledger, unit.clone(), &gtin)
     })
     .await?;
@@ -130,41 +127,12 @@ pub(super) async fn code(node: &Arc<Node>, a: CodeArgs) -> Result<Value, AdminEr
     Ok(answer)
 }
 
-/// What is proven of the state, under the newest checkpoint that can have it. The state is known at the head alone, and it must be
-/// that of the checkpoint. So the states of the last heads are kept until one of them is what the newest checkpoint is of.
-async fn sealed<T: AtHead>(
-    node: &Arc<Node>,
-    take: impl Fn(&Ledger) -> Result<T, ProofError>,
+/// What is proven of the state, waited for.
+async fn taken<T: AtHead + Send + Sync + 'static>(
+    node: &Node,
+    take: impl Fn(&Ledger) -> Result<T, ProofError> + Send + Sync + 'static,
 ) -> Result<Kit, AdminError> {
-    let mut heads = node.chain.heads();
-    let mut taken: BTreeMap<u64, T> = BTreeMap::new();
-    let until = Instant::now() + DEADLINE;
-    loop {
-        let size = heads.borrow_and_update().tree_size;
-        if !taken.contains_key(&size) {
-            let evidence = take(node.chain.ledger())?;
-            taken.insert(evidence.tree_size(), evidence);
-            while taken.len() > KEPT {
-                taken.pop_first();
-            }
-        }
-        if let Some((size, note)) = node.chain.checkpoint()
-            && let Some(evidence) = taken.get(&size)
-        {
-            let note = Note::parse(&note).map_err(internal)?;
-            match evidence.seal(node.chain.ledger(), &note) {
-                // By power it is a quorum, by number not yet: cosignatures still come in.
-                Err(ProofError::Verify(tally_evidence::Error::Quorum { .. })) => {}
-                kit => return Ok(kit?),
-            }
-        }
-        if Instant::now() >= until {
-            return Err(late());
-        }
-        if let Ok(Err(_)) = timeout(LOOK, heads.changed()).await {
-            return Err(internal("the node is stopping"));
-        }
-    }
+    sealed(&node.chain, take, DEADLINE).await?.ok_or_else(late)
 }
 
 /// The proof of a scan that this node took.
@@ -193,7 +161,7 @@ pub(super) async fn scan(node: &Arc<Node>, a: ScanArgs) -> Result<Value, AdminEr
 /// The proof of what the state says.
 pub(super) async fn state(node: &Arc<Node>, a: &StateArgs) -> Result<Value, AdminError> {
     let question = question(node, a)?;
-    let kit = sealed(node, |ledger| StateTaken::take(ledger, question)).await?;
+    let kit = taken(node, move |ledger| StateTaken::take(ledger, question)).await?;
     Ok(answer(&kit))
 }
 
@@ -208,7 +176,10 @@ pub(super) async fn matched(node: &Arc<Node>, a: &MatchArgs) -> Result<Value, Ad
         ));
     };
     let place = place(node.chain.ledger(), &record)?;
-    let kit = sealed(node, |ledger| MatchTaken::take(ledger, &session, place)).await?;
+    let kit = taken(node, move |ledger| {
+        MatchTaken::take(ledger, &session, place)
+    })
+    .await?;
     let mut answer = answer(&kit);
     answer["match"] = json!(view.id.to_string());
     Ok(answer)

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tally_contracts::Canonical;
-use tally_contracts::ids::BatchId;
-use tally_contracts::state::{BatchState, keys};
+use tally_contracts::state;
 use tally_trace::stats::{Finding, Group, HONEST_DOUBLE_RATE, test_groups};
 
 use super::ops::{internal, usage};
@@ -146,12 +144,12 @@ fn tally(t: &Tally, finding: Option<&Finding>) -> Map<String, Value> {
 
 fn batches(node: &Node, counted: &Statistics, honest_rate: f64) -> Result<Vec<Value>, AdminError> {
     let found = judged(counted.batches.values(), counted.shared, honest_rate)?;
-    let state = node.chain.ledger().state();
+    let ledger = node.chain.ledger().state();
     let mut out = Vec::with_capacity(found.len());
     for ((id, t), finding) in counted.batches.iter().zip(&found) {
         let mut row = tally(t, finding.as_ref());
         row.insert("batch".to_owned(), json!(id.to_string()));
-        if let Some(batch) = anchored(state, id)? {
+        if let Some(batch) = state::batch(ledger, id).map_err(internal)? {
             row.insert("gtin".to_owned(), json!(batch.gtin.as_str()));
             row.insert("lot".to_owned(), json!(batch.lot.as_str()));
             row.insert("issued".to_owned(), json!(batch.count));
@@ -160,16 +158,6 @@ fn batches(node: &Node, counted: &Statistics, honest_rate: f64) -> Result<Vec<Va
         out.push(Value::Object(row));
     }
     Ok(out)
-}
-
-fn anchored(
-    state: &impl tally_contracts::state::StateRead,
-    id: &BatchId,
-) -> Result<Option<BatchState>, AdminError> {
-    let value = state.get(&keys::batch(id)).map_err(internal)?;
-    value
-        .map(|value| BatchState::from_bytes(&value).map_err(internal))
-        .transpose()
 }
 
 /// Places with at least so many scans, and the sum of the others. If the others are too few to hide in, the smallest of the named

@@ -68,6 +68,12 @@ pub(super) fn code_path(base: &str, code: &ScannedCode) -> String {
     format!("{base}/01/{}/21/{}", code.gtin(), escape(code.serial()))
 }
 
+/// The path of the proof of a code behind `base`.
+pub(super) fn code_proof_path(base: &str, code: &ScannedCode) -> String {
+    let (gtin, serial) = (code.gtin(), escape(code.serial()));
+    format!("{base}/v1/codes/{gtin}/{serial}/tlog-proof")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::api::owner_name;
 use super::lang::{Choice, Lang, query_with};
-use super::link::{code_path, parse_product_path};
+use super::link::{code_path, code_proof_path, parse_product_path};
 use super::moments::{place, rfc3339, when};
 use super::render::{
     ChoicesPage, ClaimField, CodePage, Facts, Form, LandingPage, ProductPage, ResultPage, Visit,
@@ -25,7 +25,8 @@ use super::typed::parse_typed;
 use super::view::Said;
 use super::{LinkError, Problem};
 use crate::scans::{
-    Channel, ClaimCheck, First, MAX_CLAIM, ScanId, ScanOutcome, ScanRequest, ScannedCode, Verdict,
+    Channel, ClaimCheck, First, MAX_CLAIM, Product, ScanId, ScanOutcome, ScanRequest, ScannedCode,
+    Verdict,
 };
 
 /// The sign of the pages, for tabs and bookmarks: a tally stick with its notches.
@@ -142,8 +143,19 @@ pub(super) async fn look(
     Ok(response)
 }
 
-fn facts(lang: Lang, count: u64, first: Option<&First>) -> Facts {
+/// What is known of a code in figures, and where its proof is: with the node that issued it.
+fn facts(
+    gateway: &Gateway,
+    lang: Lang,
+    code: &ScannedCode,
+    (product, verdict): (Option<&Product>, Verdict),
+    (count, first): (u64, Option<&First>),
+) -> Facts {
+    let is_issued = !matches!(verdict, Verdict::Unknown | Verdict::CannotVerifyNow);
     Facts {
+        proof: product
+            .filter(|p| p.own && is_issued)
+            .map(|_| code_proof_path(gateway.config.base_path(), code)),
         first: first.map(|f| {
             let at = when(lang, f.time_ms);
             match &f.place {
@@ -163,9 +175,7 @@ async fn code_page(
     code: &ScannedCode,
     mistyped: Option<&str>,
 ) -> Result<Response, Problem> {
-    let _turn = gateway.enter(source, None).await?;
-    let known = gateway.service.look(code).await?;
-    gateway.note(source, &code.hash(), known.verdict, ClaimCheck::Absent);
+    let known = gateway.look_from(source, code).await?;
     let can_scan = gateway.read_only().is_none();
     let lang = visit.choice.lang;
     let t = lang.phrases();
@@ -191,7 +201,13 @@ async fn code_page(
             frame: gateway.frame(visit),
             said: said.words(lang),
             product: known.product.as_ref().map(Into::into),
-            facts: facts(lang, known.count, known.first.as_ref()),
+            facts: facts(
+                gateway,
+                lang,
+                code,
+                (known.product.as_ref(), known.verdict),
+                (known.count, known.first.as_ref()),
+            ),
             gtin: code.gtin().as_str(),
             serial: code.serial(),
             form: can_scan.then(|| Form {
@@ -372,7 +388,13 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
             said: said.words(lang),
             answered_later: later.is_some(),
             product: outcome.product.as_ref().map(Into::into),
-            facts: facts(lang, count, first),
+            facts: facts(
+                gateway,
+                lang,
+                &record.code,
+                (outcome.product.as_ref(), verdict),
+                (count, first),
+            ),
             gtin: record.code.gtin().as_str(),
             serial: record.code.serial(),
             form: can_claim.then(|| Form {

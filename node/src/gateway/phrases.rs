@@ -66,6 +66,8 @@ pub(super) struct Phrases {
     pub(super) anchor_follows: &'static str,
     pub(super) receipt: &'static str,
     pub(super) proof: &'static str,
+    pub(super) code_proof: &'static str,
+    pub(super) code_proof_file: &'static str,
     pub(super) later: &'static str,
     pub(super) page_of_code: &'static str,
     pub(super) lead: &'static str,
@@ -119,6 +121,8 @@ static EN: Phrases = Phrases {
     anchor_follows: "follows within seconds",
     receipt: "Signed receipt",
     proof: "Proof that the ledger holds this check",
+    code_proof: "Proof of this code",
+    code_proof_file: "File for auditors",
     later: "When you checked, the brand could not be reached. It has answered since.",
     page_of_code: "Page of this code",
     lead: "Scan the code on the pack with your phone's camera, or type it here. You need not register.",
@@ -173,6 +177,8 @@ static ZH: Phrases = Phrases {
     anchor_follows: "数秒内完成",
     receipt: "签名回执",
     proof: "本次查验已记入账本的证明",
+    code_proof: "此码的证明",
+    code_proof_file: "供审计核验的文件",
     later: "您查验时未能联系上品牌方，现已收到答复。",
     page_of_code: "此码的页面",
     lead: "用手机相机扫描包装上的码，或在此输入。无需注册。",
@@ -220,6 +226,28 @@ pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
             (
                 "请稍候",
                 format!("您的网络正在尝试大量的码，这不代表您的产品有问题。请在{seconds}秒后刷新本页。"),
+            ),
+        ),
+        "no-checkpoint" | "not-anchored" => (
+            Tone::Wait,
+            (
+                "The proof is not ready yet",
+                format!("The ledger is still taking it in. Reload this page in {seconds} seconds."),
+            ),
+            (
+                "证明尚未生成",
+                format!("账本仍在记录中，请在{seconds}秒后刷新本页。"),
+            ),
+        ),
+        "no-proof" => (
+            Tone::Ask,
+            (
+                "There is no proof of this code here",
+                "Only the node that issued a code can prove it, and a code that nobody issued has no proof.".to_owned(),
+            ),
+            (
+                "此处没有该码的证明",
+                "只有签发此码的节点才能出具证明；未签发的码没有证明。".to_owned(),
             ),
         ),
         "busy" | "timeout" | "read-only" | "not-ready" => (

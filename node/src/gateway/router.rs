@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,7 +17,8 @@ use super::guard::{guard, operators_only};
 use super::source::Source;
 use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, ops, pages};
 use crate::scans::{
-    ClaimCheck, CodeHash, ScanError, ScanOutcome, ScanRequest, ScanService, ScannedCode, Verdict,
+    ClaimCheck, CodeHash, Knowledge, Product, ScanError, ScanOutcome, ScanRequest, ScanService,
+    ScannedCode, Verdict,
 };
 
 /// The gateway of one node.
@@ -117,6 +118,34 @@ impl Gateway {
             _source: source_turn,
             _claim: claim_turn,
         })
+    }
+
+    /// The product of a code; `None` if nobody registered it.
+    pub(crate) fn product(&self, code: &ScannedCode) -> Option<Product> {
+        self.service.product(code.gtin())
+    }
+
+    /// What is known of a code, for whoever asks by a request with these headers: a source that guesses waits here too, and is noted.
+    pub(crate) async fn look(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        code: &ScannedCode,
+    ) -> Result<Knowledge, Problem> {
+        let source = Source::of(&self.config, headers, extensions);
+        self.look_from(source, code).await
+    }
+
+    /// As [`Self::look`], from a source that is known.
+    pub(super) async fn look_from(
+        &self,
+        source: Source,
+        code: &ScannedCode,
+    ) -> Result<Knowledge, Problem> {
+        let _turn = self.enter(source, None).await?;
+        let known = self.service.look(code).await?;
+        self.note(source, &code.hash(), known.verdict, ClaimCheck::Absent);
+        Ok(known)
     }
 
     /// Notes what a source asked for.

@@ -1,4 +1,4 @@
-//! Proofs over HTTP: of a scan, for whoever knows its ID, and the network's policy.
+//! Proofs over HTTP: of a code, of a scan, for whoever knows it, and the network's policy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,15 @@ use axum::routing::get;
 use tally_evidence::{Roster, policy_of};
 use tally_merkle::Note;
 
+use super::code_file::{self, CodeFiles};
 use super::{Kit, ProofError, place, scan_kit, size_with};
 use crate::chain::Chain;
-use crate::gateway::Problem;
+use crate::gateway::{Gateway, Problem};
+use crate::issuer::IssuerStore;
 use crate::scans::{ScanId, ScanService};
 
-/// How long a request waits for the checkpoint that holds the anchor.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long a request waits for the checkpoint that it needs.
+pub(super) const WAIT: Duration = Duration::from_secs(5);
 /// How often the newest checkpoint is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -28,15 +30,25 @@ struct Proofs {
     scans: Arc<ScanService>,
 }
 
-/// The routes.
-pub fn router(chain: Chain, scans: Arc<ScanService>) -> Router {
+/// The routes, for a node whose gateway is `gateway`.
+pub fn router(
+    chain: Chain,
+    scans: Arc<ScanService>,
+    issuer: Arc<IssuerStore>,
+    gateway: Arc<Gateway>,
+) -> Router {
+    let codes = Router::new()
+        .route("/v1/codes/{gtin}/{serial}/tlog-proof", get(code_file::code))
+        .with_state(Arc::new(CodeFiles::new(chain.clone(), issuer, gateway)));
     Router::new()
         .route("/v1/scans/{id}/tlog-proof", get(scan))
         .route("/policy", get(policy))
         .with_state(Proofs { chain, scans })
+        .merge(codes)
 }
 
-fn file(name: &str, text: String) -> Response {
+/// A text to be saved under a name.
+pub(super) fn file(name: &str, text: String) -> Response {
     let mut response = text.into_response();
     let headers = response.headers_mut();
     headers.insert(
@@ -65,15 +77,7 @@ async fn scan(State(proofs): State<Proofs>, Path(id): Path<String>) -> Result<Re
         .map_err(|_| Problem::not_found("expected a scan ID of 32 hex digits"))?;
     let kit = scan_proof(&proofs.chain, &proofs.scans, id, WAIT)
         .await?
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no-checkpoint",
-                "No checkpoint yet",
-                "no checkpoint that holds the anchor of the scan has a quorum of cosignatures yet",
-            )
-            .retry_after(3)
-        })?;
+        .ok_or_else(no_checkpoint)?;
     Ok(file(&format!("scan-{id}.tlog-proof"), kit.proof))
 }
 
@@ -119,7 +123,17 @@ pub(crate) async fn scan_proof(
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> Problem {
+pub(super) fn no_checkpoint() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no-checkpoint",
+        "No checkpoint yet",
+        "no checkpoint that can prove it has a quorum of cosignatures yet",
+    )
+    .retry_after(3)
+}
+
+pub(super) fn internal(error: impl std::fmt::Display) -> Problem {
     tracing::error!(%error, "a proof could not be made");
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,8 +4,10 @@
 //! In scope: putting the parts together. Out of scope: their bytes and their verifier (`tally-evidence`), files, waiting for
 //! checkpoints (the admin operations).
 
+mod code_file;
 mod http;
 pub mod json;
+mod sealed;
 mod take;
 #[cfg(test)]
 mod take_tests;
@@ -25,6 +27,7 @@ use tally_merkle::{Checkpoint, Note, TlogProof};
 
 pub use http::router;
 pub(crate) use http::scan_proof;
+pub(crate) use sealed::sealed;
 pub use take::{AtHead, MatchTaken, StateTaken, scan_kit};
 
 use crate::issuer::UnitProof;
@@ -66,6 +69,9 @@ pub enum ProofError {
     /// There is no block, so there is no state to prove.
     #[error("the ledger has no block yet")]
     EmptyLedger,
+    /// The node goes down before a checkpoint came.
+    #[error("the node is stopping")]
+    Stopping,
     /// A state that cannot arise; a defect of this program.
     #[error("internal error: {0}")]
     Internal(&'static str),

@@ -9,12 +9,15 @@ mod file;
 mod frame;
 mod key;
 mod log;
+mod reader;
 mod row;
+mod segment;
 #[cfg(test)]
 mod tests;
 
 pub use error::SealedError;
 pub use file::{MAX_SEALED_FILE_BYTES, read_sealed, write_sealed};
 pub use key::StorageKey;
-pub use log::{LogOptions, Position, Repair, SealedLog, SealedReader};
+pub use log::{LogOptions, Repair, SealedLog};
+pub use reader::{Position, SealedReader};
 pub use row::RowSealer;
