@@ -19,8 +19,8 @@ pub(crate) use bench::{
     BenchPsiArgs, BenchScanArgs,
 };
 pub(crate) use codes::{
-    CodesCommand, ExportArgs, IssueArgs, LabelsArgs, ProductCommand, RowArgs, ScanArgs,
-    ScansCommand, StatsArgs, VerifyArgs,
+    CodesCommand, DealerCommand, EventArgs, ExportArgs, IssueArgs, LabelsArgs, ProductCommand,
+    RowArgs, ScanArgs, ScansCommand, StatsArgs, VerifyArgs,
 };
 pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,
@@ -138,6 +138,11 @@ pub(crate) enum Command {
     Codes(CodesCommand),
     /// Scan one code over HTTP, as a phone or a shop does
     Scan(ScanArgs),
+    /// Say what became of units, as a dealer or shop with a key: they came in, or were sold
+    Event(EventArgs),
+    /// Name the dealers who may say so
+    #[command(subcommand)]
+    Dealer(DealerCommand),
     /// Look at all scans together
     #[command(subcommand)]
     Scans(ScansCommand),

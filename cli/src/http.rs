@@ -89,7 +89,7 @@ pub(crate) fn post_json(
                     timeout.as_secs()
                 );
                 Err(Failure::new(Exit::Timeout, "timeout", what)
-                    .next("the scan may have been taken; repeat it with the same --idempotency-key")
+                    .next("it may have been taken; send it again, a scan with the same --idempotency-key")
                     .into())
             })
     })

@@ -55,6 +55,8 @@ pub const MINIMUM_INDEX: &[u8] = b"tally/minimum-index/v1\n";
 pub const SCAN: &[u8] = b"tally/scan/v1\n";
 /// A code's name in receipts: prefix || GTIN || serial.
 pub const SCAN_CODE: &[u8] = b"tally/scan-code/v1\n";
+/// A dealer's pseudonym in the scan log: prefix || name.
+pub const DEALER: &[u8] = b"tally/dealer/v1\n";
 /// Bound into a sealed file.
 pub const SEALED_FILE: &[u8] = b"tally/sealed-file/v1\n";
 /// Bound into the head of a sealed log's file.
@@ -133,6 +135,7 @@ pub const ALL: &[&[u8]] = &[
     SCAN,
     SCAN_CODE,
     MINIMUM_INDEX,
+    DEALER,
     SEALED_FILE,
     SEALED_SEGMENT,
     SEALED_FRAME,
@@ -178,6 +181,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/scan-retention/v1",
     b"tally/scan-anchors/v1",
     b"tally/scan-secret/v1",
+    b"tally/dealer-keys/v1",
     b"tally/psi/v1/key",
     b"tally/psi/v1/bucket/",
     b"tally/psi/overlap/v1/pseudonyms",

@@ -10,7 +10,7 @@ use tally_contracts::block::{Block, BlockInfo, CommitCertificate, Header};
 use tally_contracts::records::{Body, Kind};
 use tally_contracts::state::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, ChangeState, KeyState,
-    MatchState, NetworkInfo, ProductState, RetiredKey, RevokedState, Schedule,
+    MatchState, NetworkInfo, ProductState, RetiredKey, RevokedState, Schedule, TerritoryState,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, MemberEntry, NetworkKind, Record, RefusalNotice, Rules,
@@ -61,6 +61,7 @@ fn every_decoder(bytes: &[u8]) {
     canonical::<ProductState>(bytes);
     canonical::<BatchState>(bytes);
     canonical::<RevokedState>(bytes);
+    canonical::<TerritoryState>(bytes);
     canonical::<AnchorState>(bytes);
     canonical::<AgreementState>(bytes);
     canonical::<AudienceState>(bytes);

@@ -16,7 +16,7 @@ use tally_contracts::records::{Body, BudgetCap, Computation, KeyPurpose, Noise};
 use tally_contracts::state::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
     ChangeState, ChangeStatus, KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo,
-    ProductState, RetiredKey, RevokedState, Schedule, Scheduled, keys,
+    ProductState, RetiredKey, RevokedState, Schedule, Scheduled, TerritoryState, keys,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, NetworkKind, Record, Refusal, RefusalNotice, StateProof,
@@ -225,6 +225,14 @@ fn state_values() {
         "state_revoked",
         &RevokedState {
             leaves: bodies::revoked_part(0, &[0, 100, 2047]).leaves,
+        },
+    );
+    value(
+        "state_territory",
+        &TerritoryState {
+            territory: bodies::territory(&["CN-SC", "VN", "geohash:wm6"]),
+            record,
+            set_ms: 8,
         },
     );
     value(

@@ -4,12 +4,12 @@
 mod bodies;
 mod common;
 
-use bodies::revoked_part;
+use bodies::{revoked_part, territory};
 use common::{Net, code, key, public, sign};
 use tally_contracts::ids::{BatchId, MemberId, NetworkId, Signature};
 use tally_contracts::records::{
     ActivateBatch, AnchorScans, Body, ExpiryDate, Gtin, IssueBatch, Lot, RecallBatch,
-    RegisterProduct, RevokeCodes,
+    RegisterProduct, RevokeCodes, SetTerritory,
 };
 use tally_contracts::state::{self, BatchStatus};
 use tally_contracts::{NetworkKind, Record, Refusal, Signer};
@@ -157,6 +157,46 @@ fn codes_are_withdrawn_one_by_one_and_for_ever() {
 }
 
 #[test]
+fn a_territory_replaces_the_one_before() {
+    let mut net = Net::new(NetworkKind::Live);
+    net.by(&["brand"], product()).unwrap();
+    net.by(&["brand"], batch(0, 10)).unwrap();
+    let id = batch(0, 10).id(&net.member("brand"));
+    let set = |batch, areas: &[&str]| SetTerritory {
+        batch,
+        territory: territory(areas),
+    };
+    let now = |net: &Net| {
+        let state = state::territory(&net.state, &id).unwrap();
+        state.map(|t| t.territory)
+    };
+    assert_eq!(now(&net), None);
+    net.by(&["brand"], set(id, &["VN", "CN-SC"])).unwrap();
+    assert_eq!(now(&net), Some(territory(&["CN-SC", "VN"])));
+    net.by(&["brand"], set(id, &["JP"])).unwrap();
+    assert_eq!(now(&net), Some(territory(&["JP"])), "nothing is added up");
+    for step in [
+        Body::from(ActivateBatch { batch: id }),
+        RecallBatch {
+            batch: id,
+            reason: "seal".into(),
+        }
+        .into(),
+    ] {
+        net.by(&["brand"], step).unwrap();
+        net.by(&["brand"], set(id, &["geohash:wm6"])).unwrap();
+    }
+    net.by(&["brand"], set(id, &[])).unwrap();
+    assert_eq!(now(&net), None, "taken back");
+    let nobody = BatchId([9; 16]);
+    assert_eq!(
+        code(net.by(&["brand"], set(nobody, &["CN"]))),
+        "unknown_batch"
+    );
+    assert_eq!(code(net.by(&["media"], set(id, &["CN"]))), "role");
+}
+
+#[test]
 fn only_brands_issue_and_only_what_they_own() {
     let mut net = Net::new(NetworkKind::Live);
     for name in ["platform", "media", "auditor"] {
@@ -184,6 +224,11 @@ fn only_brands_issue_and_only_what_they_own() {
         parts: vec![revoked_part(0, &[0])],
     };
     assert_eq!(code(net.by(&["media"], revoke)), "not_owner");
+    let set = SetTerritory {
+        batch: id,
+        territory: territory(&["CN"]),
+    };
+    assert_eq!(code(net.by(&["media"], set)), "not_owner");
 }
 
 #[test]

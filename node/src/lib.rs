@@ -10,6 +10,7 @@ pub mod ceremony;
 pub mod chain;
 pub mod config;
 mod database;
+pub mod dealers;
 mod distinct;
 pub mod files;
 #[doc(hidden)]

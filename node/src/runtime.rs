@@ -28,6 +28,7 @@ use crate::chain::{
     run_gossip, run_witnessing, serve_blocks,
 };
 use crate::config::{Config, ConfigError, DataDir};
+use crate::dealers::{DealerError, Dealers};
 use crate::files::FileError;
 use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerMetrics, IssuerStore, has_issuer, reseal};
@@ -84,6 +85,9 @@ pub enum RunError {
     /// The issuer's keys and batches.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// The list of dealers.
+    #[error(transparent)]
+    Dealers(#[from] DealerError),
     /// The stored audiences.
     #[error(transparent)]
     Audiences(#[from] AudienceError),
@@ -135,6 +139,8 @@ pub struct Node {
     pub engine: EngineHandle,
     /// The scan log and its verdicts.
     pub scans: Arc<ScanService>,
+    /// Who may say what becomes of units.
+    pub dealers: Arc<Dealers>,
     /// The member's keys and batches of unit codes.
     pub issuer: Arc<IssuerStore>,
     /// Held while a batch is made and announced.
@@ -287,6 +293,10 @@ pub async fn run_until(
     };
     let storage = keys.storage();
     let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
+    let dealers = Arc::new(Dealers::open(
+        &dir.scans().join("dealers"),
+        &keys.storage(),
+    )?);
     let issuer = open_issuer(&dir, codes_key, member.id, ledger.clone()).await?;
     let book = LedgerBook::new(ledger.clone(), member.id);
     let service = Arc::new(ScanService::new(
@@ -383,6 +393,7 @@ pub async fn run_until(
         host: host.clone(),
         engine: engine.clone(),
         scans: service.clone(),
+        dealers,
         issuer,
         issuing: tokio::sync::Mutex::default(),
         audiences,
@@ -579,6 +590,7 @@ fn routes(
         GatewayConfig::new(&node.config.http.base_url, network_name, &node.member_name);
     config.test_network = kind == NetworkKind::Test;
     config.operator_token = operator_token;
+    config.dealers = Some(node.dealers.clone());
     config
         .trusted_proxies
         .clone_from(&node.config.http.trusted_proxies);

@@ -34,10 +34,31 @@ pub(crate) enum CodesCommand {
     /// Make sheets of labels from a file of codes; needs no node
     Labels(LabelsArgs),
     /// Release a batch: until then its codes answer `not_released`
-    #[command(after_help = "Example:\n  tally codes activate 5d0c...")]
+    #[command(
+        after_help = "Examples:\n  tally codes activate 5d0c...\n  tally codes activate 5d0c... --territory CN-SC,CN-YN"
+    )]
     Activate {
         /// The batch ID that `codes issue` printed
         batch: String,
+        #[command(flatten)]
+        territory: TerritoryArg,
+    },
+    /// Say where a batch is meant to be sold, in place of what was said before: scans certainly outside speak for a copy
+    #[command(
+        after_help = "Examples:\n  tally codes territory 5d0c... CN VN\n  tally codes territory 5d0c... CN-SC geohash:wm6\n  \
+        tally codes territory 5d0c... --unset\n\n\
+        An area is a country (ISO 3166-1), a subdivision of one (ISO 3166-2; compared where shops tell it as the region of a scan), or a\n\
+        map cell of at most four characters. Every member can read it in the ledger: who does not want that leaves it out."
+    )]
+    Territory {
+        /// The batch ID
+        batch: String,
+        /// Areas
+        #[arg(required_unless_present = "unset")]
+        areas: Vec<String>,
+        /// Take back what was said
+        #[arg(long, conflicts_with = "areas")]
+        unset: bool,
     },
     /// Recall a batch: from then on its codes answer `recalled`
     #[command(after_help = "Example:\n  tally codes recall 5d0c... --reason \"glass in lot L7\"")]
@@ -79,6 +100,79 @@ pub(crate) enum CodesCommand {
     },
 }
 
+/// Where a batch is meant to be sold.
+#[derive(Debug, Args)]
+pub(crate) struct TerritoryArg {
+    /// Where it is meant to be sold, for every member to read: countries, subdivisions, map cells; see `tally codes territory --help`
+    #[arg(long, value_name = "AREA", value_delimiter = ',')]
+    pub(crate) territory: Option<Vec<String>>,
+}
+
+/// `dealer ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum DealerCommand {
+    /// Let a dealer or shop say what becomes of units, and write its key
+    #[command(
+        after_help = "Example:\n  tally dealer add \"Corner shop\" --key-file corner-shop.key\n\n\
+        The key is told once and kept by nobody but the dealer. Each gateway has its own list: give another one the same key with --have-key."
+    )]
+    Add {
+        /// Its name: events and the detector of copies know it by this, so it must be the same at every gateway
+        name: String,
+        /// The file that its key is written to, or read from with --have-key
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// Take the key that another gateway made
+        #[arg(long)]
+        have_key: bool,
+    },
+    /// List the dealers of this node
+    List,
+    /// Refuse a dealer's key from now on; what it said stays
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Arguments of `event`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tally event sell --key-file shop.key --url http://id.acme.example 09521234543213/ABC...\n  \
+    zbarimg --raw -q carton/*.jpg | tally event receive --key-file shop.key --list -\n\n\
+    A code is the link of its QR code, or GTIN/SERIAL. A carton is the list of the codes in it. The same said again counts once, so that\n\
+    it may be sent again after a failure. Exit code 4 if a code is not one of the brand's."
+)]
+pub(crate) struct EventArgs {
+    /// What happened: the units came in as stock, or were sold
+    #[arg(value_parser = ["receive", "sell"])]
+    pub(crate) event: String,
+    /// Codes
+    #[arg(required_unless_present = "list")]
+    pub(crate) codes: Vec<String>,
+    /// A file with a code in each line; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) list: Option<PathBuf>,
+    /// The file with the dealer's key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Where: two letters of ISO 3166
+    #[arg(long)]
+    pub(crate) country: Option<String>,
+    /// Where: region or town
+    #[arg(long, requires = "country")]
+    pub(crate) region: Option<String>,
+    /// Where: a geohash, of which the node keeps the first few characters
+    #[arg(long, value_name = "GEOHASH", requires = "country")]
+    pub(crate) cell: Option<String>,
+    /// How well the cell is known; up to 1000 it is taken as the device's own position
+    #[arg(long, value_name = "METRES", requires = "cell")]
+    pub(crate) accuracy_m: Option<u32>,
+    /// Tell the gateway at this http address (host, port and path), instead of the configured node's
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+}
+
 /// How rows are written, and who gets claim codes.
 #[derive(Debug, Args)]
 pub(crate) struct RowArgs {
@@ -117,6 +211,8 @@ pub(crate) struct IssueArgs {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) territory: TerritoryArg,
     /// Issue although this node has no keys of earlier batches of its member, because they are lost for good
     #[arg(long)]
     pub(crate) keys_lost: bool,

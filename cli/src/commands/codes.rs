@@ -40,8 +40,18 @@ pub(super) fn run(ctx: &Context, command: &CodesCommand) -> Result<()> {
             ctx.show(&ctx.ask("codes_retire_epoch", &request)?, None);
             Ok(())
         }
-        CodesCommand::Activate { batch } => {
-            let answer = ctx.ask("batch_activate", &json!({"batch": batch}))?;
+        CodesCommand::Territory {
+            batch,
+            areas,
+            unset: _,
+        } => {
+            let answer = ctx.ask("batch_territory", &json!({"batch": batch, "areas": areas}))?;
+            ctx.show(&answer, None);
+            Ok(())
+        }
+        CodesCommand::Activate { batch, territory } => {
+            let request = json!({"batch": batch, "territory": territory.territory});
+            let answer = ctx.ask("batch_activate", &request)?;
             ctx.show(
                 &answer,
                 Some("the codes answer `genuine` from now on; try one with `tally scan`"),
@@ -74,6 +84,7 @@ fn issue(ctx: &Context, args: &IssueArgs) -> Result<()> {
         "format": args.rows.format,
         "claims_to": claims_to,
         "claims_out": claims_out,
+        "territory": args.territory.territory,
         "keys_lost": args.keys_lost,
     });
     let answer = ctx.ask("codes_issue", &request)?;

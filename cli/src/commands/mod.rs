@@ -9,6 +9,8 @@ mod change;
 mod codes;
 mod completions;
 mod config;
+mod dealer;
+mod event;
 mod export;
 mod genesis;
 mod init;
@@ -67,6 +69,8 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Product(command) => product::run(&ctx, &command),
         Command::Codes(command) => codes::run(&ctx, &command),
         Command::Scan(args) => scan::run(&ctx, &args),
+        Command::Event(args) => event::run(&ctx, &args),
+        Command::Dealer(command) => dealer::run(&ctx, &command),
         Command::Scans(command) => scans::run(&ctx, &command),
         Command::Audience(command) => audience::run(&ctx, &command),
         Command::Agreement(command) => agreement::run(&ctx, &command),

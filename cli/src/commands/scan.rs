@@ -17,19 +17,42 @@ use crate::output;
 
 pub(super) fn run(ctx: &Context, args: &ScanArgs) -> Result<()> {
     let body = body(args)?;
-    let target = match &args.url {
-        Some(url) => Target::parse(url)?,
-        None => own(ctx)?,
-    };
     let header = args
         .idempotency_key
         .as_deref()
         .map(|key| ("idempotency-key", key));
+    let answer = ask(ctx, args.url.as_deref(), "/v1/scans", header, &body)?;
+    if let Some(path) = &args.receipt {
+        let receipt = STANDARD
+            .decode(text_at(&answer, "receipt"))
+            .context("the receipt is not base64")?;
+        write_atomic(path, &receipt, 0o644)?;
+    }
+    if ctx.common.json {
+        output::value(&answer);
+    } else {
+        output::text(&words(&answer, args));
+    }
+    Ok(())
+}
+
+/// Posts to a gateway, the configured node's own without a URL, and reads its answer.
+pub(super) fn ask(
+    ctx: &Context,
+    url: Option<&str>,
+    path: &str,
+    header: Option<(&str, &str)>,
+    body: &Value,
+) -> Result<Value> {
+    let target = match url {
+        Some(url) => Target::parse(url)?,
+        None => own(ctx)?,
+    };
     let timeout = match ctx.common.timeout.unwrap_or(TIMEOUT_S) {
         0 => Duration::MAX,
         seconds => Duration::from_secs(seconds),
     };
-    let reply = http::post_json(&target, "/v1/scans", header, &body, timeout)?;
+    let reply = http::post_json(&target, path, header, body, timeout)?;
     let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     if !(200..300).contains(&reply.status) {
         let said = match (text_at(&answer, "title"), text_at(&answer, "detail")) {
@@ -47,18 +70,7 @@ pub(super) fn run(ctx: &Context, args: &ScanArgs) -> Result<()> {
         }
         return Err(failure.into());
     }
-    if let Some(path) = &args.receipt {
-        let receipt = STANDARD
-            .decode(text_at(&answer, "receipt"))
-            .context("the receipt is not base64")?;
-        write_atomic(path, &receipt, 0o644)?;
-    }
-    if ctx.common.json {
-        output::value(&answer);
-    } else {
-        output::text(&words(&answer, args));
-    }
-    Ok(())
+    Ok(answer)
 }
 
 /// The configured node's own gateway, by the address it listens on: its public URL may end at a proxy.
@@ -97,16 +109,25 @@ fn body(args: &ScanArgs) -> Result<Value> {
     if let Some(claim) = &args.claim {
         body.insert("claim".into(), json!(claim));
     }
-    if let Some(country) = &args.country {
-        let mut place =
-            json!({"country": country, "region": args.region.as_deref().unwrap_or_default()});
-        if let (Some(cell), Some(place)) = (&args.cell, place.as_object_mut()) {
-            place.insert("cell".into(), json!(cell));
-            place.insert("accuracy_m".into(), json!(args.accuracy_m));
-        }
+    let cell = args.cell.as_deref().map(|cell| (cell, args.accuracy_m));
+    if let Some(place) = place(args.country.as_deref(), args.region.as_deref(), cell) {
         body.insert("place".into(), place);
     }
     Ok(Value::Object(body))
+}
+
+/// A place as gateways take it; a cell comes with how well it is known.
+pub(super) fn place(
+    country: Option<&str>,
+    region: Option<&str>,
+    cell: Option<(&str, Option<u32>)>,
+) -> Option<Value> {
+    let mut place = json!({"country": country?, "region": region.unwrap_or_default()});
+    if let (Some((cell, accuracy_m)), Some(place)) = (cell, place.as_object_mut()) {
+        place.insert("cell".into(), json!(cell));
+        place.insert("accuracy_m".into(), json!(accuracy_m));
+    }
+    Some(place)
 }
 
 fn words(answer: &Value, args: &ScanArgs) -> String {

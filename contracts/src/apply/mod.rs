@@ -93,6 +93,7 @@ fn carry_out(
         Body::ActivateBatch(b) => call.activate_batch(b),
         Body::RecallBatch(b) => call.recall_batch(b),
         Body::RevokeCodes(b) => call.revoke_codes(b),
+        Body::SetTerritory(b) => call.set_territory(b),
         Body::AnchorScans(b) => call.anchor_scans(b),
         Body::ProposeAgreement(b) => call.propose_agreement(b),
         Body::AcceptAgreement(b) => call.accept_agreement(b),
@@ -175,6 +176,7 @@ const fn key_use(kind: Kind) -> KeyUse {
         | Kind::ActivateBatch
         | Kind::RecallBatch
         | Kind::RevokeCodes
+        | Kind::SetTerritory
         | Kind::AnchorScans
         | Kind::CommitAudience
         | Kind::OpenMatch

@@ -7,10 +7,12 @@ use crate::genesis::Roles;
 use crate::ids::{BatchId, MemberId};
 use crate::records::{
     ActivateBatch, AnchorScans, IssueBatch, RecallBatch, RegisterProduct, RevokeCodes, RevokedPart,
+    SetTerritory,
 };
 use crate::refusal::{ApplyError, Refusal};
 use crate::state::{
-    self, AnchorState, BatchState, BatchStatus, ProductState, RevokedState, StateRead, keys,
+    self, AnchorState, BatchState, BatchStatus, ProductState, RevokedState, StateRead,
+    TerritoryState, keys,
 };
 
 impl Call<'_> {
@@ -138,6 +140,26 @@ impl Call<'_> {
         }
         self.state
             .set(keys::revoked_count(&id), Some(count.to_be_bytes().to_vec()));
+        Ok(())
+    }
+
+    /// Replaces the territory, whatever became of the batch: goods of a recalled one are scanned too.
+    pub(super) fn set_territory(&mut self, body: &SetTerritory) -> Result<(), ApplyError> {
+        let owner = self.brand()?;
+        let id = body.batch;
+        let batch = state::batch(&self.state, &id)?.ok_or(Refusal::UnknownBatch { batch: id })?;
+        owned("batch", batch.owner, owner)?;
+        let key = keys::territory(&id);
+        if body.territory.is_empty() {
+            self.state.set(key, None);
+        } else {
+            let territory = TerritoryState {
+                territory: body.territory.clone(),
+                record: self.id,
+                set_ms: self.ctx.block_time_ms,
+            };
+            self.state.put(key, &territory);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod matches;
 mod product;
 mod revoke;
 mod sums;
+mod territory;
 
 pub(crate) use matches::read_count_charge;
 pub(crate) use product::{read_expiry, write_expiry};
@@ -32,6 +33,9 @@ pub use revoke::{MAX_REVOKED_PARTS, REVOKED_PART_LEAVES, RevokeCodes, RevokedLea
 pub use sums::{
     JoinSumTerms, MAX_LABEL_NAME, MAX_LINEAR_TOUCHES, MAX_SUM_LABELS, MAX_SUM_ROWS, MAX_WINDOW_S,
     OTHER_LABEL, ParseModelError, SUM_RANGE, SumLabel, SumModel, SumNoise,
+};
+pub use territory::{
+    Area, AreaKind, MAX_AREA_CELL, MAX_AREAS, ParseAreaError, SetTerritory, Territory,
 };
 
 use crate::codec::{Canonical, CodecError};
@@ -117,6 +121,7 @@ bodies! {
     3 ActivateBatch "activate batch",
     4 RecallBatch "recall batch",
     5 RevokeCodes "revoke codes",
+    6 SetTerritory "set territory",
     10 AnchorScans "anchor scans",
     20 ProposeAgreement "propose agreement",
     21 AcceptAgreement "accept agreement",

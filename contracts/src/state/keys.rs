@@ -42,6 +42,8 @@ namespaces! {
     REVOKED = "revoked/",
     /// u64 by batch ID: how many of its codes are void.
     REVOKED_COUNT = "revoked-count/",
+    /// [`super::TerritoryState`] by batch ID; absent if none was said.
+    TERRITORY = "territory/",
     /// [`super::AnchorState`] by member ID and log ID.
     ANCHOR = "anchor/",
     /// [`super::AgreementState`] by agreement ID.
@@ -148,6 +150,12 @@ pub fn revoked(batch: &BatchId, part: u32) -> Vec<u8> {
 #[must_use]
 pub fn revoked_count(batch: &BatchId) -> Vec<u8> {
     key(REVOKED_COUNT, &[&batch.0])
+}
+
+/// Where a batch is meant to be sold.
+#[must_use]
+pub fn territory(batch: &BatchId) -> Vec<u8> {
+    key(TERRITORY, &[&batch.0])
 }
 
 /// The last anchor of a log.

@@ -14,11 +14,12 @@ pub(crate) use read::read_count32;
 pub use read::{
     agreement, anchor, audience, batch, batch_by_range, budget, change, disclosed, is_revoked,
     key_state, match_state, member, member_by_name, members, network_info, next_index, product,
-    read, retired_key, revoked, revoked_count, rules, schedule, validators,
+    read, retired_key, revoked, revoked_count, rules, schedule, territory, validators,
 };
 pub use values::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
     KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo, ProductState, RevokedState,
+    TerritoryState,
 };
 
 use crate::codec::CodecError;

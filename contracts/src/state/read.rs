@@ -3,7 +3,7 @@
 use super::governance::{ChangeState, RetiredKey, Schedule};
 use super::values::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
-    NetworkInfo, ProductState, RevokedState,
+    NetworkInfo, ProductState, RevokedState, TerritoryState,
 };
 use super::{StateError, StateRead, keys};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
@@ -59,6 +59,8 @@ readers! {
     batch(id: &BatchId) -> BatchState = keys::batch(id);
     /// A part of the void list of a batch.
     revoked(batch: &BatchId, part: u32) -> RevokedState = keys::revoked(batch, part);
+    /// Where a batch is meant to be sold; `None` if its owner does not say.
+    territory(batch: &BatchId) -> TerritoryState = keys::territory(batch);
     /// The last anchor of a member's log.
     anchor(owner: &MemberId, log_id: u16) -> AnchorState = keys::anchor(owner, log_id);
     /// An agreement.

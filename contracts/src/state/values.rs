@@ -7,7 +7,7 @@ use crate::genesis::{MAX_NETWORK_NAME, NetworkKind};
 use crate::ids::{AgreementId, MemberId, NetworkId, PublicKey, RecordId};
 use crate::records::{
     AudienceRef, BudgetCap, Computation, ExpiryDate, Gtin, Lot, MAX_DESCRIPTION, MAX_PARTIES,
-    MAX_REASON, Noise, Profile, ProposeAgreement, RevokedLeaves,
+    MAX_REASON, Noise, Profile, ProposeAgreement, RevokedLeaves, Territory,
 };
 use crate::records::{read_count_charge, read_expiry, write_expiry};
 
@@ -290,6 +290,40 @@ impl Canonical for RevokedState {
         r.version(WHAT, VERSION)?;
         Ok(Self {
             leaves: RevokedLeaves::read(r)?,
+        })
+    }
+}
+
+/// Under [`super::keys::territory`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerritoryState {
+    /// Where the batch is meant to be sold, one area at least.
+    pub territory: Territory,
+    /// The record that said so.
+    pub record: RecordId,
+    /// Block time, POSIX milliseconds.
+    pub set_ms: u64,
+}
+
+impl Canonical for TerritoryState {
+    fn write(&self, w: &mut Writer) {
+        self.territory.write(w.u8(VERSION));
+        w.raw(&self.record.0).u64(self.set_ms);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.version(WHAT, VERSION)?;
+        let territory = Territory::read(r)?;
+        if territory.is_empty() {
+            return Err(CodecError::Invalid {
+                what: "number of areas",
+                found: 0,
+            });
+        }
+        Ok(Self {
+            territory,
+            record: RecordId(r.array("record ID")?),
+            set_ms: r.u64("time of the territory")?,
         })
     }
 }

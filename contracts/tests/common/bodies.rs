@@ -74,6 +74,10 @@ pub(crate) fn sum_terms(parties: Vec<MemberId>) -> ProposeAgreement {
     terms
 }
 
+pub(crate) fn territory(areas: &[&str]) -> Territory {
+    Territory::new(areas.iter().map(|a| a.parse().unwrap()).collect()).unwrap()
+}
+
 pub(crate) fn revoked_part(number: u32, leaves: &[u64]) -> RevokedPart {
     let mut part = RevokedLeaves::default();
     leaves.iter().for_each(|leaf| part.insert(*leaf));
@@ -229,6 +233,14 @@ pub(crate) fn all() -> Vec<(&'static str, Body)> {
             RevokeCodes {
                 batch,
                 parts: vec![revoked_part(0, &[1, 9]), revoked_part(2, &[2047])],
+            }
+            .into(),
+        ),
+        (
+            "set_territory",
+            SetTerritory {
+                batch,
+                territory: territory(&["CN-SC", "VN", "geohash:wm6"]),
             }
             .into(),
         ),

@@ -83,6 +83,28 @@ pub fn render(body: &Body, name: &dyn Fn(&MemberId) -> Option<String>) -> Render
             format!("recalls batch {}: {}", b.batch, b.reason),
             vec![("batch", text(b.batch)), ("reason", text(&b.reason))],
         ),
+        Body::RevokeCodes(b) => {
+            let count: u64 = b.parts.iter().map(|p| p.leaves.count()).sum();
+            (
+                format!("withdraws {count} codes of batch {}", b.batch),
+                vec![("batch", text(b.batch)), ("codes", count.into())],
+            )
+        }
+        Body::SetTerritory(b) if b.territory.is_empty() => (
+            format!("takes back the territory of batch {}", b.batch),
+            vec![("batch", text(b.batch)), ("areas", Shown::List(Vec::new()))],
+        ),
+        Body::SetTerritory(b) => {
+            let areas = b.territory.areas();
+            let words: Vec<_> = areas.iter().map(ToString::to_string).collect();
+            (
+                format!("batch {} is meant for {}", b.batch, words.join(", ")),
+                vec![
+                    ("batch", text(b.batch)),
+                    ("areas", Shown::List(areas.iter().map(text).collect())),
+                ],
+            )
+        }
         Body::AnchorScans(b) => (
             format!(
                 "anchors scan log {} at {} scans, root {}",

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use tally_codes::gs1::UrlBase;
 use tally_contracts::Canonical;
 use tally_contracts::ids::BatchId;
-use tally_contracts::records::{Body, Gtin, Lot};
+use tally_contracts::records::{Body, Gtin, Lot, Territory};
 use tally_contracts::state::{self, BatchState, keys};
 
 use super::ops::{DEADLINE, committed, internal, usage};
 use super::printing::RowArgs;
-use super::{AdminError, Progress};
+use super::{AdminError, Progress, trade};
 use crate::chain::SubmitError;
 use crate::gateway::parse_link_url;
 use crate::issuer::{BatchMeta, IssuerError, NewBatch, PrintOrder};
@@ -37,6 +37,9 @@ pub(super) struct IssueArgs {
     /// Issue although keys of earlier batches are not here.
     #[serde(default)]
     keys_lost: bool,
+    /// Where the batch is meant to be sold.
+    #[serde(default)]
+    territory: Option<Vec<String>>,
 }
 
 /// Arguments of `codes_verify`.
@@ -135,6 +138,7 @@ pub(super) async fn issue(
     must_issue(node)?;
     let gtin: Gtin = a.gtin.parse().map_err(usage)?;
     let lot: Lot = a.lot.parse().map_err(usage)?;
+    let territory = a.territory.as_deref().map(trade::territory).transpose()?;
     let rows = RowArgs {
         format: a.format,
         claims_to: a.claims_to,
@@ -190,6 +194,7 @@ pub(super) async fn issue(
     .map_err(internal)??;
     if known {
         // The node was stopped after the batch had come into the ledger and before this was said.
+        say_territory(node, &meta, territory).await?;
         return said_again(node, &meta, &order);
     }
     let body = Body::from(meta.to_record(None));
@@ -208,8 +213,25 @@ pub(super) async fn issue(
             return Err(e.into());
         }
     };
+    say_territory(node, &meta, territory).await?;
     node.issuer.announced(meta.first_index)?;
     Ok(issued(&meta, &order, &done["record"], &done["height"]))
+}
+
+/// Says in the ledger where the batch is meant to be sold, unless that stands there or nothing was given.
+async fn say_territory(
+    node: &Arc<Node>,
+    meta: &BatchMeta,
+    territory: Option<Territory>,
+) -> Result<(), AdminError> {
+    let Some(territory) = territory else {
+        return Ok(());
+    };
+    let said = state::territory(node.chain.ledger().state(), &meta.id).map_err(internal)?;
+    if said.is_none_or(|said| said.territory != territory) {
+        trade::set(node, meta.id, territory).await?;
+    }
+    Ok(())
 }
 
 fn issued(meta: &BatchMeta, order: &PrintOrder, record: &Value, height: &Value) -> Value {

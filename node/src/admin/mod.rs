@@ -11,6 +11,7 @@ mod printing;
 mod proofs;
 mod records;
 mod scans;
+mod trade;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -16,7 +16,7 @@ use tally_ledger::RecordPlace;
 
 use super::{
     AdminError, Progress, agreements, audiences, codes, governance, matches, printing, proofs,
-    records, scans,
+    records, scans, trade,
 };
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
@@ -99,11 +99,11 @@ pub(super) async fn carry_out(
         "codes_new_epoch" => printing::begin_epoch(node).await,
         "codes_retire_epoch" => printing::retire_epoch(node, args(given)?).await,
         "batches" => batches(node),
-        "batch_activate" => {
-            let a: BatchArgs = args(given)?;
-            let batch = a.batch.parse::<BatchId>().map_err(usage)?;
-            submit(&node.records, ActivateBatch { batch }.into()).await
-        }
+        "batch_activate" => activate(node, args(given)?).await,
+        "batch_territory" => trade::set_territory(node, args(given)?).await,
+        "dealer_add" => trade::add_dealer(node, args(given)?).await,
+        "dealer_remove" => trade::remove_dealer(node, args(given)?).await,
+        "dealers" => Ok(trade::dealers(node)),
         "batch_recall" => {
             let a: BatchArgs = args(given)?;
             let batch = a.batch.parse::<BatchId>().map_err(usage)?;
@@ -290,6 +290,23 @@ async fn product_add(node: &Node, a: ProductArgs) -> Result<Value, AdminError> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ActivateArgs {
+    batch: String,
+    /// Where it is meant to be sold, said before it is released.
+    #[serde(default)]
+    territory: Option<Vec<String>>,
+}
+
+async fn activate(node: &Arc<Node>, a: ActivateArgs) -> Result<Value, AdminError> {
+    let batch: BatchId = a.batch.parse().map_err(usage)?;
+    if let Some(areas) = a.territory {
+        trade::set(node, batch, trade::territory(&areas)?).await?;
+    }
+    submit(&node.records, ActivateBatch { batch }.into()).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct BatchArgs {
     batch: String,
     #[serde(default)]
@@ -312,6 +329,12 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
             .map(BatchId)
             .ok_or_else(|| internal("a batch under a key that is none"))?;
         let void = state::revoked_count(node.chain.ledger().state(), &id).map_err(internal)?;
+        let territory = state::territory(node.chain.ledger().state(), &id).map_err(internal)?;
+        let territory: Vec<String> = territory
+            .iter()
+            .flat_map(|t| t.territory.areas())
+            .map(ToString::to_string)
+            .collect();
         out.push(json!({
             "batch": id.to_string(),
             "gtin": batch.gtin.as_str(),
@@ -320,6 +343,7 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
             "first_index": batch.first_index,
             "status": batch.status.name(),
             "void": void,
+            "territory": territory,
             "record": batch.record.to_string(),
             "own": batch.owner == node.chain.member(),
         }));

@@ -95,6 +95,13 @@ pub struct Figures {
 struct NoLedger;
 
 impl AnchoredBatches for NoLedger {
+    fn territory(
+        &self,
+        _: &tally_contracts::ids::BatchId,
+    ) -> Result<Option<tally_contracts::records::Territory>, String> {
+        Ok(None)
+    }
+
     fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
         Ok(None)
     }

@@ -43,7 +43,7 @@ struct ScanBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PlaceBody {
+pub(super) struct PlaceBody {
     country: String,
     #[serde(default)]
     region: String,
@@ -51,6 +51,15 @@ struct PlaceBody {
     cell: Option<String>,
     #[serde(default)]
     accuracy_m: Option<u32>,
+}
+
+impl PlaceBody {
+    /// The place, if it is one.
+    pub(super) fn place(self) -> Result<Place, ScanError> {
+        let cell = self.cell.as_deref().map(Cell::new).transpose()?;
+        let place = Place::new(&self.country, &self.region)?.with_cell(cell);
+        Ok(place.with_accuracy(self.accuracy_m))
+    }
 }
 
 /// Every key is there in every answer.
@@ -228,12 +237,7 @@ pub(super) async fn post_scan(
     *request.extensions_mut() = parts.extensions;
     let body = read_body(request).await?;
     if !is_json(&headers) {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "media-type",
-            "Unsupported media type",
-            "expected application/json",
-        ));
+        return Err(media_type());
     }
     let idempotency_key = idempotency_key(&headers)?;
     let scan = parse(&body)?;
@@ -277,7 +281,16 @@ pub(super) async fn read_body(request: Request<Body>) -> Result<Bytes, Problem> 
         })
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn media_type() -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "media-type",
+        "Unsupported media type",
+        "expected application/json",
+    )
+}
+
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
@@ -329,14 +342,7 @@ fn parse(body: &[u8]) -> Result<Parsed, Problem> {
             "claim: expected at most 32 bytes of plain text",
         ));
     }
-    let place = body
-        .place
-        .map(|p| {
-            let cell = p.cell.as_deref().map(Cell::new).transpose()?;
-            let place = Place::new(&p.country, &p.region)?.with_cell(cell);
-            Ok::<_, ScanError>(place.with_accuracy(p.accuracy_m))
-        })
-        .transpose()?;
+    let place = body.place.map(PlaceBody::place).transpose()?;
     Ok(Parsed { code, claim, place })
 }
 

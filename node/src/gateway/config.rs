@@ -1,12 +1,14 @@
 //! What the gateway is told.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::BackoffConfig;
+use crate::dealers::Dealers;
 
 /// A secret that an operator's tools send as `Authorization: Bearer`. It has no text form.
 pub struct OperatorToken(Zeroizing<String>);
@@ -36,6 +38,8 @@ pub struct GatewayConfig {
     pub member_name: String,
     /// Required for `/v1/status` and `/metrics` if set; otherwise they are for callers on this machine only.
     pub operator_token: Option<OperatorToken>,
+    /// Dealers who may say what becomes of units; `None` for nobody.
+    pub dealers: Option<Arc<Dealers>>,
     /// Where consumers report a doubtful product; empty for nowhere. See [`is_contact`].
     pub contact: String,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -96,6 +100,7 @@ impl GatewayConfig {
             test_network: false,
             member_name: member_name.to_owned(),
             operator_token: None,
+            dealers: None,
             contact: String::new(),
             trusted_proxies: Vec::new(),
             max_body_bytes: 64 << 10,

@@ -7,6 +7,7 @@ mod accept;
 mod api;
 mod backoff;
 mod config;
+mod events;
 mod guard;
 mod lang;
 mod link;

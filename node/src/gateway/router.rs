@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::backoff::{Backoff, SourceKey, Waiting};
 use super::guard::{guard, operators_only};
 use super::source::Source;
-use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, ops, pages};
+use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, events, ops, pages};
 use crate::scans::{
     ClaimCheck, CodeHash, Knowledge, Product, ScanError, ScanOutcome, ScanRequest, ScanService,
     ScannedCode, Verdict,
@@ -71,6 +71,7 @@ impl Gateway {
             .route("/v1/scans", post(api::post_scan))
             .route("/v1/scans/{id}", get(api::get_scan))
             .route("/v1/scans/{id}/proof", get(api::get_proof))
+            .route("/v1/events", post(events::post))
             .route("/healthz", get(ops::healthz))
             .route("/readyz", get(ops::readyz))
             .merge(operators)

@@ -85,6 +85,13 @@ mod tests {
     struct Nothing;
 
     impl AnchoredBatches for Nothing {
+        fn territory(
+            &self,
+            _: &tally_contracts::ids::BatchId,
+        ) -> Result<Option<tally_contracts::records::Territory>, String> {
+            Ok(None)
+        }
+
         fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
             Ok(None)
         }

@@ -7,7 +7,7 @@ use tally_codes::claim::ClaimOutcome;
 use tally_codes::verdict::{self, AlarmReason, check};
 use tally_codes::{CheckResult, Serial};
 use tally_contracts::ids::BatchId;
-use tally_contracts::records::Gtin;
+use tally_contracts::records::{Gtin, Territory};
 use tally_contracts::state::{self, BatchStatus};
 use tally_ledger::Ledger;
 use tally_merkle::Hash;
@@ -47,6 +47,12 @@ pub trait AnchoredBatches: Send + Sync {
     /// # Errors
     /// Why the ledger cannot be asked now.
     fn is_revoked(&self, id: &BatchId, leaf: u64) -> Result<bool, String>;
+
+    /// Where the batch is meant to be sold; `None` if its owner does not say.
+    ///
+    /// # Errors
+    /// Why the ledger cannot be asked now.
+    fn territory(&self, id: &BatchId) -> Result<Option<Territory>, String>;
 }
 
 impl AnchoredBatches for Ledger {
@@ -63,6 +69,11 @@ impl AnchoredBatches for Ledger {
 
     fn is_revoked(&self, id: &BatchId, leaf: u64) -> Result<bool, String> {
         state::is_revoked(self.state(), id, leaf).map_err(|e| e.to_string())
+    }
+
+    fn territory(&self, id: &BatchId) -> Result<Option<Territory>, String> {
+        let said = state::territory(self.state(), id).map_err(|e| e.to_string())?;
+        Ok(said.map(|t| t.territory))
     }
 }
 
@@ -343,6 +354,14 @@ impl IssuerStore {
 }
 
 impl Issuer for IssuerStore {
+    fn territory(&self, batch: &BatchId) -> Option<Territory> {
+        self.ledger.territory(batch).unwrap_or_else(|reason| {
+            // Scans are taken all the same: then they are neither inside nor outside.
+            tracing::warn!(reason, %batch, "the territory of a batch cannot be read");
+            None
+        })
+    }
+
     fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
         let outcome = Self::verify(self, code.gtin(), code.serial(), claim);
         let finding = match outcome.finding {

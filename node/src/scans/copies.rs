@@ -1,16 +1,13 @@
 //! Notices copied codes: shows the scans of a code to the detector of `tally-trace`, whose history the index keeps.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
-use tally_trace::cell::{Cell, Spot};
 use tally_trace::history as trace;
+use tally_trace::history::Custody;
 use tally_trace::observation::{self, Claim, Stage, Territory};
 use tally_trace::score::{DEFAULT_THRESHOLD_MNAT, Reason, ReasonKind};
 
-use super::{Channel, ClaimCheck, DEVICE_ACCURACY_M, History, Observation, Verdict};
-
-/// How well the place of a network address is known, metres. A place that was told with a scan is taken as no better, unless it says
-/// that it is the device's own.
-const PLACE_ACCURACY_M: u32 = 50_000;
+use super::reach::spot;
+use super::{Channel, ClaimCheck, EventKind, Handling, History, Observation, Reach, Verdict};
 
 /// Why a code is suspect, at most one of each kind, in the order of their numbers; empty if it is not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -91,15 +88,7 @@ fn observation(scan: &Observation<'_>) -> observation::Observation {
     observation::Observation {
         time_ms: scan.time_ms,
         source,
-        spot: scan.place.and_then(|place| {
-            let cell = Cell::parse(place.cell()?.as_str()).ok()?;
-            let accuracy_m = if place.is_device() {
-                DEVICE_ACCURACY_M
-            } else {
-                PLACE_ACCURACY_M
-            };
-            Some(Spot { cell, accuracy_m })
-        }),
+        spot: scan.place.and_then(spot),
         claim: match scan.claim {
             ClaimCheck::Absent => Claim::Absent,
             ClaimCheck::Right => Claim::Right,
@@ -111,8 +100,17 @@ fn observation(scan: &Observation<'_>) -> observation::Observation {
             Some(Verdict::Revoked) => Stage::Void,
             _ => Stage::Market,
         },
-        territory: Territory::Unknown,
+        territory: territory(scan.reach),
+        // A source that guesses is known under another name than the log has, for a day: see `docs/copies.md`.
         failures: 0,
+    }
+}
+
+const fn territory(reach: Reach) -> Territory {
+    match reach {
+        Reach::Unknown => Territory::Unknown,
+        Reach::Inside => Territory::Inside,
+        Reach::Outside => Territory::Outside,
     }
 }
 
@@ -121,6 +119,31 @@ impl History for Copies {
         let mut history = trace::History::from_bytes(history).unwrap_or_default();
         history.observe(&observation(scan));
         history.to_bytes()
+    }
+
+    fn after_event(&self, history: &[u8], event: &Handling<'_>) -> Vec<u8> {
+        let mut history = trace::History::from_bytes(history).unwrap_or_default();
+        let custody = match event.kind {
+            EventKind::Receive => Custody::Received,
+            EventKind::Sell => Custody::Sold,
+        };
+        history.custody(
+            custody,
+            &observation::Observation {
+                time_ms: event.time_ms,
+                source: *event.source,
+                spot: event.place.and_then(spot),
+                claim: Claim::Absent,
+                stage: Stage::Market,
+                territory: territory(event.reach),
+                failures: 0,
+            },
+        );
+        history.to_bytes()
+    }
+
+    fn is_sold(&self, history: &[u8]) -> bool {
+        trace::History::from_bytes(history).is_ok_and(|h| h.is_sold())
     }
 
     fn suspicion(&self, history: &[u8]) -> Option<Reasons> {

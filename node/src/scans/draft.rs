@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 
 use super::keys::KeyUse;
 use super::{
-    Channel, ClaimCheck, First, Place, Reasons, ScanError, ScanId, ScanRecord, ScannedCode, Seen,
-    UnitRef, Verdict,
+    Channel, ClaimCheck, First, Place, Reach, Reasons, ScanError, ScanId, ScanRecord, ScannedCode,
+    Seen, TradeEvent, UnitRef, Verdict,
 };
 
 /// What verification found, before the log's order decides whether it is the first scan.
@@ -38,6 +38,7 @@ pub(super) struct Draft {
     pub(super) channel: Channel,
     pub(super) issuer: Option<tally_contracts::ids::MemberId>,
     pub(super) claim: ClaimCheck,
+    pub(super) reach: Reach,
     pub(super) key: Option<KeyUse>,
     pub(super) evidence: Vec<u8>,
     /// Refuse it while the index is away, instead of keeping it unverified.
@@ -49,7 +50,14 @@ pub(super) struct LaterDraft {
     pub(super) index: u64,
     pub(super) time_ms: u64,
     pub(super) finding: Finding,
+    pub(super) reach: Reach,
     pub(super) evidence: Vec<u8>,
+}
+
+/// An event on its way into the log.
+pub(super) struct EventDraft {
+    pub(super) event: TradeEvent,
+    pub(super) key: KeyUse,
 }
 
 /// What became of a draft.
@@ -65,6 +73,8 @@ pub(super) enum Appended {
     Before { index: u64 },
     /// A later verdict was written, or there was one already.
     Later,
+    /// The event stands in the log, durably. Whether the unit had been sold before it.
+    Event { index: u64, sold_before: bool },
 }
 
 pub(super) type Outcome = Result<Appended, ScanError>;
@@ -73,6 +83,7 @@ pub(super) type Reply = oneshot::Sender<Outcome>;
 pub(super) enum Job {
     Scan(Box<Draft>, Reply),
     Later(LaterDraft, Reply),
+    Event(Box<EventDraft>, Reply),
     /// Begin a new segment, so that retention can reach the scans of the last one.
     Roll(oneshot::Sender<Result<(), ScanError>>),
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::anchor::{AnchorBook, AnchorRecord, AnchorState};
 use super::checkpoint::{Checkpoint, Keeper};
-use super::draft::{Appended, Draft, Job, LaterDraft, Reply};
+use super::draft::{Appended, Draft, EventDraft, Job, LaterDraft, Reply};
 use super::index::{EmbeddedIndex, PostgresIndex, ScanIndex};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
@@ -457,6 +457,11 @@ impl ScanLog {
         self.send(|reply| Job::Later(draft, reply)).await
     }
 
+    /// Hands an event to the writer and waits until it is durable.
+    pub(super) async fn append_event(&self, draft: EventDraft) -> Result<Appended, ScanError> {
+        self.send(|reply| Job::Event(Box::new(draft), reply)).await
+    }
+
     async fn send(&self, job: impl FnOnce(Reply) -> Job) -> Result<Appended, ScanError> {
         let jobs = self.jobs.as_ref().ok_or(ScanError::Closed)?;
         let (reply, answer) = oneshot::channel();
@@ -569,6 +574,7 @@ impl ScanLog {
                 let scan = self.scan(&l.scan).expect("scan");
                 (scan.record.code.serial().to_owned(), l.verdict, l.count)
             }
+            LogEntry::Event(e) => (e.code.serial().to_owned(), Verdict::Unknown, 0),
         };
         (0..self.size()).map(entry).collect()
     }

@@ -11,6 +11,7 @@ mod codes;
 mod copies;
 mod draft;
 mod error;
+mod event;
 pub(crate) mod fuzzing;
 mod history;
 mod index;
@@ -19,6 +20,7 @@ mod leaves;
 mod line;
 mod log;
 mod place;
+mod reach;
 mod receipt;
 mod record;
 mod retention;
@@ -32,6 +34,7 @@ mod tasks;
 pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
+mod trade;
 mod traits;
 mod writer;
 
@@ -41,19 +44,21 @@ pub use answer::{ForwardRequest, MAX_FORWARD_BYTES, ScanAnswer, SignedAnswer};
 pub use codes::{CodeHash, MAX_SERIAL, ScanId, ScannedCode};
 pub use copies::{Copies, Reasons};
 pub use error::ScanError;
-pub use history::{History, MAX_HISTORY, NoHistory, Observation};
+pub use event::{EventKind, MAX_DEALER, TradeEvent};
+pub use history::{Handling, History, MAX_HISTORY, NoHistory, Observation};
 pub use index::{Seen, SharedIndex};
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
 pub use place::{Cell, DEVICE_ACCURACY_M, MAX_CELL, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};
 pub use record::{
-    Channel, ClaimCheck, First, LaterVerdict, ScanRecord, UnitRef, Verdict, scan_leaf,
+    Channel, ClaimCheck, First, LaterVerdict, Reach, ScanRecord, UnitRef, Verdict, scan_leaf,
 };
 pub use retention::{Deleted, run_retention};
 pub use service::{Knowledge, ScanOutcome, ScanRequest, ScanService, ServiceConfig};
 pub use statistics::{Counted, MAX_COUNTED_CELL, MAX_PLACES, Statistics, StatisticsQuery, Tally};
 pub use table::TableError;
 pub use tasks::{TaskConfig, run_anchoring, run_retries};
+pub use trade::{EventOutcome, EventRequest};
 pub use traits::{
     AnchorError, Anchored, Anchorer, Clock, CodeBook, ForwardError, Forwarder, Issuer, Product,
     RecordKeys, Signer, SystemClock, UnitFinding,

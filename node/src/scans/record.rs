@@ -8,9 +8,11 @@ use tally_contracts::domains::SCAN;
 use tally_contracts::ids::{BatchId, MemberId};
 use tally_merkle::{Hash, leaf_hash};
 
-use super::{CodeHash, Place, Reasons, ScanId, ScannedCode};
+use super::{CodeHash, Place, Reasons, ScanId, ScannedCode, TradeEvent};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// The version before territories; its scans read as if none had been known.
+const VERSION_WITHOUT_REACH: u8 = 3;
 
 macro_rules! byte_enum {
     ($(#[$meta:meta])* $name:ident $what:literal { $($(#[$vmeta:meta])* $code:literal $variant:ident $text:literal),+ $(,)? }) => {
@@ -45,6 +47,8 @@ macro_rules! byte_enum {
         }
     };
 }
+
+pub(super) use byte_enum;
 
 byte_enum! {
     /// What a scan says of the code. Number 8 is kept for expired.
@@ -89,6 +93,18 @@ byte_enum! {
         1 Right "right",
         /// It is not.
         2 Wrong "wrong",
+    }
+}
+
+byte_enum! {
+    /// Whether a scan was made where its batch was meant to be sold, as the ledger said at that time.
+    Reach "reach" {
+        /// The territory or the place is not known, or not well enough.
+        0 Unknown "unknown",
+        /// Inside, or not certainly outside.
+        1 Inside "inside",
+        /// Certainly outside.
+        2 Outside "outside",
     }
 }
 
@@ -153,6 +169,8 @@ pub struct ScanRecord {
     pub claim: ClaimCheck,
     /// Why it is suspect; none with another verdict.
     pub reasons: Reasons,
+    /// Whether it was made in the batch's territory; unknown if the unit is not this member's.
+    pub reach: Reach,
 }
 
 /// What the issuer said later of a scan that could not be verified at once. A leaf of its own.
@@ -172,6 +190,8 @@ pub struct LaterVerdict {
     pub unit: Option<UnitRef>,
     /// Why it is suspect; none with another verdict.
     pub reasons: Reasons,
+    /// Whether it was made in the batch's territory.
+    pub reach: Reach,
 }
 
 /// An entry of the log, without its salt.
@@ -179,6 +199,7 @@ pub struct LaterVerdict {
 pub(super) enum LogEntry {
     Scan(ScanRecord),
     Later(LaterVerdict),
+    Event(TradeEvent),
 }
 
 impl LogEntry {
@@ -187,6 +208,7 @@ impl LogEntry {
         match self {
             Self::Scan(scan) => scan.time_ms,
             Self::Later(later) => later.time_ms,
+            Self::Event(event) => event.time_ms,
         }
     }
     /// Whether it is the first scan that counts for its code.
@@ -196,6 +218,7 @@ impl LogEntry {
             Self::Later(later) => {
                 later.unit.is_some() && later.verdict.is_counted() && later.count == 1
             }
+            Self::Event(_) => false,
         }
     }
 }
@@ -204,6 +227,11 @@ impl LogEntry {
 #[must_use]
 pub fn scan_leaf(salt: &[u8; 16], entry: &[u8]) -> Hash {
     leaf_hash(&[SCAN, salt, entry].concat())
+}
+
+/// Whether an entry's bytes are of the version that is written; older ones are read only.
+pub(super) fn is_current(entry: &[u8]) -> bool {
+    entry.first() == Some(&VERSION)
 }
 
 impl ScanRecord {
@@ -303,9 +331,24 @@ impl Canonical for ScanRecord {
         write_option(w, self.issuer.map(Issuer).as_ref());
         self.claim.write(w);
         self.reasons.write(w);
+        self.reach.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Self::read_version(r, VERSION)
+    }
+}
+
+/// The reach of an entry of a version.
+fn read_reach(r: &mut Reader<'_>, version: u8) -> Result<Reach, CodecError> {
+    match version {
+        VERSION_WITHOUT_REACH => Ok(Reach::Unknown),
+        _ => Reach::read(r),
+    }
+}
+
+impl ScanRecord {
+    fn read_version(r: &mut Reader<'_>, version: u8) -> Result<Self, CodecError> {
         Ok(Self {
             id: ScanId::read(r)?,
             time_ms: r.u64("time")?,
@@ -320,6 +363,7 @@ impl Canonical for ScanRecord {
             issuer: read_option::<Issuer>(r, "issuer")?.map(|i| i.0),
             claim: ClaimCheck::read(r)?,
             reasons: Reasons::read(r)?,
+            reach: read_reach(r, version)?,
         })
     }
 }
@@ -333,9 +377,16 @@ impl Canonical for LaterVerdict {
         write_option(w, self.first.as_ref());
         write_option(w, self.unit.as_ref());
         self.reasons.write(w);
+        self.reach.write(w);
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Self::read_version(r, VERSION)
+    }
+}
+
+impl LaterVerdict {
+    fn read_version(r: &mut Reader<'_>, version: u8) -> Result<Self, CodecError> {
         Ok(Self {
             scan: ScanId::read(r)?,
             time_ms: r.u64("time")?,
@@ -344,6 +395,7 @@ impl Canonical for LaterVerdict {
             first: read_option(r, "first")?,
             unit: read_option(r, "unit")?,
             reasons: Reasons::read(r)?,
+            reach: read_reach(r, version)?,
         })
     }
 }
@@ -360,22 +412,25 @@ impl Canonical for LogEntry {
                 w.u8(2);
                 later.write(w);
             }
+            Self::Event(event) => {
+                w.u8(3);
+                event.write(w);
+            }
         }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        match r.u8("entry version")? {
-            VERSION => {}
-            found => {
-                return Err(CodecError::Invalid {
-                    what: "entry version",
-                    found: found.into(),
-                });
-            }
+        let version = r.u8("entry version")?;
+        if !matches!(version, VERSION | VERSION_WITHOUT_REACH) {
+            return Err(CodecError::Invalid {
+                what: "entry version",
+                found: version.into(),
+            });
         }
         match r.u8("entry kind")? {
-            1 => ScanRecord::read(r).map(Self::Scan),
-            2 => LaterVerdict::read(r).map(Self::Later),
+            1 => ScanRecord::read_version(r, version).map(Self::Scan),
+            2 => LaterVerdict::read_version(r, version).map(Self::Later),
+            3 if version == VERSION => TradeEvent::read(r).map(Self::Event),
             found => Err(CodecError::Invalid {
                 what: "entry kind",
                 found: found.into(),

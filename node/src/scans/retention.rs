@@ -123,13 +123,14 @@ pub(super) fn delete_before(
 fn code_of(entry: &LogEntry) -> Option<super::CodeHash> {
     match entry {
         LogEntry::Scan(scan) => Some(scan.code_hash()),
-        LogEntry::Later(_) => None,
+        LogEntry::Later(_) | LogEntry::Event(_) => None,
     }
 }
 
 fn is_old(shared: &Shared, entry: &LogEntry, cutoff_ms: u64) -> Result<bool, ScanError> {
     Ok(match entry {
         LogEntry::Later(later) => later.time_ms < cutoff_ms,
+        LogEntry::Event(event) => event.time_ms < cutoff_ms,
         LogEntry::Scan(scan) if scan.time_ms >= cutoff_ms => false,
         LogEntry::Scan(scan) if scan.verdict != Verdict::CannotVerifyNow => true,
         LogEntry::Scan(scan) => match shared.leaf_of(&scan.id)? {

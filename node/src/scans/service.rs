@@ -14,8 +14,9 @@ use super::keys::KeyUse;
 use super::state::Pending;
 use super::{
     AnchorRecord, Channel, ClaimCheck, Clock, CodeBook, First, ForwardRequest, Forwarder, Issuer,
-    MAX_FORWARD_BYTES, Place, Product, Reasons, Receipt, RecordKeys, ScanAnswer, ScanError, ScanId,
-    ScanLog, ScannedCode, SignedAnswer, SignedReceipt, Signer, StoredScan, UnitFinding, Verdict,
+    MAX_FORWARD_BYTES, Place, Product, Reach, Reasons, Receipt, RecordKeys, ScanAnswer, ScanError,
+    ScanId, ScanLog, ScannedCode, SignedAnswer, SignedReceipt, Signer, StoredScan, UnitFinding,
+    Verdict,
 };
 
 /// Who the service works for, and how long it waits.
@@ -79,19 +80,20 @@ pub struct Knowledge {
 
 /// The scan service of a node; cheap to share behind an `Arc`.
 pub struct ScanService {
-    config: ServiceConfig,
-    log: ScanLog,
-    code_book: Arc<dyn CodeBook>,
-    issuer: Arc<dyn Issuer>,
-    keys: Arc<dyn RecordKeys>,
-    forwarder: Arc<dyn Forwarder>,
-    signer: Arc<dyn Signer>,
-    clock: Arc<dyn Clock>,
+    pub(super) config: ServiceConfig,
+    pub(super) log: ScanLog,
+    pub(super) code_book: Arc<dyn CodeBook>,
+    pub(super) issuer: Arc<dyn Issuer>,
+    pub(super) keys: Arc<dyn RecordKeys>,
+    pub(super) forwarder: Arc<dyn Forwarder>,
+    pub(super) signer: Arc<dyn Signer>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
-struct Found {
-    finding: Finding,
+pub(super) struct Found {
+    pub(super) finding: Finding,
     claim: ClaimCheck,
+    pub(super) reach: Reach,
     evidence: Vec<u8>,
 }
 
@@ -100,6 +102,7 @@ impl Found {
         Self {
             finding: Finding::Other(verdict),
             claim: ClaimCheck::Absent,
+            reach: Reach::Unknown,
             evidence: Vec::new(),
         }
     }
@@ -195,6 +198,7 @@ impl ScanService {
                 channel: request.channel,
                 issuer: product.as_ref().map(|p| p.owner),
                 claim: found.claim,
+                reach: found.reach,
                 key,
                 evidence: found.evidence,
                 decide_now: false,
@@ -216,14 +220,12 @@ impl ScanService {
                 false,
             )),
             Appended::Before { index } => self.repeat(index).await,
-            Appended::Later => Err(ScanError::Internal {
-                what: "a scan was written as a later verdict",
-            }),
+            Appended::Later | Appended::Event { .. } => Err(not_as_a_scan()),
         }
     }
 
     /// The place as it may be kept and told.
-    fn coarse(&self, place: Option<Place>) -> Option<Place> {
+    pub(super) fn coarse(&self, place: Option<Place>) -> Option<Place> {
         place.map(|p| p.cut(self.config.cell_length))
     }
 
@@ -366,7 +368,7 @@ impl ScanService {
     ) -> Found {
         match product {
             None => Found::other(Verdict::Unknown),
-            Some(product) if product.own => self.verify_own(code, claim.as_ref()),
+            Some(product) if product.own => self.verify_own(code, claim.as_ref(), place),
             Some(product) => {
                 let request = ForwardRequest {
                     network: self.config.network,
@@ -389,7 +391,12 @@ impl ScanService {
     }
 
     /// Takes microseconds, fewer than another thread would take to begin.
-    fn verify_own(&self, code: &ScannedCode, claim: Option<&Zeroizing<String>>) -> Found {
+    pub(super) fn verify_own(
+        &self,
+        code: &ScannedCode,
+        claim: Option<&Zeroizing<String>>,
+        place: Option<&Place>,
+    ) -> Found {
         let (finding, claim) = self.issuer.verify(code, claim.map(|c| c.as_str()));
         let finding = match finding {
             UnitFinding::Released(unit) => Finding::Counted(unit),
@@ -399,9 +406,17 @@ impl ScanService {
             UnitFinding::Unknown => Finding::Other(Verdict::Unknown),
             UnitFinding::Unavailable => Finding::Other(Verdict::CannotVerifyNow),
         };
+        // Most scans tell no place; then nothing is looked up.
+        let reach = match &finding {
+            Finding::Counted(unit) | Finding::Held(unit, _) if place.is_some() => {
+                Reach::of(place, self.issuer.territory(&unit.batch).as_ref())
+            }
+            _ => Reach::Unknown,
+        };
         Found {
             finding,
             claim,
+            reach,
             evidence: Vec::new(),
         }
     }
@@ -431,6 +446,7 @@ impl ScanService {
                 reasons: answer.reasons,
             },
             claim: answer.claim,
+            reach: Reach::Unknown,
             evidence: bytes,
         })
     }
@@ -470,7 +486,7 @@ impl ScanService {
         let (asker, scan, look) = (request.asker, request.scan, request.look);
         let code = request.code.hash();
         let (known, claim) = if look {
-            let found = self.verify_own(&request.code, request.claim.as_ref());
+            let found = self.verify_own(&request.code, request.claim.as_ref(), None);
             let known = self.view(&request.code, found.finding).await?;
             (known, found.claim)
         } else {
@@ -517,7 +533,11 @@ impl ScanService {
             return Ok(self.repeat(index).await?.scan.record);
         }
         self.log.check_writable()?;
-        let found = self.verify_own(&request.code, request.claim.as_ref());
+        let found = self.verify_own(
+            &request.code,
+            request.claim.as_ref(),
+            request.place.as_ref(),
+        );
         if matches!(found.finding, Finding::Other(Verdict::CannotVerifyNow)) {
             // Not stored here: the asker keeps it and asks again.
             return Err(ScanError::ReadOnly {
@@ -536,6 +556,7 @@ impl ScanService {
                 channel: Channel::Forward,
                 issuer: Some(product.owner),
                 claim: found.claim,
+                reach: found.reach,
                 key: Some(key),
                 evidence: Vec::new(),
                 decide_now: true,
@@ -544,9 +565,7 @@ impl ScanService {
         match appended {
             Appended::New { record, .. } => Ok(*record),
             Appended::Before { index } => Ok(self.repeat(index).await?.scan.record),
-            Appended::Later => Err(ScanError::Internal {
-                what: "a scan was written as a later verdict",
-            }),
+            Appended::Later | Appended::Event { .. } => Err(not_as_a_scan()),
         }
     }
 
@@ -581,6 +600,7 @@ impl ScanService {
                 index,
                 time_ms: self.clock.now_ms(),
                 finding: found.finding,
+                reach: found.reach,
                 evidence: found.evidence,
             })
             .await;
@@ -612,5 +632,11 @@ impl ScanService {
         tokio::task::spawn_blocking(move || f(&this))
             .await
             .map_err(|_| ScanError::Closed)?
+    }
+}
+
+const fn not_as_a_scan() -> ScanError {
+    ScanError::Internal {
+        what: "a scan was not written as one",
     }
 }

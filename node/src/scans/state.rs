@@ -20,8 +20,8 @@ use super::record::LogEntry;
 use super::stored::{Gone, Stored};
 use super::table::{Kind, RowKey, Table};
 use super::{
-    CodeHash, History, LaterVerdict, MAX_HISTORY, Observation, Place, ScanError, ScanId,
-    ScanRecord, ScannedCode, Seen, Verdict, scan_leaf,
+    CodeHash, EventKind, Handling, History, LaterVerdict, MAX_HISTORY, Observation, Place, Reach,
+    ScanError, ScanId, ScanRecord, ScannedCode, Seen, TradeEvent, Verdict, scan_leaf,
 };
 use crate::room::free_bytes;
 use crate::sealed::{Position, SealedError, SealedReader};
@@ -81,34 +81,76 @@ pub(super) struct Shared {
     segment: AtomicU32,
 }
 
-/// One scan of a unit of this member, as far as the index is concerned.
+/// One scan or event of a unit of this member, as far as the index is concerned.
 pub(super) struct Effect {
     pub(super) code: CodeHash,
     /// What is kept as first, if it counts and is.
     pub(super) first: Option<super::First>,
-    /// Whether the scan was deleted: then nothing is known of it but that it counted.
-    gone: bool,
-    held: Option<Verdict>,
+    what: Happened,
+}
+
+/// What the detector is told.
+enum Happened {
+    Scan {
+        at: Moment,
+        held: Option<Verdict>,
+        channel: super::Channel,
+        claim: super::ClaimCheck,
+    },
+    Event {
+        at: Moment,
+        kind: EventKind,
+    },
+    /// A scan that was deleted: nothing is known of it but that it counted.
+    Gone,
+}
+
+/// When, by whom and where.
+struct Moment {
     time_ms: u64,
     source: [u8; 16],
     place: Option<Place>,
-    channel: super::Channel,
-    claim: super::ClaimCheck,
+    reach: Reach,
 }
 
 impl Effect {
     /// That of a scan with this verdict. `first` is what would be the first if none was before; `None` if it does not count.
-    pub(super) fn new(scan: &ScanRecord, verdict: Verdict, first: Option<super::First>) -> Self {
+    pub(super) fn new(
+        scan: &ScanRecord,
+        (verdict, reach): (Verdict, Reach),
+        first: Option<super::First>,
+    ) -> Self {
         Self {
             code: scan.code_hash(),
-            gone: false,
-            held: first.is_none().then_some(verdict),
+            what: Happened::Scan {
+                at: Moment {
+                    time_ms: scan.time_ms,
+                    source: scan.source,
+                    place: scan.place.clone(),
+                    reach,
+                },
+                held: first.is_none().then_some(verdict),
+                channel: scan.channel,
+                claim: scan.claim,
+            },
             first,
-            time_ms: scan.time_ms,
-            source: scan.source,
-            place: scan.place.clone(),
-            channel: scan.channel,
-            claim: scan.claim,
+        }
+    }
+
+    /// That of an event.
+    pub(super) fn of_event(event: &TradeEvent) -> Self {
+        Self {
+            code: event.code_hash(),
+            first: None,
+            what: Happened::Event {
+                at: Moment {
+                    time_ms: event.time_ms,
+                    source: event.source,
+                    place: event.place.clone(),
+                    reach: event.reach,
+                },
+                kind: event.kind,
+            },
         }
     }
 
@@ -117,32 +159,43 @@ impl Effect {
         Some(Self {
             code: gone.code?,
             first: Some(gone.first.clone()?),
-            gone: true,
-            held: None,
-            time_ms: 0,
-            source: [0; 16],
-            place: None,
-            channel: super::Channel::Post,
-            claim: super::ClaimCheck::Absent,
+            what: Happened::Gone,
         })
     }
 
     /// The row after it.
     pub(super) fn onto(&self, row: &Seen, history: &dyn History) -> Seen {
         let count = row.count.saturating_add(u64::from(self.first.is_some()));
-        let observation = Observation {
-            time_ms: self.time_ms,
-            held: self.held,
-            count,
-            source: &self.source,
-            place: self.place.as_ref(),
-            channel: self.channel,
-            claim: self.claim,
-        };
-        let after = if self.gone {
-            row.history.clone()
-        } else {
-            history.after(&row.history, &observation)
+        let after = match &self.what {
+            Happened::Gone => row.history.clone(),
+            Happened::Scan {
+                at,
+                held,
+                channel,
+                claim,
+            } => history.after(
+                &row.history,
+                &Observation {
+                    time_ms: at.time_ms,
+                    held: *held,
+                    count,
+                    source: &at.source,
+                    place: at.place.as_ref(),
+                    channel: *channel,
+                    claim: *claim,
+                    reach: at.reach,
+                },
+            ),
+            Happened::Event { at, kind } => history.after_event(
+                &row.history,
+                &Handling {
+                    time_ms: at.time_ms,
+                    kind: *kind,
+                    source: &at.source,
+                    place: at.place.as_ref(),
+                    reach: at.reach,
+                },
+            ),
         };
         Seen {
             count,
@@ -301,7 +354,7 @@ impl Shared {
     pub(super) fn staged(&self, line: &Line) -> Result<Staged, ScanError> {
         let entry = LogEntry::from_bytes(&line.entry)?;
         let resolves = match &entry {
-            LogEntry::Scan(_) => None,
+            LogEntry::Scan(_) | LogEntry::Event(_) => None,
             LogEntry::Later(later) => {
                 Some(self.leaf_of(&later.scan)?.ok_or(ScanError::Internal {
                     what: "a later verdict without its scan",
@@ -330,15 +383,18 @@ impl Shared {
         Ok(match entry {
             LogEntry::Scan(scan) => scan.unit.map(|_| {
                 let first = scan.first.clone().filter(|_| scan.is_counted());
-                Effect::new(scan, scan.verdict, first)
+                Effect::new(scan, (scan.verdict, scan.reach), first)
             }),
+            LogEntry::Event(event) => Some(Effect::of_event(event)),
             LogEntry::Later(later) if later.unit.is_some() => {
                 let leaf = self.leaf_of(&later.scan)?.ok_or(ScanError::NotFound)?;
                 let first = later.first.clone().filter(|_| later.verdict.is_counted());
                 match self.stored(leaf)? {
                     Stored::Line(_, entry) => match *entry {
-                        LogEntry::Scan(scan) => Some(Effect::new(&scan, later.verdict, first)),
-                        LogEntry::Later(_) => return Err(ScanError::NotFound),
+                        LogEntry::Scan(scan) => {
+                            Some(Effect::new(&scan, (later.verdict, later.reach), first))
+                        }
+                        LogEntry::Later(_) | LogEntry::Event(_) => return Err(ScanError::NotFound),
                     },
                     // The scan is deleted and its later verdict is not yet.
                     Stored::Gone(mut gone) => {
@@ -385,6 +441,16 @@ impl Shared {
                     if scan.verdict == Verdict::CannotVerifyNow {
                         state.pending.insert(index);
                     }
+                }
+                Some(LogEntry::Event(event)) => {
+                    state.newest_ms = state.newest_ms.max(event.time_ms);
+                    if let Some(used) = &staged.key {
+                        rows.push((used.row_key(), used.row(index, event.time_ms)));
+                    }
+                    rows.push((
+                        RowKey::new(Kind::Scan, &event.id.0),
+                        Box::new(index.to_be_bytes()),
+                    ));
                 }
                 Some(LogEntry::Later(_)) => {
                     if let Some(scan) = staged.resolves {

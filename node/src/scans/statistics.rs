@@ -142,6 +142,7 @@ impl Counting<'_> {
             }
             Stored::Line(_, entry) => match &**entry {
                 LogEntry::Scan(scan) => self.scan(scan),
+                LogEntry::Event(_) => Ok(()),
                 LogEntry::Later(later) => {
                     let leaf = self.shared.leaf_of(&later.scan)?;
                     let Some(Stored::Line(_, entry)) =

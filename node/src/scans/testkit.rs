@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tally_contracts::ids::{BatchId, MemberId, NetworkId, PublicKey, RecordId};
-use tally_contracts::records::{AnchorScans, Gtin};
+use tally_contracts::records::{AnchorScans, Gtin, Territory};
 use tally_merkle::{Hash, verify_consistency};
 
 use super::*;
@@ -61,9 +61,14 @@ pub(crate) const WRONG_CLAIM: &str = "0000-0000-00011";
 #[derive(Default)]
 pub(crate) struct FakeIssuer {
     pub(crate) unavailable: AtomicBool,
+    pub(crate) territory: Mutex<Option<Territory>>,
 }
 
 impl Issuer for FakeIssuer {
+    fn territory(&self, _: &BatchId) -> Option<Territory> {
+        self.territory.lock().expect("territory").clone()
+    }
+
     fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
         let unit = UnitRef {
             batch: BatchId([9; 16]),

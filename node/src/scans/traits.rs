@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use tally_contracts::ids::{MemberId, PublicKey, RecordId, Signature};
-use tally_contracts::records::{AnchorScans, Gtin};
+use tally_contracts::ids::{BatchId, MemberId, PublicKey, RecordId, Signature};
+use tally_contracts::records::{AnchorScans, Gtin, Territory};
 use tally_merkle::Hash;
 
 use super::{ClaimCheck, ScannedCode, UnitRef};
@@ -96,6 +96,9 @@ pub enum UnitFinding {
 pub trait Issuer: Send + Sync {
     /// What is known of the code. `claim` is the covert code as typed, secret.
     fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck);
+
+    /// Where a batch is meant to be sold; `None` if that is not known.
+    fn territory(&self, batch: &BatchId) -> Option<Territory>;
 }
 
 /// Why a forwarded scan has no answer.

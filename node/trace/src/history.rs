@@ -34,9 +34,12 @@ pub const MAX_SOURCES: usize = 16;
 /// Failures of a source in the last day from which it counts as guessing.
 pub const GUESSING_FAILURES: u32 = 5;
 /// The largest stored history, bytes.
-pub const MAX_HISTORY_BYTES: usize = 19 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9;
+pub const MAX_HISTORY_BYTES: usize = 19 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9 + SELLER_BYTES;
 const VISIT_BYTES: usize = 26;
+const SELLER_BYTES: usize = 8;
 const VERSION: u8 = 2;
+/// The version of a unit that was sold: its seller stands at the end.
+const VERSION_SOLD: u8 = 3;
 /// The version before the counts of far and prompt places; it is read as if there were none.
 const VERSION_WITHOUT_WAYS: u8 = 1;
 /// Counts of that version.
@@ -130,6 +133,24 @@ pub struct History {
     claimed: bool,
     visits: Vec<Visit>,
     sources: Vec<(Person, u8)>,
+    /// Who said first that it was sold.
+    seller: Option<Person>,
+}
+
+/// What a dealer or shop says of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Custody {
+    /// It came in as stock.
+    Received,
+    /// It was sold to a consumer.
+    Sold,
+}
+
+/// The half of a pseudonym that is kept.
+fn person_of(source: &[u8; 16]) -> Person {
+    u64::from_be_bytes(std::array::from_fn(|i| {
+        source.get(i).copied().unwrap_or_default()
+    }))
 }
 
 /// How a scan relates to the visits before.
@@ -190,9 +211,7 @@ impl History {
 
     /// Takes a scan in.
     pub fn observe(&mut self, o: &Observation) {
-        let person = u64::from_be_bytes(std::array::from_fn(|i| {
-            o.source.get(i).copied().unwrap_or_default()
-        }));
+        let person = person_of(&o.source);
         let known = self.sources.iter().position(|(p, _)| *p == person);
         let mut new_visit = false;
         let mut flags = match known {
@@ -232,6 +251,30 @@ impl History {
             self.sources.remove(0);
         }
         self.sources.push((person, flags));
+    }
+
+    /// Takes in what a dealer, whose pseudonym is the source of `o`, says of the unit; the stage and the claim code of `o` are not looked at.
+    ///
+    /// Goods go through many hands before they are sold: until then no place is counted. The first who says that it was sold is its seller;
+    /// whatever anybody else says of it afterwards is about stock that should not be there. What the seller itself says is not: goods
+    /// are taken back, and tills ring twice.
+    pub fn custody(&mut self, custody: Custody, o: &Observation) {
+        let dealer = person_of(&o.source);
+        match (self.seller, custody) {
+            (Some(seller), _) if seller != dealer => self.observe(&Observation {
+                stage: Stage::StockAfterSale,
+                claim: Claim::Absent,
+                ..*o
+            }),
+            (None, Custody::Sold) => self.seller = Some(dealer),
+            (Some(_), _) | (None, Custody::Received) => {}
+        }
+    }
+
+    /// Whether somebody said that the unit was sold.
+    #[must_use]
+    pub const fn is_sold(&self) -> bool {
+        self.seller.is_some()
     }
 
     /// Puts a scan of a new pseudonym with its visit; says whether it is one of its own.
@@ -352,11 +395,16 @@ impl Stored<'_> {
 
 impl History {
     /// As stored: version, whether a claim code was right, fifteen counts, number of visits and each (first and last time, cell's
-    /// characters and bits, accuracy), number of pseudonyms and each with what it was counted for. At most
+    /// characters and bits, accuracy), number of pseudonyms and each with what it was counted for, and the seller if there is one. At most
     /// [`MAX_HISTORY_BYTES`]; 54 for one scan.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, u8::from(self.claimed)];
+        let version = if self.is_sold() {
+            VERSION_SOLD
+        } else {
+            VERSION
+        };
+        let mut out = vec![version, u8::from(self.claimed)];
         let mut counts = self.counts;
         out.extend(counts.fields().map(|c| *c));
         out.push(u8::try_from(self.visits.len()).unwrap_or(u8::MAX));
@@ -375,6 +423,9 @@ impl History {
             out.extend(person.to_be_bytes());
             out.push(*flags);
         }
+        if let Some(seller) = self.seller {
+            out.extend(seller.to_be_bytes());
+        }
         out
     }
 
@@ -389,12 +440,12 @@ impl History {
         let mut r = Stored(bytes);
         let version = r.byte("history version")?;
         let counts = match version {
-            VERSION => usize::MAX,
+            VERSION | VERSION_SOLD => usize::MAX,
             VERSION_WITHOUT_WAYS => COUNTS_WITHOUT_WAYS,
             _ => {
                 return Err(Error::Stored {
                     what: "history version",
-                    expected: "1 or 2",
+                    expected: "1 to 3",
                     found: version.into(),
                 });
             }
@@ -429,6 +480,9 @@ impl History {
         for _ in 0..r.count("pseudonyms", MAX_SOURCES)? {
             let person = Person::from_be_bytes(r.take("pseudonym")?);
             out.sources.push((person, r.byte("flags")?));
+        }
+        if version == VERSION_SOLD {
+            out.seller = Some(Person::from_be_bytes(r.take("seller")?));
         }
         match r.0.len() {
             0 => Ok(out),

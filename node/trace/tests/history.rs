@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tally_trace::cell::{Cell, Spot};
-use tally_trace::history::{Counts, History, MAX_HISTORY_BYTES};
+use tally_trace::history::{Counts, Custody, History, MAX_HISTORY_BYTES};
 use tally_trace::observation::{Claim, Observation, Stage, Territory};
 use tally_trace::sim::cities::CITIES;
 
@@ -46,6 +46,23 @@ prop_compose! {
     }
 }
 
+/// A scan, or what a dealer says.
+fn any_step() -> impl Strategy<Value = (Option<Custody>, Observation)> {
+    let custody = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Custody::Received)),
+        1 => Just(Some(Custody::Sold)),
+    ];
+    (custody, any_scan())
+}
+
+fn take(history: &mut History, (custody, o): &(Option<Custody>, Observation)) {
+    match custody {
+        None => history.observe(o),
+        Some(custody) => history.custody(*custody, o),
+    }
+}
+
 fn history(scans: &[Observation]) -> History {
     let mut history = History::new();
     for scan in scans {
@@ -56,11 +73,11 @@ fn history(scans: &[Observation]) -> History {
 
 proptest! {
     #[test]
-    fn no_scan_lowers_a_score(scans in prop::collection::vec(any_scan(), 1..40)) {
+    fn no_scan_and_no_sale_lowers_a_score(steps in prop::collection::vec(any_step(), 1..40)) {
         let mut history = History::new();
         let mut before = 0;
-        for scan in &scans {
-            history.observe(scan);
+        for step in &steps {
+            take(&mut history, step);
             let now = history.assess().score_mnat;
             prop_assert!(now >= before, "{before} to {now}");
             before = now;
@@ -84,8 +101,11 @@ proptest! {
     }
 
     #[test]
-    fn room_is_bounded_and_stored_bytes_read_back(scans in prop::collection::vec(any_scan(), 0..300)) {
-        let history = history(&scans);
+    fn room_is_bounded_and_stored_bytes_read_back(steps in prop::collection::vec(any_step(), 0..300)) {
+        let mut history = History::new();
+        for step in &steps {
+            take(&mut history, step);
+        }
         let bytes = history.to_bytes();
         prop_assert!(bytes.len() <= MAX_HISTORY_BYTES);
         prop_assert_eq!(History::from_bytes(&bytes).unwrap(), history);
@@ -99,8 +119,13 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_length_is_refused(scans in prop::collection::vec(any_scan(), 1..20), cut in 1_usize..20) {
-        let mut bytes = history(&scans).to_bytes();
+    fn a_changed_length_is_refused(steps in prop::collection::vec(any_step(), 1..20), cut in 1_usize..20) {
+        let mut history = History::new();
+        history.observe(&quiet());
+        for step in &steps {
+            take(&mut history, step);
+        }
+        let mut bytes = history.to_bytes();
         bytes.push(0);
         prop_assert!(History::from_bytes(&bytes).is_err());
         bytes.truncate(bytes.len() - 1 - cut);
@@ -203,4 +228,36 @@ fn a_jump_of_a_network_is_counted_and_is_no_visit() {
         ..quiet()
     };
     assert_eq!(history(&[home, near]).counts().network_jumps, 1);
+}
+
+#[test]
+fn stock_that_was_sold_elsewhere_speaks_for_a_copy_and_the_way_to_the_shop_does_not() {
+    let at = |day: u64, dealer: u8, city| Observation {
+        time_ms: day * DAY_MS,
+        source: [dealer; 16],
+        spot: Some(spot(city, 50)),
+        ..quiet()
+    };
+    let mut history = History::new();
+    // Maker, wholesaler, shop: far from each other, and no place is counted.
+    for (day, dealer, city) in [(0, 1, 0), (4, 2, 42), (9, 3, 20)] {
+        history.custody(Custody::Received, &at(day, dealer, city));
+    }
+    history.custody(Custody::Sold, &at(12, 3, 20));
+    assert_eq!(*history.counts(), Counts::default());
+    // The till rings twice, the goods are taken back: the seller's own affair.
+    history.custody(Custody::Sold, &at(12, 3, 20));
+    history.custody(Custody::Received, &at(14, 3, 20));
+    assert_eq!(*history.counts(), Counts::default());
+    assert!(history.is_sold());
+    // Another shop has it in stock, and sells it.
+    history.custody(Custody::Received, &at(30, 4, 60));
+    history.custody(Custody::Sold, &at(31, 4, 60));
+    assert_eq!(history.counts().after_sale, 1, "once for each shop");
+    let found = history.assess();
+    assert!(found.reasons.iter().any(|r| r.kind.code() == "after_sale"));
+    assert!(
+        !found.is_suspect(tally_trace::score::DEFAULT_THRESHOLD_MNAT),
+        "one shop may err"
+    );
 }

@@ -163,6 +163,10 @@ fn products() -> Vec<u8> {
             parts: vec![bodies::revoked_part(0, &[0])],
         },
     );
+    for areas in [&["CN-SC", "geohash:wm6"][..], &[]] {
+        let territory = bodies::territory(areas);
+        script.by(BRAND, SetTerritory { batch, territory });
+    }
     issue.first_index = issue.count;
     script.by(BRAND, issue);
     script.wait(1000);

@@ -76,6 +76,10 @@ impl CodeBook for Book {
 struct Letters;
 
 impl Issuer for Letters {
+    fn territory(&self, _: &tally_contracts::ids::BatchId) -> Option<tally_contracts::records::Territory> {
+        None
+    }
+
     fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
         let unit = UnitRef {
             batch: BatchId([9; 16]),

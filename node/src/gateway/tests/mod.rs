@@ -2,6 +2,7 @@
 
 mod claims;
 mod copies;
+mod events;
 mod hardening;
 mod links;
 mod scanning;

@@ -52,6 +52,13 @@ impl FakeLedger {
 }
 
 impl AnchoredBatches for FakeLedger {
+    fn territory(
+        &self,
+        _: &tally_contracts::ids::BatchId,
+    ) -> Result<Option<tally_contracts::records::Territory>, String> {
+        Ok(None)
+    }
+
     fn batch(&self, id: &BatchId) -> Result<Option<AnchoredBatch>, String> {
         if self.down.load(Ordering::SeqCst) {
             return Err("down".into());

@@ -2,12 +2,12 @@
 
 use super::*;
 
-const DAY_MS: u64 = 24 * 3_600_000;
-const BEIJING: &str = "wx4g0";
-const SHANGHAI: &str = "wtw3s";
-const GUANGZHOU: &str = "ws0e9";
+pub(super) const DAY_MS: u64 = 24 * 3_600_000;
+pub(super) const BEIJING: &str = "wx4g0";
+pub(super) const SHANGHAI: &str = "wtw3s";
+pub(super) const GUANGZHOU: &str = "ws0e9";
 
-fn at(serial: &str, source: u8, cell: &str) -> ScanRequest {
+pub(super) fn at(serial: &str, source: u8, cell: &str) -> ScanRequest {
     let place = Place::new("cn", "").expect("place");
     ScanRequest {
         source: [source; 16],
@@ -16,15 +16,15 @@ fn at(serial: &str, source: u8, cell: &str) -> ScanRequest {
     }
 }
 
-async fn scan(node: &TestNode, request: ScanRequest) -> ScanOutcome {
+pub(super) async fn scan(node: &TestNode, request: ScanRequest) -> ScanOutcome {
     node.service.scan(request).await.expect("scan")
 }
 
-fn later(node: &TestNode, ms: u64) {
+pub(super) fn later(node: &TestNode, ms: u64) {
     node.clock.0.fetch_add(ms, Ordering::SeqCst);
 }
 
-fn kinds(reasons: &Reasons) -> Vec<(&'static str, u8)> {
+pub(super) fn kinds(reasons: &Reasons) -> Vec<(&'static str, u8)> {
     let each = reasons.as_slice().iter();
     each.map(|r| (r.kind.code(), r.count)).collect()
 }

@@ -6,6 +6,7 @@ mod postgres;
 mod process;
 mod retention;
 mod statistics;
+mod trade;
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +18,11 @@ use proptest::prelude::*;
 use tally_contracts::codec::Canonical;
 use tally_merkle::verify_inclusion;
 use tokio_util::sync::CancellationToken;
+
+use trade::{
+    a_unit_that_was_sold_and_turns_up_elsewhere,
+    of_two_shops_that_sell_one_unit_at_once_one_is_the_first,
+};
 
 use super::testkit::*;
 use super::*;
@@ -530,6 +536,8 @@ scenarios! {
     a_scan_that_could_not_be_verified_is_asked_again_and_counted_once
     an_issuer_that_could_not_verify_counts_later_itself
     scans_are_anchored_and_proven_under_the_receipts_leaf
+    a_unit_that_was_sold_and_turns_up_elsewhere
+    of_two_shops_that_sell_one_unit_at_once_one_is_the_first
 }
 
 #[test]
@@ -592,6 +600,7 @@ proptest! {
             issuer: Some(BRAND),
             claim: ClaimCheck::Wrong,
             reasons: Reasons::none(),
+            reach: Reach::Outside,
         };
         let mut bytes = record.to_bytes();
         prop_assert_eq!(ScanRecord::from_bytes(&bytes).ok(), Some(record));

@@ -7,7 +7,9 @@ use tally_contracts::codec::Canonical;
 use tally_merkle::Hash;
 use zeroize::Zeroizing;
 
-use super::super::draft::{Appended, Draft, Finding, LaterDraft, Outcome, Reply, verdict_of};
+use super::super::draft::{
+    Appended, Draft, EventDraft, Finding, LaterDraft, Outcome, Reply, verdict_of,
+};
 use super::super::index::{IndexError, Wanted};
 use super::super::keys::KeyUse;
 use super::super::line::Line;
@@ -31,22 +33,23 @@ pub(super) enum What {
         draft: LaterDraft,
         scan: Box<ScanRecord>,
     },
+    Event(Box<EventDraft>),
 }
 
 impl Work {
-    const fn finding(&self) -> &Finding {
-        match &self.what {
-            What::Scan(draft) => &draft.finding,
-            What::Later { draft, .. } => &draft.finding,
-        }
-    }
-
     /// The row that is needed to decide.
     pub(super) const fn wanted(&self) -> Option<Wanted> {
-        let change = match self.finding() {
-            Finding::Counted(_) | Finding::Held(..) => true,
-            Finding::Other(Verdict::CannotVerifyNow) | Finding::Answered { .. } => return None,
-            Finding::Other(_) => false,
+        let finding = match &self.what {
+            What::Scan(draft) => Some(&draft.finding),
+            What::Later { draft, .. } => Some(&draft.finding),
+            What::Event(_) => None,
+        };
+        let change = match finding {
+            None | Some(Finding::Counted(_) | Finding::Held(..)) => true,
+            Some(Finding::Other(Verdict::CannotVerifyNow) | Finding::Answered { .. }) => {
+                return None;
+            }
+            Some(Finding::Other(_)) => false,
         };
         Some(Wanted {
             code: self.code,
@@ -135,6 +138,13 @@ impl ScanWriter {
                 self.stage_later(decided, draft, &scan, code);
                 Ok(Appended::Later)
             }
+            What::Event(draft) => match away {
+                // The dealer sends it again.
+                Some(reason) => Err(ScanError::IndexAway {
+                    reason: reason.to_owned(),
+                }),
+                None => Ok(self.stage_event(decided, *draft, code)),
+            },
         }
     }
 
@@ -156,10 +166,11 @@ impl ScanWriter {
             issuer: draft.issuer,
             claim: draft.claim,
             reasons,
+            reach: draft.reach,
         };
         let row = unit.map(|_| {
             let first = record.first.clone().filter(|_| record.is_counted());
-            let effect = Effect::new(&record, verdict, first);
+            let effect = Effect::new(&record, (verdict, record.reach), first);
             effect.onto(&before, self.shared.history())
         });
         if let Some(reasons) = self.suspicion(verdict, row.as_ref()) {
@@ -198,7 +209,7 @@ impl ScanWriter {
             verdict_of(&before, draft.time_ms, scan.place.as_ref(), draft.finding);
         let row = unit.map(|_| {
             let first = first.clone().filter(|_| verdict.is_counted());
-            let effect = Effect::new(scan, verdict, first);
+            let effect = Effect::new(scan, (verdict, draft.reach), first);
             effect.onto(&before, self.shared.history())
         });
         let (verdict, reasons) = self
@@ -212,6 +223,7 @@ impl ScanWriter {
             first,
             unit,
             reasons,
+            reach: draft.reach,
         };
         decided.push(
             LogEntry::Later(later),
@@ -220,6 +232,24 @@ impl ScanWriter {
             Some(draft.index),
             (code, row),
         );
+    }
+
+    fn stage_event(&self, decided: &mut Decided, draft: EventDraft, code: CodeHash) -> Appended {
+        let before = decided.rows.get(&code).cloned().unwrap_or_default();
+        let history = self.shared.history();
+        let sold_before = history.is_sold(&before.history);
+        let row = Effect::of_event(&draft.event).onto(&before, history);
+        decided.push(
+            LogEntry::Event(draft.event),
+            Some(draft.key),
+            Vec::new(),
+            None,
+            (code, Some(row)),
+        );
+        Appended::Event {
+            index: 0,
+            sold_before,
+        }
     }
 }
 

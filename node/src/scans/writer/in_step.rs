@@ -26,6 +26,7 @@ impl ScanWriter {
     fn has(&self, entry: &LogEntry) -> Result<bool, ScanError> {
         Ok(match entry {
             LogEntry::Scan(scan) => self.shared.leaf_of(&scan.id)?.is_some(),
+            LogEntry::Event(event) => self.shared.leaf_of(&event.id)?.is_some(),
             LogEntry::Later(later) => match self.shared.leaf_of(&later.scan)? {
                 Some(leaf) => self.shared.pending(leaf)?.is_none(),
                 None => false,
@@ -117,6 +118,7 @@ fn name(entry: &LogEntry) -> [u8; 17] {
     let (kind, id) = match entry {
         LogEntry::Scan(scan) => (1, scan.id),
         LogEntry::Later(later) => (2, later.scan),
+        LogEntry::Event(event) => (3, event.id),
     };
     let mut out = [kind; 17];
     out[1..].copy_from_slice(&id.0);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use self::decide::{Decided, What, Work};
 use super::draft::{Appended, Job, Outcome, Reply};
 use super::index::{Group, IndexError, Wanted};
-use super::keys::KeyState;
+use super::keys::{KeyState, KeyUse};
 use super::line::MAX_LINE;
 use super::state::{Shared, Staged};
 use super::{CodeHash, ScanError, Seen};
@@ -85,7 +85,9 @@ impl ScanWriter {
                     reason: reason.clone(),
                 };
                 match job {
-                    Job::Scan(_, reply) | Job::Later(_, reply) => answer(reply, Err(error)),
+                    Job::Scan(_, reply) | Job::Later(_, reply) | Job::Event(_, reply) => {
+                        answer(reply, Err(error));
+                    }
                     Job::Roll(reply) => drop(reply.send(Err(error))),
                 }
             }
@@ -107,7 +109,7 @@ impl ScanWriter {
         let appended: Vec<_> = results
             .iter()
             .map(|(_, result)| match result {
-                Ok(Appended::New { index, .. }) => Some(*index),
+                Ok(Appended::New { index, .. } | Appended::Event { index, .. }) => Some(*index),
                 _ => None,
             })
             .collect();
@@ -129,42 +131,22 @@ impl ScanWriter {
     fn gather(&self, gathered: &mut Gathered, job: Job) {
         match job {
             Job::Scan(draft, reply) => {
-                if let Some(used) = &draft.key {
-                    if self.unsure.contains(&used.key) {
-                        // It may be counted already: kept once more it would be counted twice.
-                        return answer(
-                            reply,
-                            Err(ScanError::IndexAway {
-                                reason: "whether this scan was counted is not known yet".to_owned(),
-                            }),
-                        );
-                    }
-                    match gathered.keys.get(&used.key) {
-                        Some((request, work)) if *request == used.request => {
-                            return gathered.again.push((*work, reply));
-                        }
-                        Some(_) => return answer(reply, Err(ScanError::KeyReused)),
-                        None => {}
-                    }
-                    match self.shared.key_state(used) {
-                        Ok(KeyState::New) => {}
-                        Ok(KeyState::Answered { index }) => {
-                            return answer(reply, Ok(Appended::Before { index }));
-                        }
-                        Ok(KeyState::OtherRequest) => {
-                            return answer(reply, Err(ScanError::KeyReused));
-                        }
-                        Err(error) => return answer(reply, Err(error)),
-                    }
-                    gathered
-                        .keys
-                        .insert(used.key, (used.request, gathered.works.len()));
+                if let Some(reply) = self.admit(gathered, draft.key.as_ref(), reply) {
+                    gathered.works.push(Work {
+                        code: draft.code.hash(),
+                        what: What::Scan(draft),
+                        reply,
+                    });
                 }
-                gathered.works.push(Work {
-                    code: draft.code.hash(),
-                    what: What::Scan(draft),
-                    reply,
-                });
+            }
+            Job::Event(draft, reply) => {
+                if let Some(reply) = self.admit(gathered, Some(&draft.key), reply) {
+                    gathered.works.push(Work {
+                        code: draft.event.code_hash(),
+                        what: What::Event(draft),
+                        reply,
+                    });
+                }
             }
             Job::Roll(_) => {}
             Job::Later(draft, reply) => {
@@ -185,6 +167,42 @@ impl ScanWriter {
                 }
             }
         }
+    }
+
+    /// Gives the reply back if the request is new; else it is answered, or will be with the group.
+    fn admit(&self, gathered: &mut Gathered, key: Option<&KeyUse>, reply: Reply) -> Option<Reply> {
+        let Some(used) = key else {
+            return Some(reply);
+        };
+        if self.unsure.contains(&used.key) {
+            // It may be counted already: kept once more it would be counted twice.
+            let reason = "whether this scan was counted is not known yet".to_owned();
+            answer(reply, Err(ScanError::IndexAway { reason }));
+            return None;
+        }
+        match gathered.keys.get(&used.key) {
+            Some((request, work)) if *request == used.request => {
+                gathered.again.push((*work, reply));
+                return None;
+            }
+            Some(_) => {
+                answer(reply, Err(ScanError::KeyReused));
+                return None;
+            }
+            None => {}
+        }
+        let result = match self.shared.key_state(used) {
+            Ok(KeyState::New) => {
+                let work = gathered.works.len();
+                gathered.keys.insert(used.key, (used.request, work));
+                return Some(reply);
+            }
+            Ok(KeyState::Answered { index }) => Ok(Appended::Before { index }),
+            Ok(KeyState::OtherRequest) => Err(ScanError::KeyReused),
+            Err(error) => Err(error),
+        };
+        answer(reply, result);
+        None
     }
 
     /// The rows of the works' codes.
@@ -280,6 +298,12 @@ impl ScanWriter {
                         index: base + line as u64,
                         leaf,
                     }),
+                    (_, Some(line), Ok(Appended::Event { sold_before, .. })) => {
+                        Ok(Appended::Event {
+                            index: base + line as u64,
+                            sold_before,
+                        })
+                    }
                     (_, _, result) => result,
                 };
                 (reply, result)
