@@ -134,6 +134,16 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
             .contains("Green tea <Highland>, 100 g")
     );
     audit("look")?;
+    // The file that proves the code lies behind a link of the page.
+    let href = session
+        .execute("return document.querySelector('a[download]')?.getAttribute('href') ?? ''")?;
+    let href = href.as_str().unwrap_or_default();
+    let proof = until("the proof of the code", PATIENCE, || {
+        let answer = get(&brand.http, href)?;
+        ensure!(answer.status == 200, "{href}: {}", answer.told());
+        Ok(answer.body)
+    })?;
+    ensure!(proof.starts_with(b"c2sp.org/tlog-proof@v1\n"), "no proof");
     session.reload()?;
     expect(&session, "not checked yet")?;
     check(&session)?;
@@ -198,6 +208,7 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
     expect(&session, "This code is not known")?;
     check(&session)?;
     expect(&session, "This code is not known")?;
+    ensure!(!session.has("a[download]")?, "a proof of an invented code");
     audit("unknown")?;
 
     for (name, page, said) in [

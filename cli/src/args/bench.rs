@@ -135,6 +135,12 @@ pub(crate) struct BenchScanArgs {
     /// Go on until so many scans are stored, all taken over HTTP, then compare the last with the first, kill the node and start it again
     #[arg(long, value_name = "N", value_parser = number(1, 100_000_000))]
     pub(crate) stored: Option<usize>,
+    /// Keep the index of codes in this PostgreSQL database, which must be empty: `postgres://USER@HOST/DATABASE`
+    #[arg(long, value_name = "URL")]
+    pub(crate) index: Option<String>,
+    /// The file with the database's password
+    #[arg(long, value_name = "FILE", requires = "index")]
+    pub(crate) index_password_file: Option<PathBuf>,
 }
 
 /// Arguments of `bench ledger`.

@@ -2,16 +2,20 @@
 //! nothing, in the same run.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use rand::RngCore as _;
+use rand::rngs::OsRng;
 use serde::Serialize;
 use serde_json::json;
 use tally_contracts::genesis::Roles;
 use tally_node::bench::kit::{cores, hardware, percentile_ms, used};
+use tally_node::config::Config;
+use tally_node::files::write_atomic;
 use tokio::runtime::Runtime;
 
 use super::load::{self, Outcome};
@@ -23,7 +27,7 @@ const GTIN: &str = "09521234543213";
 const WARM_UP: usize = 2_000;
 
 /// What to measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// Scans, each of a code of its own.
     pub(crate) scans: usize,
@@ -31,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) connections: usize,
     /// Scans that are stored in the end, if more than those.
     pub(crate) stored: Option<usize>,
+    /// The database of a shared index; `None` for the node's own.
+    pub(crate) index: Option<String>,
+    /// The file with its password, absolute.
+    pub(crate) index_password_file: Option<PathBuf>,
 }
 
 /// The figures.
@@ -45,6 +53,8 @@ pub(crate) struct Figures {
     ratio_to_empty_handler: f64,
     empty_per_s: f64,
     connections: usize,
+    /// `embedded` or `postgresql`.
+    index: &'static str,
     /// CPU of the node for each scan.
     node_cpu_us_per_scan: f64,
     /// CPU of the load generator for each scan, on the same cores.
@@ -75,6 +85,21 @@ struct Stored {
     rss_stored_mb: f64,
 }
 
+/// Lets a node keep its index in a database, as one of several gateways would.
+fn share(config: &Path, url: &str, password: Option<&Path>) -> Result<()> {
+    let mut set = Config::load(config)?;
+    url.clone_into(&mut set.scans.index);
+    set.scans.index_key_file = "index.key".into();
+    if let Some(password) = password {
+        set.scans.index_password_file = password.to_owned();
+    }
+    let mut key = [0_u8; 32];
+    OsRng.fill_bytes(&mut key);
+    let dir = config.parent().context("a configuration in a folder")?;
+    write_atomic(&dir.join("index.key"), hex::encode(key).as_bytes(), 0o600)?;
+    Ok(write_atomic(config, set.to_text().as_bytes(), 0o600)?)
+}
+
 /// Runs the bench; `say` hears what is being done.
 pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,6 +109,13 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
     let scratch = tempfile::Builder::new().prefix("tally-bench-").tempdir()?;
     say("founding a network of one validator and starting its node");
     let mut network = Network::found_of("bench", scratch.path(), &[("brand", Roles::BRAND)])?;
+    if let Some(url) = &options.index {
+        share(
+            &network.brand().config,
+            url,
+            options.index_password_file.as_deref(),
+        )?;
+    }
     network.start()?;
     say("issuing codes");
     let total = options.stored.unwrap_or(0).max(options.scans + WARM_UP);
@@ -140,6 +172,11 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         ratio_to_empty_handler: per_s(&scans) / per_s(&empty),
         empty_per_s: per_s(&empty),
         connections: options.connections,
+        index: if options.index.is_some() {
+            "postgresql"
+        } else {
+            "embedded"
+        },
         node_cpu_us_per_scan: node_cpu * 1e6 / n,
         client_cpu_us_per_scan: own_cpu * 1e6 / n,
         rss_mb: rss,

@@ -9,7 +9,7 @@ use tally_node::bench::{attribution, empty, issue};
 use tally_psi::Computation;
 use tally_psi::buckets::Rule;
 
-use super::Context;
+use super::{Context, absolute};
 use crate::args::{
     BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
     BenchPsiArgs, BenchScanArgs,
@@ -148,6 +148,12 @@ fn bench_scan(ctx: &Context, args: &BenchScanArgs) -> Result<()> {
         scans: args.scans,
         connections: args.connections,
         stored: args.stored,
+        index: args.index.clone(),
+        index_password_file: args
+            .index_password_file
+            .as_deref()
+            .map(absolute)
+            .transpose()?,
     };
     let figures = scan::run(&options, &say(ctx)).context("the bench gave no figures")?;
     ctx.show(&serde_json::to_value(&figures)?, None);

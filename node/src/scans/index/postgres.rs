@@ -44,10 +44,12 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const SESSION: &str = "SET synchronous_commit = on; SET statement_timeout = '4s'; SET lock_timeout = '3s'; \
                        SET idle_in_transaction_session_timeout = '5s'";
 
+/// Lines are sealed, so that trying to compress them is lost time: it is half the cost of noting a group.
 const TABLES: &str = "\
     CREATE TABLE tally_scan_meta (id int PRIMARY KEY CHECK (id = 1), version int NOT NULL, key_check bytea NOT NULL); \
     CREATE TABLE tally_scan_codes (code bytea PRIMARY KEY, data bytea NOT NULL); \
-    CREATE TABLE tally_scan_logs (log_id int PRIMARY KEY, applied bigint NOT NULL, lines bytea[] NOT NULL)";
+    CREATE TABLE tally_scan_logs (log_id int PRIMARY KEY, applied bigint NOT NULL, lines bytea[] NOT NULL); \
+    ALTER TABLE tally_scan_logs ALTER COLUMN lines SET STORAGE EXTERNAL";
 
 /// A shared index, with its secrets.
 pub struct SharedIndex {

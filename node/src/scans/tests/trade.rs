@@ -171,7 +171,8 @@ async fn only_what_this_member_issued_is_taken() {
     let cutoff = brand.clock.0.load(Ordering::SeqCst) + 1;
     let deleted = brand.service.delete_before(cutoff).await.expect("delete");
     assert_eq!(deleted.entries, 1);
-    drop(brand);
+    // The wire holds the brand's service, too.
+    drop((brand, media));
     fs::remove_dir_all(a.path().join("index")).expect("remove");
     let brand = self::node(BRAND, a.path());
     assert_eq!(brand.service.log().root_at(1).expect("root"), root);
