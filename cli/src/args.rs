@@ -29,8 +29,8 @@ pub(crate) use founding::{
 pub(crate) use governance::{ChangeCommand, KeysCommand, OneNode, ProposeCommand, Proposing};
 pub(crate) use keeping::{BackupArgs, RestoreArgs};
 pub(crate) use matching::{
-    AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, ProposeArgs, RequestArgs, SumArgs,
-    default_profile,
+    AgreementCommand, AudienceCommand, ImportArgs, MatchCommand, Noise, ProposeArgs, RequestArgs,
+    SumArgs, default_profile,
 };
 pub(crate) use proving::{
     AuditArgs, AuditCommand, DiffArgs, ExportCommand, LedgerCommand, ProofArgs, ProofCommand,

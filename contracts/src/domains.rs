@@ -33,6 +33,8 @@ pub const SCAN_ANSWER: &[u8] = b"tally/scan-answer/v1\n";
 pub const MATCH_MESSAGE: &[u8] = b"tally/match-message/v1\n";
 /// The receipt of a match, inside CloseMatch.
 pub const MATCH_RECEIPT: &[u8] = b"tally/match-receipt/v1\n";
+/// The receipt of an overlap, inside CloseOverlap.
+pub const OVERLAP_RECEIPT: &[u8] = b"tally/overlap-receipt/v1\n";
 /// Batch ID hash: prefix || owner || GTIN || u32 length and lot || first index.
 pub const BATCH_ID: &[u8] = b"tally/batch-id/v1\n";
 /// Seed of the random factors of a batch verification: prefix || every key, signature and message.
@@ -99,6 +101,8 @@ pub const PSI_BUCKET_LEAF: &[u8] = b"tally/psi-bucket-leaf/v1\n";
 pub const PSI_BUCKET_NODE: &[u8] = b"tally/psi-bucket-node/v1\n";
 /// Digest of the terms of an overlap of several sets (`tally-psi`).
 pub const PSI_OVERLAP: &[u8] = b"tally/psi-overlap/v1\n";
+/// Session ID of an overlap of several sets (`tally-psi`).
+pub const PSI_OVERLAP_SESSION: &[u8] = b"tally/psi-overlap-session/v1\n";
 /// Tells the randomness of one bucket from all other (`tally-psi`).
 pub const PSI_MARK: &[u8] = b"tally/psi/v1/mark\n";
 /// Filler of a match, under the session's seed (`tally-psi`).
@@ -124,6 +128,7 @@ pub const ALL: &[&[u8]] = &[
     SCAN_ANSWER,
     MATCH_MESSAGE,
     MATCH_RECEIPT,
+    OVERLAP_RECEIPT,
     BATCH_ID,
     BATCH_VERIFY,
     STATE_LEAF,
@@ -157,6 +162,7 @@ pub const ALL: &[&[u8]] = &[
     PSI_BUCKET_LEAF,
     PSI_BUCKET_NODE,
     PSI_OVERLAP,
+    PSI_OVERLAP_SESSION,
     PSI_MARK,
     PSI_FILLER,
     VOLE_BASE,

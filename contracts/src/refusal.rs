@@ -108,6 +108,12 @@ refusals! {
     /// The terms contradict themselves or the rules.
     "terms" "{what} is {found}, expected {expected}"
     Terms { what: &'static str, found: u64, expected: &'static str };
+    /// An overlap of several parties, or the agreement on one, is not as it has to be.
+    "overlap" "overlap_n: {reason}"
+    Overlap { reason: &'static str };
+    /// Another side than the agreed one asks for sums: the side that asks has the labels.
+    "label_side" "member {expected} has the labels and asks, {found} has the values and answers"
+    LabelSide { expected: MemberId, found: MemberId };
     /// The suite may not compute this under the rules in force.
     "suite" "suite {suite} may not compute {computation}"
     Suite { computation: Computation, suite: Suite };

@@ -10,7 +10,8 @@ use tally_contracts::block::{Block, BlockInfo, CommitCertificate, Header};
 use tally_contracts::records::{Body, Kind};
 use tally_contracts::state::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, ChangeState, KeyState,
-    MatchState, NetworkInfo, ProductState, RetiredKey, RevokedState, Schedule, TerritoryState,
+    MatchState, NetworkInfo, OverlapState, ProductState, RetiredKey, RevokedState, Schedule,
+    TerritoryState,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, MemberEntry, NetworkKind, Record, RefusalNotice, Rules,
@@ -67,6 +68,7 @@ fn every_decoder(bytes: &[u8]) {
     canonical::<AudienceState>(bytes);
     canonical::<Budget>(bytes);
     canonical::<MatchState>(bytes);
+    canonical::<OverlapState>(bytes);
     canonical::<ChangeState>(bytes);
     canonical::<Schedule>(bytes);
     canonical::<RetiredKey>(bytes);

@@ -16,7 +16,8 @@ use tally_contracts::records::{Body, BudgetCap, Computation, KeyPurpose, Noise};
 use tally_contracts::state::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,
     ChangeState, ChangeStatus, KeyState, KeyUse, MatchState, MatchStatus, NetworkInfo,
-    ProductState, RetiredKey, RevokedState, Schedule, Scheduled, TerritoryState, keys,
+    OverlapParty, OverlapState, ProductState, RetiredKey, RevokedState, Schedule, Scheduled,
+    TerritoryState, keys,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, NetworkKind, Record, Refusal, RefusalNotice, StateProof,
@@ -295,7 +296,44 @@ fn state_values() {
             receipt: bodies::receipt().digest(&SessionId([6; 32])),
         },
     );
-    value("agreement_join_sum", &bodies::sum_terms(parties.clone()));
+    value(
+        "agreement_join_sum",
+        &bodies::sum_terms(parties.clone(), parties[0]),
+    );
+    let overlap = bodies::overlap_terms(
+        vec![parties[0], parties[1], MemberId([250; 16])],
+        Some(MemberId([251; 16])),
+    );
+    value("agreement_overlap_n", &overlap);
+    let party = |member, audience, confirmed| OverlapParty {
+        member,
+        audience,
+        confirmed,
+    };
+    value(
+        "state_overlap",
+        &OverlapState {
+            agreement: record,
+            noise: Noise::None,
+            regions: Noise::None,
+            charge,
+            helper_charge: BudgetCap {
+                micro_rho: 12,
+                delta: 13,
+            },
+            parties: vec![
+                party(parties[0], Some(bodies::audience(1, 2)), true),
+                party(parties[1], Some(bodies::audience(3, 4)), false),
+                party(MemberId([250; 16]), None, false),
+            ],
+            helper: MemberId([251; 16]),
+            status: MatchStatus::Released,
+            record,
+            opened_ms: 9,
+            streams: vec![Hash([5; 32]), Hash([6; 32])],
+            receipt: bodies::overlap_receipt().digest(&SessionId([6; 32])),
+        },
+    );
     value(
         "state_match_join_sum",
         &MatchState {

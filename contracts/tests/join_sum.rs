@@ -24,7 +24,8 @@ const COUNTS: BudgetCap = BudgetCap {
 fn propose(net: &mut Net, change: impl Fn(&mut ProposeAgreement)) -> Result<AgreementId, Refusal> {
     let mut parties = vec![net.member("brand"), net.member("media")];
     parties.sort();
-    let mut terms = bodies::sum_terms(parties);
+    let media = net.member("media");
+    let mut terms = bodies::sum_terms(parties, media);
     change(&mut terms);
     let record = net.record(terms, &[("brand", "admin")]);
     net.submit(&record)?;
@@ -99,6 +100,15 @@ fn both_pay_for_the_sums_and_the_value_side_for_the_counts_besides() {
     let (mut net, open) = ready(|_| {});
     let none = BudgetCap::default();
     let both = SUMS.plus(&COUNTS).unwrap();
+    // The agreement says who has the labels; the other side cannot ask.
+    let turned = OpenMatch {
+        initiator: open.responder,
+        responder: open.initiator,
+        initiator_audience: open.responder_audience.clone(),
+        responder_audience: open.initiator_audience.clone(),
+        ..open.clone()
+    };
+    assert_eq!(code(net.by(&["brand", "media"], turned)), "label_side");
     net.by(&["media", "brand"], open.clone()).unwrap();
     assert_eq!(budget(&net, "media", "brand"), (none, SUMS));
     assert_eq!(budget(&net, "brand", "media"), (none, both));
@@ -186,6 +196,9 @@ fn what_could_overflow_or_has_no_noise_is_refused_at_set_up() {
     };
     assert_eq!(code(propose(&mut net, exact)), "noise");
     assert!(propose(&mut Net::new(NetworkKind::Test), exact).is_ok());
+    // Labels at somebody who is no party.
+    let stranger = sums(|s| s.label_side = tally_contracts::ids::MemberId([9; 16]));
+    assert_eq!(code(propose(&mut net, stranger)), "not_a_party");
     // A suite that tells which rows matched, and a cap that does not pay for one match.
     let vole = |t: &mut ProposeAgreement| t.suite = Suite::VoleRr22V1;
     assert_eq!(code(propose(&mut net, vole)), "suite");

@@ -1,7 +1,7 @@
 //! Runs a set intersection machine over a stream: frames with deadlines, at most a few of them in memory, the arithmetic on
 //! threads of its own, and what only the node can do (sign, commit a release, tell how far it is) asked of a [`Desk`].
 //!
-//! The match desk and `tally bench` both run matches by [`run`].
+//! The match desk and `tally bench` both run matches by [`run`]; [`overlap`] does the same for a run of several parties.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use tokio::io::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+
+pub mod overlap;
 
 /// Frames waiting in each direction; a frame is at most 1 MiB.
 const FRAMES_IN_FLIGHT: usize = 2;
@@ -212,7 +214,7 @@ impl Run<'_> {
         let ready = self.desk.ready().await;
         ready.map_err(refused("what comes before the run"))?;
         loop {
-            match self.on_thread(|m| m.poll()).await? {
+            match self.on_thread(Machine::poll).await? {
                 Output::Send(frame) => {
                     if self.outbox.send(frame).await.is_err() {
                         return Err(self.broken().await);
@@ -239,34 +241,23 @@ impl Run<'_> {
                 Output::CheckSeal { statement, seal } => {
                     let checked = self.desk.check_seal(&statement, &seal).await;
                     checked.map_err(refused("the peer's seal"))?;
-                    self.on_thread(|m| m.accept_seal()).await?;
+                    self.on_thread(Machine::accept_seal).await?;
                 }
                 Output::NeedRelease(statement) => {
                     let released = self.desk.release(&statement).await;
                     released.map_err(refused("the release"))?;
-                    self.on_thread(|m| m.release()).await?;
+                    self.on_thread(Machine::release).await?;
                 }
                 Output::Done(report) => return Ok(*report),
             }
         }
     }
 
-    /// Lets a thread that may block work on the machine; the arithmetic itself spreads over all cores from there.
     async fn on_thread<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut dyn Machine) -> Result<T, tally_psi::Error> + Send + 'static,
+        work: impl FnOnce(&mut (dyn Machine + 'static)) -> Result<T, tally_psi::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let Some(mut machine) = self.machine.take() else {
-            return Err(Error::Internal("no machine"));
-        };
-        let (machine, done) = tokio::task::spawn_blocking(move || {
-            let done = work(machine.as_mut());
-            (machine, done)
-        })
-        .await
-        .map_err(|_| Error::Internal("a match worker died"))?;
-        self.machine = Some(machine);
-        Ok(done?)
+        on_thread(&mut self.machine, work).await
     }
 
     /// Why the writer is gone: the peer's words if it left any, else that the stream broke.
@@ -289,6 +280,24 @@ impl Run<'_> {
             ))
         })
     }
+}
+
+/// Lets a thread that may block work on a machine; the arithmetic itself spreads over all cores from there.
+async fn on_thread<M: ?Sized + Send + 'static, T: Send + 'static>(
+    slot: &mut Option<Box<M>>,
+    work: impl FnOnce(&mut M) -> Result<T, tally_psi::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let Some(mut machine) = slot.take() else {
+        return Err(Error::Internal("no machine"));
+    };
+    let (machine, done) = tokio::task::spawn_blocking(move || {
+        let done = work(machine.as_mut());
+        (machine, done)
+    })
+    .await
+    .map_err(|_| Error::Internal("a match worker died"))?;
+    *slot = Some(machine);
+    Ok(done?)
 }
 
 fn refused(what: &'static str) -> impl FnOnce(String) -> Error {
@@ -391,24 +400,28 @@ async fn read_frame<S: AsyncRead>(
 }
 
 /// Writes frames until the sender is dropped, with working frames in long pauses, then closes this half.
-async fn write_frames<S: AsyncWrite>(
+async fn write_frames<S, F>(
     mut stream: WriteHalf<S>,
-    mut frames: mpsc::Receiver<Vec<u8>>,
+    mut frames: mpsc::Receiver<F>,
     deadlines: Deadlines,
-) {
-    // Cannot fail: a working frame has no field.
-    let working = Message::Working.encode().unwrap_or_default();
+) where
+    S: AsyncWrite,
+    F: AsRef<[u8]> + From<Vec<u8>>,
+{
     loop {
         let frame = tokio::select! {
             frame = frames.recv() => frame,
-            () = sleep_until(Instant::now() + deadlines.working) => Some(working.clone()),
+            () = sleep_until(Instant::now() + deadlines.working) => {
+                // Cannot fail: a working frame has no field.
+                Some(Message::Working.encode().unwrap_or_default().into())
+            }
         };
         let Some(frame) = frame else {
             let _ = timeout(deadlines.frame, stream.shutdown()).await;
             return;
         };
         let writing = async {
-            stream.write_all(&frame).await?;
+            stream.write_all(frame.as_ref()).await?;
             stream.flush().await
         };
         // The reader learns why; here it is enough to stop, which closes the queue.

@@ -272,10 +272,10 @@ fn last_touch_by_two_members() {
             Ok(())
         })?;
 
-        // The side with the conversions cannot ask, and a set of touches is no set of conversions.
+        // The agreement says who has the touches: media, who proposed it. The side with the conversions cannot ask.
         let (_, code, message) = brand.run(&request(&plain, "orders"))?.refusal()?;
         ensure!(
-            code == "refused" && message.contains("(holds)"),
+            code == "refused" && message.contains("(label_side)"),
             "{code} {message}"
         );
         // Sums that could overflow are refused at set-up by the ledger's rules.

@@ -162,10 +162,12 @@ fn micro(text: &str) -> Option<u64> {
     after_help = "Examples:\n  tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 0.5,2^-20\n  \
     tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n  \
     tally agreement propose --with media --purpose attribution --computation join_sum --noise 0.5,2^-20 \\\n    \
-    --sum-label search --sum-label video --model last_touch --value-cap 200000\n\n\
+    --sum-label search --sum-label video --model last_touch --value-cap 200000\n  \
+    tally agreement propose --with media --with shop --helper auditor --purpose reach --computation overlap_n --noise 0.5,2^-20\n\n\
     cardinality tells how many people are in both audiences, with noise, charged to the budget. list tells who, to the side that\n\
     asks: no noise protects those people. join_sum tells for each label what the conversions are worth that it is credited for, with noise;\n\
-    the side with the touches asks. `--noise none` is refused in a live network, unless only lists are agreed."
+    the side with the touches asks. overlap_n tells how many people are in the audiences of all parties, three to eight; a helper that is no\n\
+    party counts pseudonyms for them, and accepts the agreement too. `--noise none` is refused in a live network, unless only lists are agreed."
 )]
 pub(crate) struct ProposeArgs {
     /// Name of another party; may be given more than once
@@ -174,7 +176,7 @@ pub(crate) struct ProposeArgs {
     /// What the answers are for; every member may read it
     #[arg(long)]
     pub(crate) purpose: String,
-    /// What may be computed: cardinality, list or join_sum; may be given more than once
+    /// What may be computed: cardinality, list, join_sum or overlap_n; may be given more than once
     #[arg(
         long = "computation",
         value_name = "COMPUTATION",
@@ -182,9 +184,10 @@ pub(crate) struct ProposeArgs {
     )]
     pub(crate) computations: Vec<String>,
     /// The protocol: dh-ristretto-v1, or where list alone is agreed vole-rr22-v1, which is faster for large audiences, or
-    /// vole-rr22-malicious-v1, which is nearly as fast and checks that the other side follows it
-    #[arg(long, default_value = "dh-ristretto-v1")]
-    pub(crate) suite: String,
+    /// vole-rr22-malicious-v1, which is nearly as fast and checks that the other side follows it; for overlap_n helper-prf-v1. Left out,
+    /// helper-prf-v1 for overlap_n and dh-ristretto-v1 for all else
+    #[arg(long)]
+    pub(crate) suite: Option<String>,
     /// The kind of ID that is matched
     #[arg(long, default_value = "phone")]
     pub(crate) id_type: String,
@@ -220,12 +223,29 @@ pub(crate) struct ProposeArgs {
     pub(crate) days: u64,
     #[command(flatten)]
     pub(crate) sums: SumArgs,
+    #[command(flatten)]
+    pub(crate) overlap: OverlapArgs,
+}
+
+/// Who counts for `overlap_n`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For overlap_n")]
+pub(crate) struct OverlapArgs {
+    /// The member whose node counts, none of the parties: it sees pseudonyms, sizes and noisy numbers, and must take no party's side
+    #[arg(long, value_name = "MEMBER")]
+    pub(crate) helper: Option<String>,
+    /// Noise against the helper, as in --noise; left out, that of the counts
+    #[arg(long, value_name = "NOISE")]
+    pub(crate) helper_noise: Option<Noise>,
 }
 
 /// What `join_sum` sums up.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "For join_sum")]
 pub(crate) struct SumArgs {
+    /// The party that has the touches, and asks; left out, this member
+    #[arg(long, value_name = "MEMBER")]
+    pub(crate) label_side: Option<String>,
     /// A channel or campaign that gets a sum of its own; may be given more than once. Everything else goes to `other`
     #[arg(long = "sum-label", value_name = "NAME")]
     pub(crate) labels: Vec<String>,
@@ -285,7 +305,8 @@ pub(crate) enum MatchCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally match request --agreement 9a41... --audience spring\n  \
-    tally match request --agreement 9a41... --audience spring --computation list --out people.csv\n\n\
+    tally match request --agreement 9a41... --audience spring --computation list --out people.csv\n  \
+    tally match request --agreement 7c02... --audience spring --computation overlap_n\n\n\
     The other side must answer: match.auto_accept in its configuration says so. The same question over the same sets gets the\n\
     stored answer and costs nothing. People of a list are written to --out alone, never printed. Both sign a receipt that is anchored in\n\
     the ledger, with sizes, budget spent and a digest of the result, and no ID of anybody."
@@ -306,6 +327,9 @@ pub(crate) struct RequestArgs {
     /// Which audience of the other side, by the label in the ledger; left out, the only one that fits the agreement
     #[arg(long, value_name = "LABEL")]
     pub(crate) peer_audience: Option<String>,
+    /// For overlap_n: which audience another party is to bring, as MEMBER=LABEL; may be given more than once
+    #[arg(long = "party-audience", value_name = "MEMBER=LABEL")]
+    pub(crate) party_audiences: Vec<String>,
     /// New file for the people of a list; mode 0600, nobody else can read it
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

@@ -4,11 +4,11 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Context, text_at};
-use crate::args::{AgreementCommand, ProposeArgs, SumArgs, default_profile};
+use crate::args::{AgreementCommand, Noise, ProposeArgs, SumArgs, default_profile};
 use crate::exit::{Exit, Failure};
 
 /// The order in which an agreement is read.
-const SHOWN: [&str; 19] = [
+const SHOWN: [&str; 21] = [
     "agreement",
     "status",
     "purpose",
@@ -19,6 +19,8 @@ const SHOWN: [&str; 19] = [
     "computations",
     "noise",
     "sums",
+    "helper",
+    "noise_against_helper",
     "profile",
     "people_in_a_set",
     "smallest_result",
@@ -77,6 +79,7 @@ fn sum_terms(args: &SumArgs) -> Result<Value> {
     Ok(json!({
         "model": args.model,
         "labels": args.labels,
+        "label_side": args.label_side,
         "label_min": args.label_min,
         "value_cap": value_cap,
         "conversions_per_person": args.conversions_per_person,
@@ -97,6 +100,8 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
         "purpose": args.purpose,
         "computations": args.computations,
         "suite": args.suite,
+        "helper": args.overlap.helper,
+        "helper_noise": args.overlap.helper_noise.map(Noise::to_json),
         "id_type": args.id_type,
         "profile": profile,
         "noise": args.noise.to_json(),
@@ -120,9 +125,11 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
         "" => "AGREEMENT",
         id => id,
     };
+    let mut accepting = args.with.clone();
+    accepting.extend(args.overlap.helper.clone());
     let next = format!(
         "{} run: tally agreement accept {id}",
-        args.with.join(" and ")
+        accepting.join(" and ")
     );
     ctx.show(&answer, Some(&next));
     Ok(())

@@ -8,15 +8,19 @@ use crate::args::{MatchCommand, RequestArgs};
 use crate::exit::{Exit, Failure};
 
 /// What people want to know of a match; programs get more.
-const SHOWN: [&str; 19] = [
+const SHOWN: [&str; 23] = [
     "match",
     "stage",
+    "progress",
     "answer",
     "sums",
     "noise",
     "reason",
     "computation",
     "with",
+    "parties",
+    "helper",
+    "this_node",
     "asked_by",
     "audience",
     "people",
@@ -61,6 +65,19 @@ fn request(ctx: &Context, args: &RequestArgs) -> Result<()> {
     }
     if let Some(label) = &args.peer_audience {
         asked.insert("peer_audience".into(), json!(label));
+    }
+    if !args.party_audiences.is_empty() {
+        let mut audiences = Map::new();
+        for named in &args.party_audiences {
+            let Some((member, label)) = named.split_once('=') else {
+                let what = format!("--party-audience {named}, expected MEMBER=LABEL");
+                return Err(Failure::new(Exit::Usage, "usage", what)
+                    .next("labels stand in the ledger: `tally audience list` at that member shows them")
+                    .into());
+            };
+            audiences.insert(member.to_owned(), json!(label));
+        }
+        asked.insert("party_audiences".into(), Value::Object(audiences));
     }
     if let Some(out) = &args.out {
         if args.computation != "list" {

@@ -20,6 +20,20 @@ impl Call<'_> {
             }
         }
         check_terms(body, self.ctx.block_time_ms)?;
+        if let Some(overlap) = &body.overlap {
+            let helper = overlap.verify(&body.parties, &body.noise)?;
+            if state::member(&self.state, &helper)?.is_none() {
+                return Err(Refusal::UnknownMember { member: helper }.into());
+            }
+        }
+        if let Some(sums) = &body.sums
+            && !body.parties.contains(&sums.label_side)
+        {
+            return Err(Refusal::NotAParty {
+                member: sums.label_side,
+            }
+            .into());
+        }
         if !body.noises_agree() {
             return Err(Refusal::Terms {
                 what: "noise of sums",
@@ -59,14 +73,14 @@ impl Call<'_> {
     pub(super) fn accept_agreement(&mut self, body: &AcceptAgreement) -> Result<(), ApplyError> {
         let member = self.single()?;
         let mut agreement = self.agreement(&body.agreement)?;
-        party(&agreement.terms, member)?;
+        consents(&agreement.terms, member)?;
         expect_status(&body.agreement, &agreement, AgreementStatus::Proposed)?;
         self.not_expired(&body.agreement, &agreement)?;
         let Err(place) = agreement.accepted.binary_search(&member) else {
             return Err(Refusal::AlreadyAccepted { member }.into());
         };
         agreement.accepted.insert(place, member);
-        if agreement.accepted == agreement.terms.parties {
+        if agreement.accepted == agreement.terms.consenting() {
             agreement.status = AgreementStatus::Active;
         }
         self.state.put(keys::agreement(&body.agreement), &agreement);
@@ -76,7 +90,7 @@ impl Call<'_> {
     pub(super) fn revoke_agreement(&mut self, body: &RevokeAgreement) -> Result<(), ApplyError> {
         let member = self.single()?;
         let mut agreement = self.agreement(&body.agreement)?;
-        party(&agreement.terms, member)?;
+        consents(&agreement.terms, member)?;
         if agreement.status == AgreementStatus::Revoked {
             return Err(Refusal::AgreementStatus {
                 agreement: body.agreement,
@@ -137,6 +151,15 @@ impl Call<'_> {
 
 pub(super) fn party(terms: &ProposeAgreement, member: MemberId) -> Result<(), Refusal> {
     if terms.parties.contains(&member) {
+        Ok(())
+    } else {
+        Err(Refusal::NotAParty { member })
+    }
+}
+
+/// A party, or the helper.
+fn consents(terms: &ProposeAgreement, member: MemberId) -> Result<(), Refusal> {
+    if terms.consenting().contains(&member) {
         Ok(())
     } else {
         Err(Refusal::NotAParty { member })

@@ -1,14 +1,20 @@
 //! The privacy budget: reserve, then spend or give back. Integers, rounded up, never below zero.
 //!
-//! Each match charges both owners (in a `join_sum` the responder more: its people are counted besides), the other side being the analyst. Three counters move together: the owner's epoch over all
-//! analysts, which the epoch cap bounds; the owner's epoch for this analyst, for reports; and the owner for this analyst over
-//! all epochs, which the lifetime cap bounds.
+//! Each match charges the owner of every audience, those who learn something being the analysts. Three counters move together: the
+//! owner's epoch over all analysts, which the epoch cap bounds; the owner's epoch for each analyst, for reports; and the owner for each
+//! analyst over all epochs, which the lifetime cap bounds.
 
 use super::Call;
 use crate::ids::MemberId;
 use crate::records::{BudgetCap, ProposeAgreement};
 use crate::refusal::{ApplyError, Refusal};
-use crate::state::{self, Budget, MatchState, keys};
+use crate::state::{self, Budget, keys};
+
+/// More than any cap.
+const EVERYTHING: BudgetCap = BudgetCap {
+    micro_rho: u64::MAX,
+    delta: u64::MAX,
+};
 
 impl BudgetCap {
     /// Whether this amount is within a cap, in both numbers.
@@ -24,6 +30,12 @@ impl BudgetCap {
             micro_rho: self.micro_rho.checked_add(other.micro_rho)?,
             delta: self.delta.checked_add(other.delta)?,
         })
+    }
+
+    /// The sum, or all there is where it would overflow: over every cap.
+    #[must_use]
+    pub fn saturating_plus(&self, other: &Self) -> Self {
+        self.plus(other).unwrap_or(EVERYTHING)
     }
 
     /// What is left after taking `other` away, zero at least.
@@ -53,49 +65,64 @@ pub(super) enum Step {
     GiveBack,
 }
 
-/// One owner's counters: epoch, epoch and analyst, analyst.
-fn counters(owner: &MemberId, epoch: u64, analyst: &MemberId) -> [Vec<u8>; 3] {
-    [
-        keys::budget_epoch(owner, epoch),
-        keys::budget_analyst(owner, epoch, analyst),
-        keys::budget_lifetime(owner, analyst),
-    ]
+/// What an owner pays for a match.
+pub(super) struct Account {
+    /// Whose people they are.
+    pub(super) owner: MemberId,
+    /// The epoch of the audience.
+    pub(super) epoch: u64,
+    /// What its epoch is charged, over all analysts.
+    pub(super) total: BudgetCap,
+    /// Who learns, and what of that is charged to the analyst.
+    pub(super) learns: Vec<(MemberId, BudgetCap)>,
 }
 
-/// The two owners of a match, each with the epoch of its audience and its analyst.
-fn owners(m: &MatchState) -> [(MemberId, u64, MemberId); 2] {
-    [
-        (m.initiator, m.initiator_audience.epoch, m.responder),
-        (m.responder, m.responder_audience.epoch, m.initiator),
-    ]
+impl Account {
+    /// Each counter, what it is charged, and the agreement's cap on it.
+    fn lines(&self, terms: Option<&ProposeAgreement>) -> Vec<Line> {
+        let line = |key, charge, cap: Option<(&'static str, BudgetCap)>| Line { key, charge, cap };
+        let (owner, epoch) = (&self.owner, self.epoch);
+        let mut lines = vec![line(
+            keys::budget_epoch(owner, epoch),
+            self.total,
+            terms.map(|t| ("epoch", t.epoch_cap)),
+        )];
+        for (analyst, charge) in &self.learns {
+            lines.push(line(
+                keys::budget_analyst(owner, epoch, analyst),
+                *charge,
+                None,
+            ));
+            lines.push(line(
+                keys::budget_lifetime(owner, analyst),
+                *charge,
+                terms.map(|t| ("lifetime", t.lifetime_cap)),
+            ));
+        }
+        if self.total == BudgetCap::default() {
+            lines.clear();
+        }
+        lines
+    }
+}
+
+struct Line {
+    key: Vec<u8>,
+    charge: BudgetCap,
+    cap: Option<(&'static str, BudgetCap)>,
 }
 
 impl Call<'_> {
-    /// Reserves a match's charge for both owners, within the agreement's caps.
+    /// Reserves a match's charges, within the agreement's caps.
     pub(super) fn reserve(
         &mut self,
-        m: &MatchState,
+        accounts: &[Account],
         terms: &ProposeAgreement,
     ) -> Result<(), ApplyError> {
-        if m.charge_of(&m.responder) == BudgetCap::default() {
-            return Ok(());
-        }
-        for (owner, epoch, analyst) in owners(m) {
-            let charge = m.charge_of(&owner);
-            let caps = [
-                Some(("epoch", terms.epoch_cap)),
-                None,
-                Some(("lifetime", terms.lifetime_cap)),
-            ];
-            for (key, cap) in counters(&owner, epoch, &analyst).into_iter().zip(caps) {
+        for account in accounts {
+            for Line { key, charge, cap } in account.lines(Some(terms)) {
                 let mut budget = state::budget(&self.state, &key)?;
-                let (scope, cap) = cap.unwrap_or((
-                    "analyst",
-                    BudgetCap {
-                        micro_rho: u64::MAX,
-                        delta: u64::MAX,
-                    },
-                ));
+                let (scope, cap) = cap.unwrap_or(("analyst", EVERYTHING));
                 let within = budget
                     .held()
                     .and_then(|held| held.plus(&charge))
@@ -105,7 +132,7 @@ impl Call<'_> {
                     let held = budget.held().unwrap_or(cap);
                     return Err(Refusal::Budget {
                         scope,
-                        owner,
+                        owner: account.owner,
                         needed: charge,
                         left: cap.less(&held),
                     }
@@ -118,25 +145,16 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Moves a match's reserved charge on.
-    pub(super) fn settle(&mut self, m: &MatchState, step: Step) -> Result<(), ApplyError> {
-        if m.charge_of(&m.responder) == BudgetCap::default() {
-            return Ok(());
-        }
-        for (owner, epoch, analyst) in owners(m) {
-            let charge = m.charge_of(&owner);
-            for key in counters(&owner, epoch, &analyst) {
-                let mut budget = state::budget(&self.state, &key)?;
-                budget.reserved = budget.reserved.less(&charge);
-                if matches!(step, Step::Spend) {
-                    // Reserving has shown that spent and reserved together do not overflow.
-                    budget.spent = budget.spent.plus(&charge).unwrap_or(BudgetCap {
-                        micro_rho: u64::MAX,
-                        delta: u64::MAX,
-                    });
-                }
-                self.state.put(key, &budget);
+    /// Moves a match's reserved charges on.
+    pub(super) fn settle(&mut self, accounts: &[Account], step: Step) -> Result<(), ApplyError> {
+        for Line { key, charge, .. } in accounts.iter().flat_map(|a| a.lines(None)) {
+            let mut budget = state::budget(&self.state, &key)?;
+            budget.reserved = budget.reserved.less(&charge);
+            if matches!(step, Step::Spend) {
+                // Reserving has shown that spent and reserved together do not overflow.
+                budget.spent = budget.spent.saturating_plus(&charge);
             }
+            self.state.put(key, &budget);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use tally_merkle::Hash;
 
 use super::Call;
 use super::agreements::{expect_status, party};
-use super::budget::Step;
+use super::budget::{Account, Step};
 use crate::ids::{AgreementId, MemberId, SessionId};
 use crate::records::{
     AudienceRef, Close, CloseMatch, Computation, MatchReceipt, OpenMatch, ProposeAgreement,
@@ -38,6 +38,21 @@ impl Call<'_> {
             }
             .into());
         }
+        if body.computation == Computation::OverlapN {
+            return Err(Refusal::Overlap {
+                reason: "it is joined by every party, not opened by two",
+            }
+            .into());
+        }
+        if let (Computation::JoinSum, Some(sums)) = (body.computation, &terms.sums)
+            && sums.label_side != body.initiator
+        {
+            return Err(Refusal::LabelSide {
+                expected: sums.label_side,
+                found: body.initiator,
+            }
+            .into());
+        }
         // The table may have changed since the agreement was made.
         if !body.computation.suites().contains(&terms.suite) {
             return Err(Refusal::Suite {
@@ -46,7 +61,9 @@ impl Call<'_> {
             }
             .into());
         }
-        if state::match_state(&self.state, &body.session)?.is_some() {
+        if state::match_state(&self.state, &body.session)?.is_some()
+            || state::overlap(&self.state, &body.session)?.is_some()
+        {
             return Err(Refusal::SessionUsed {
                 session: body.session,
             }
@@ -84,7 +101,7 @@ impl Call<'_> {
             initiator_stream: Hash([0; 32]),
             receipt: Hash([0; 32]),
         };
-        self.reserve(&opened, &terms)?;
+        self.reserve(&accounts(&opened), &terms)?;
         self.state.put(keys::match_session(&body.session), &opened);
         Ok(())
     }
@@ -106,7 +123,7 @@ impl Call<'_> {
         }
         m.status = MatchStatus::Released;
         m.initiator_stream = body.initiator_stream;
-        self.settle(&m, Step::Spend)?;
+        self.settle(&accounts(&m), Step::Spend)?;
         if m.computation == Computation::List {
             let key = keys::disclosed(&m.responder, m.responder_audience.epoch, &m.initiator);
             self.state.set(key, Some(Vec::new()));
@@ -134,7 +151,7 @@ impl Call<'_> {
                     .into());
                 }
                 match m.status {
-                    MatchStatus::Open => self.settle(&m, Step::GiveBack)?,
+                    MatchStatus::Open => self.settle(&accounts(&m), Step::GiveBack)?,
                     MatchStatus::Released => {}
                     MatchStatus::Done | MatchStatus::Failed | MatchStatus::Cancelled => {
                         return Err(Refusal::MatchStatus {
@@ -177,14 +194,14 @@ impl Call<'_> {
     }
 
     /// An agreement that is active and has not ended.
-    fn usable(&self, id: &AgreementId) -> Result<AgreementState, ApplyError> {
+    pub(super) fn usable(&self, id: &AgreementId) -> Result<AgreementState, ApplyError> {
         let agreement = self.agreement(id)?;
         expect_status(id, &agreement, AgreementStatus::Active)?;
         self.not_expired(id, &agreement)?;
         Ok(agreement)
     }
 
-    fn check_audience(
+    pub(super) fn check_audience(
         &self,
         owner: MemberId,
         brought: &AudienceRef,
@@ -233,7 +250,7 @@ impl Call<'_> {
     }
 
     /// Counts an audience the first time that matches of the agreement use it.
-    fn count_audience(
+    pub(super) fn count_audience(
         &mut self,
         agreement: &AgreementId,
         owner: MemberId,
@@ -255,6 +272,23 @@ impl Call<'_> {
             .set(key, Some(count.saturating_add(1).to_be_bytes().to_vec()));
         Ok(())
     }
+}
+
+/// Both owners, each with the other side as its analyst; in a `join_sum` the responder pays more: its people are counted besides.
+fn accounts(m: &MatchState) -> [Account; 2] {
+    [
+        (m.initiator, m.initiator_audience.epoch, m.responder),
+        (m.responder, m.responder_audience.epoch, m.initiator),
+    ]
+    .map(|(owner, epoch, analyst)| {
+        let total = m.charge_of(&owner);
+        Account {
+            owner,
+            epoch,
+            total,
+            learns: vec![(analyst, total)],
+        }
+    })
 }
 
 /// The sizes in a bucket, both ends included. The ledger knows no more, so it refuses only what is certainly out of bounds;

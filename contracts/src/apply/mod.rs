@@ -7,6 +7,7 @@ mod budget;
 mod genesis;
 mod governance;
 mod matches;
+mod overlap;
 mod product;
 mod verify;
 
@@ -102,6 +103,10 @@ fn carry_out(
         Body::OpenMatch(b) => call.open_match(b),
         Body::ReleaseMatch(b) => call.release_match(b),
         Body::CloseMatch(b) => call.close_match(b),
+        Body::JoinOverlap(b) => call.join_overlap(b),
+        Body::ReleaseOverlap(b) => call.release_overlap(b),
+        Body::CloseOverlap(b) => call.close_overlap(b),
+        Body::ConfirmOverlap(b) => call.confirm_overlap(b),
         Body::ProposeChange(b) => call.propose_change(b),
         Body::Vote(b) => call.vote(b),
     }?;
@@ -181,7 +186,11 @@ const fn key_use(kind: Kind) -> KeyUse {
         | Kind::CommitAudience
         | Kind::OpenMatch
         | Kind::ReleaseMatch
-        | Kind::CloseMatch => KeyUse::Records,
+        | Kind::CloseMatch
+        | Kind::JoinOverlap
+        | Kind::ReleaseOverlap
+        | Kind::CloseOverlap
+        | Kind::ConfirmOverlap => KeyUse::Records,
     }
 }
 

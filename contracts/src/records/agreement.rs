@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::product::non_empty;
-use super::{BODY_VERSION, JoinSumTerms, SumNoise};
+use super::{BODY_VERSION, HelperTerms, JoinSumTerms, SumNoise};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
 use crate::ids::{AgreementId, MemberId};
 
@@ -91,7 +91,7 @@ codes! {
         Funnel = 7 "funnel",
         /// Test against holdout.
         Lift = 8 "lift",
-        /// Reach of three or more parties.
+        /// How many people three or more parties have in common.
         OverlapN = 9 "overlap_n",
         /// Labels of the matched.
         LabelCounts = 10 "label_counts",
@@ -111,6 +111,8 @@ codes! {
         VoleRr22MaliciousV1 = 3 "vole-rr22-malicious-v1",
         /// Reserved.
         CircuitV1 = 4 "circuit-v1",
+        /// Keyed pseudonyms, counted by a helper that is no party.
+        HelperPrfV1 = 5 "helper-prf-v1",
     }
 }
 
@@ -125,13 +127,13 @@ impl Computation {
                 Suite::VoleRr22MaliciousV1,
             ],
             Self::Cardinality | Self::JoinSum => &[Suite::DhRistrettoV1],
+            Self::OverlapN => &[Suite::HelperPrfV1],
             Self::Sum
             | Self::GroupBy
             | Self::Attribution
             | Self::Frequency
             | Self::Funnel
             | Self::Lift
-            | Self::OverlapN
             | Self::LabelCounts => &[],
         }
     }
@@ -440,17 +442,32 @@ pub struct ProposeAgreement {
     pub expires_ms: u64,
     /// What `join_sum` sums up: there where it is one of the computations, and nowhere else.
     pub sums: Option<JoinSumTerms>,
+    /// Who helps with `overlap_n`: there where it is one of the computations, and nowhere else.
+    pub overlap: Option<HelperTerms>,
 }
 
 impl ProposeAgreement {
-    /// What a match costs: each owner, and the responder's besides.
+    /// What a match costs: each owner, and besides, of a `join_sum` the responder, of an `overlap_n` each owner for what the helper
+    /// sees.
     #[must_use]
     pub fn charges(&self, computation: Computation) -> [BudgetCap; 2] {
-        match (computation, &self.sums) {
-            (Computation::JoinSum, Some(sums)) => sums.charges(),
-            (Computation::List, _) => [BudgetCap::default(); 2],
+        match (computation, &self.sums, &self.overlap) {
+            (Computation::JoinSum, Some(sums), _) => sums.charges(),
+            (Computation::OverlapN, _, Some(overlap)) => {
+                [self.noise.charge(), overlap.regions.charge()]
+            }
+            (Computation::List, ..) => [BudgetCap::default(); 2],
             _ => [self.noise.charge(), BudgetCap::default()],
         }
+    }
+
+    /// Whose consent it needs: the parties' and the helper's, ascending.
+    #[must_use]
+    pub fn consenting(&self) -> Vec<MemberId> {
+        let mut members = self.parties.clone();
+        members.extend(self.overlap.as_ref().and_then(|o| o.helper));
+        members.sort_unstable();
+        members
     }
 
     /// The most that a match of any of its computations costs an owner: the larger rho and the larger delta.
@@ -499,6 +516,9 @@ impl Canonical for ProposeAgreement {
         if let Some(sums) = &self.sums {
             sums.write(w);
         }
+        if let Some(overlap) = &self.overlap {
+            overlap.write(w);
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -509,6 +529,7 @@ impl Canonical for ProposeAgreement {
         let computations = r.list("computations", Computation::ALL.len(), Computation::read)?;
         ascending("computations", &computations, 1)?;
         let sums = computations.contains(&Computation::JoinSum);
+        let overlap = computations.contains(&Computation::OverlapN);
         Ok(Self {
             parties,
             purpose,
@@ -528,6 +549,10 @@ impl Canonical for ProposeAgreement {
                 true => Some(JoinSumTerms::read(r)?),
                 false => None,
             },
+            overlap: match overlap {
+                true => Some(HelperTerms::read(r)?),
+                false => None,
+            },
         })
     }
 }
@@ -543,14 +568,15 @@ fn ascending<T: Ord>(what: &'static str, items: &[T], min: usize) -> Result<(), 
     Ok(())
 }
 
-/// Kind 21: accepts a proposed agreement; it is active when every party has. Signed by an administrator of a party.
+/// Kind 21: accepts a proposed agreement; it is active when every party has, and the helper if there is one. Signed by an
+/// administrator of one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptAgreement {
     /// The agreement.
     pub agreement: AgreementId,
 }
 
-/// Kind 22: ends an agreement, for ever. Signed by an administrator of any party.
+/// Kind 22: ends an agreement, for ever. Signed by an administrator of any party, or of the helper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokeAgreement {
     /// The agreement.

@@ -5,12 +5,14 @@ mod anchor;
 mod audience;
 mod governance;
 mod matches;
+mod overlap;
 mod product;
 mod revoke;
 mod sums;
 mod territory;
 
 pub(crate) use matches::read_count_charge;
+pub(crate) use overlap::read_digests;
 pub(crate) use product::{read_expiry, write_expiry};
 
 pub use agreement::{
@@ -25,6 +27,10 @@ pub use governance::{
     ProposeChange, Vote,
 };
 pub use matches::{AudienceRef, Close, CloseMatch, MatchReceipt, OpenMatch, ReleaseMatch};
+pub use overlap::{
+    CloseOverlap, ConfirmOverlap, HelperTerms, JoinOverlap, MIN_OVERLAP_PARTIES, OverlapClose,
+    OverlapReceipt, ReleaseOverlap,
+};
 pub use product::{
     ActivateBatch, ExpiryDate, Gtin, INDEX_BITS, IssueBatch, Lot, MAX_BATCH_COUNT, MAX_DESCRIPTION,
     MAX_LOT, MAX_REASON, ParseTradeError, RecallBatch, RegisterProduct, batch_id,
@@ -130,6 +136,10 @@ bodies! {
     40 OpenMatch "open match",
     41 ReleaseMatch "release match",
     42 CloseMatch "close match",
+    43 JoinOverlap "join overlap",
+    44 ReleaseOverlap "release overlap",
+    45 CloseOverlap "close overlap",
+    46 ConfirmOverlap "confirm overlap",
     50 ProposeChange "propose change",
     51 Vote "vote",
 }

@@ -1,11 +1,12 @@
 //! The terms of `join_sum` in an agreement: what is summed by which labels, within which bounds, under which noise. Integers
-//! throughout. The initiator of such a match is the label side, the responder the value side.
+//! throughout. The label side is fixed: it asks, and the other side has the values.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{BudgetCap, DELTA_ONE};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
+use crate::ids::MemberId;
 use crate::refusal::Refusal;
 
 /// Most labels, beside [`OTHER_LABEL`].
@@ -58,8 +59,8 @@ impl SumModel {
     /// What weights are counted in: lcm(1..=slots).
     #[must_use]
     pub fn unit(self) -> u32 {
-        // At most 420.
-        (2..=self.slots()).fold(1, |lcm, n| lcm / gcd(lcm, n) * n)
+        // At most 420 in an agreement; what would not fit is no model of any.
+        (2..=self.slots()).fold(1_u32, |lcm, n| (lcm / gcd(lcm, n)).saturating_mul(n))
     }
 
     /// The weights that a label can have over [`Self::unit`], ascending.
@@ -156,6 +157,8 @@ pub enum SumNoise {
 /// What `join_sum` computes under an agreement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinSumTerms {
+    /// The party that has the labels and asks.
+    pub label_side: MemberId,
     /// How credit is given.
     pub model: SumModel,
     /// How long after a click a conversion may come, in seconds; 1 to [`MAX_WINDOW_S`].
@@ -437,6 +440,7 @@ impl Canonical for SumLabel {
 
 impl Canonical for JoinSumTerms {
     fn write(&self, w: &mut Writer) {
+        w.raw(&self.label_side.0);
         self.model.write(w);
         w.u32(self.click_window_s)
             .u32(self.view_window_s)
@@ -449,6 +453,7 @@ impl Canonical for JoinSumTerms {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let label_side = MemberId(r.array("label side")?);
         let model = SumModel::read(r)?;
         let click_window_s = ranged("click window", r.u32("click window")?, 1, MAX_WINDOW_S)?;
         let view_window_s = ranged("view window", r.u32("view window")?, 1, MAX_WINDOW_S)?;
@@ -460,6 +465,7 @@ impl Canonical for JoinSumTerms {
             });
         }
         Ok(Self {
+            label_side,
             model,
             click_window_s,
             view_window_s,
@@ -479,6 +485,7 @@ mod tests {
 
     fn terms() -> JoinSumTerms {
         JoinSumTerms {
+            label_side: MemberId([3; 16]),
             model: SumModel::LastTouch,
             click_window_s: 7 * 86_400,
             view_window_s: 86_400,

@@ -56,6 +56,8 @@ namespaces! {
     AUDIENCE_COUNT = "audience-count/",
     /// [`super::MatchState`] by session ID.
     MATCH = "match/",
+    /// [`super::OverlapState`] by session ID.
+    OVERLAP = "overlap/",
     /// [`super::Budget`] by owner and epoch, over all analysts.
     BUDGET_EPOCH = "budget-epoch/",
     /// [`super::Budget`] by owner, epoch and analyst.
@@ -203,6 +205,12 @@ pub fn audience_count(agreement: &AgreementId, owner: &MemberId, epoch: u64) -> 
 #[must_use]
 pub fn match_session(session: &SessionId) -> Vec<u8> {
     key(MATCH, &[&session.0])
+}
+
+/// An overlap of several parties.
+#[must_use]
+pub fn overlap_session(session: &SessionId) -> Vec<u8> {
+    key(OVERLAP, &[&session.0])
 }
 
 /// What an owner's epoch has cost, over all analysts.

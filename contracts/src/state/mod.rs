@@ -2,19 +2,21 @@
 
 mod governance;
 pub mod keys;
+mod overlap;
 mod overlay;
 mod read;
 mod values;
 
 pub(crate) use governance::MAX_VOTES;
 pub use governance::{ChangeState, ChangeStatus, MAX_SCHEDULED, RetiredKey, Schedule, Scheduled};
+pub use overlap::{OverlapParty, OverlapState};
 pub(crate) use overlay::Remembering;
 pub use overlay::{MemoryState, Overlay};
 pub(crate) use read::read_count32;
 pub use read::{
     agreement, anchor, audience, batch, batch_by_range, budget, change, disclosed, is_revoked,
-    key_state, match_state, member, member_by_name, members, network_info, next_index, product,
-    read, retired_key, revoked, revoked_count, rules, schedule, territory, validators,
+    key_state, match_state, member, member_by_name, members, network_info, next_index, overlap,
+    product, read, retired_key, revoked, revoked_count, rules, schedule, territory, validators,
 };
 pub use values::{
     AgreementState, AgreementStatus, AnchorState, AudienceState, BatchState, BatchStatus, Budget,

@@ -1,6 +1,7 @@
 //! Typed reading of the state.
 
 use super::governance::{ChangeState, RetiredKey, Schedule};
+use super::overlap::OverlapState;
 use super::values::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, KeyState, MatchState,
     NetworkInfo, ProductState, RevokedState, TerritoryState,
@@ -73,6 +74,8 @@ readers! {
     retired_key(key: &PublicKey) -> RetiredKey = keys::retired_key(key);
     /// A match.
     match_state(session: &SessionId) -> MatchState = keys::match_session(session);
+    /// An overlap of several parties.
+    overlap(session: &SessionId) -> OverlapState = keys::overlap_session(session);
 }
 
 /// Every member, ascending by ID; at most 64.

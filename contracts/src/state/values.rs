@@ -83,7 +83,7 @@ byte_enum! {
 byte_enum! {
     /// Where an agreement is in its life. Expiry is told by the time, not by this.
     AgreementStatus, "agreement status" {
-        /// Some party has not accepted.
+        /// Some party, or the helper, has not accepted.
         Proposed = 1 "proposed",
         /// All have.
         Active = 2 "active",
@@ -99,7 +99,7 @@ byte_enum! {
         Open = 1 "open",
         /// Budget is spent.
         Released = 2 "released",
-        /// Both signed the receipt.
+        /// All signed the receipt.
         Done = 3 "done",
         /// It broke.
         Failed = 4 "failed",
@@ -394,7 +394,9 @@ impl Canonical for AgreementState {
         Ok(Self {
             terms: ProposeAgreement::read(r)?,
             proposer: MemberId(r.array("proposer")?),
-            accepted: r.list("accepted", MAX_PARTIES, |r| Ok(MemberId(r.array("party")?)))?,
+            accepted: r.list("accepted", MAX_PARTIES + 1, |r| {
+                Ok(MemberId(r.array("party")?))
+            })?,
             status: AgreementStatus::read(r)?,
             matches: r.u32("matches")?,
             proposed_ms: r.u64("time of proposal")?,
@@ -508,10 +510,7 @@ impl MatchState {
             BudgetCap::default()
         };
         // What does not fit is over every cap.
-        self.charge.plus(&besides).unwrap_or(BudgetCap {
-            micro_rho: u64::MAX,
-            delta: u64::MAX,
-        })
+        self.charge.saturating_plus(&besides)
     }
 }
 

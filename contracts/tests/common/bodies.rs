@@ -44,14 +44,16 @@ pub(crate) fn terms(parties: Vec<MemberId>) -> ProposeAgreement {
         max_matches: 10,
         expires_ms: 1_800_000_000_000,
         sums: None,
+        overlap: None,
     }
 }
 
-/// Terms that allow sums besides, at the price of a count for the initiator and twice that for the responder.
-pub(crate) fn sum_terms(parties: Vec<MemberId>) -> ProposeAgreement {
+/// Terms that allow sums besides, asked for by `label_side`, at the price of a count for it and more for the other side.
+pub(crate) fn sum_terms(parties: Vec<MemberId>, label_side: MemberId) -> ProposeAgreement {
     let mut terms = terms(parties);
     terms.computations.push(Computation::JoinSum);
     terms.sums = Some(JoinSumTerms {
+        label_side,
         model: SumModel::Linear { touches: 3 },
         click_window_s: 7 * 86_400,
         view_window_s: 86_400,
@@ -76,6 +78,40 @@ pub(crate) fn sum_terms(parties: Vec<MemberId>) -> ProposeAgreement {
 
 pub(crate) fn territory(areas: &[&str]) -> Territory {
     Territory::new(areas.iter().map(|a| a.parse().unwrap()).collect()).unwrap()
+}
+
+/// Terms on the overlap of these parties, at the price of a count for the count and 80,000 for what the helper sees.
+pub(crate) fn overlap_terms(parties: Vec<MemberId>, helper: Option<MemberId>) -> ProposeAgreement {
+    let mut terms = terms(parties);
+    terms.computations = vec![Computation::OverlapN];
+    terms.suite = Suite::HelperPrfV1;
+    terms.overlap = Some(HelperTerms {
+        helper,
+        regions: Noise::Laplace {
+            micro_eps: 400_000,
+            delta: 1 << 41,
+            bound: 120,
+        },
+    });
+    terms
+}
+
+pub(crate) fn overlap_receipt() -> OverlapReceipt {
+    OverlapReceipt {
+        noise: Noise::None,
+        regions: Noise::None,
+        buckets: vec![13, 14, 15],
+        spent: BudgetCap {
+            micro_rho: 125_000,
+            delta: 3,
+        },
+        helper_spent: BudgetCap {
+            micro_rho: 80_000,
+            delta: 4,
+        },
+        result: Hash([41; 32]),
+        streams: [42, 43, 44].map(|i| Hash([i; 32])).to_vec(),
+    }
 }
 
 pub(crate) fn revoked_part(number: u32, leaves: &[u64]) -> RevokedPart {
@@ -302,6 +338,51 @@ pub(crate) fn all() -> Vec<(&'static str, Body)> {
             CloseMatch {
                 session,
                 close: Close::Failed,
+            }
+            .into(),
+        ),
+        (
+            "propose_overlap",
+            overlap_terms(vec![a, b, MemberId([6; 16])], Some(MemberId([7; 16]))).into(),
+        ),
+        (
+            "join_overlap",
+            JoinOverlap {
+                agreement,
+                session,
+                audience: audience(20, 20_717),
+            }
+            .into(),
+        ),
+        (
+            "release_overlap",
+            ReleaseOverlap {
+                session,
+                streams: [13, 14, 15].map(|i| Hash([i; 32])).to_vec(),
+            }
+            .into(),
+        ),
+        (
+            "close_overlap_done",
+            CloseOverlap {
+                session,
+                close: OverlapClose::Done(overlap_receipt()),
+            }
+            .into(),
+        ),
+        (
+            "close_overlap_cancelled",
+            CloseOverlap {
+                session,
+                close: OverlapClose::Cancelled,
+            }
+            .into(),
+        ),
+        (
+            "confirm_overlap",
+            ConfirmOverlap {
+                session,
+                receipt: Hash([16; 32]),
             }
             .into(),
         ),

@@ -5,7 +5,7 @@ use std::fmt;
 use tally_contracts::ids::MemberId;
 use tally_contracts::records::{
     AudienceRef, Body, BudgetCap, Change, Close, Computation, JoinSumTerms, MatchReceipt, Noise,
-    ProposeAgreement, SumLabel, SumNoise,
+    OverlapClose, OverlapReceipt, ProposeAgreement, SumLabel, SumNoise,
 };
 
 /// A value of a record as people and programs read it.
@@ -190,6 +190,44 @@ pub fn render(body: &Body, name: &dyn Fn(&MemberId) -> Option<String>) -> Render
                 ],
             )
         }
+        Body::JoinOverlap(b) => (
+            format!(
+                "brings an audience of at most {} people to overlap {}",
+                people(b.audience.size_bucket),
+                b.session
+            ),
+            vec![
+                ("session", text(b.session)),
+                ("agreement", text(b.agreement)),
+                ("audience", audience(&b.audience)),
+            ],
+        ),
+        Body::ReleaseOverlap(b) => (
+            format!("releases the count of overlap {}", b.session),
+            vec![
+                ("session", text(b.session)),
+                ("streams", Shown::List(b.streams.iter().map(text).collect())),
+            ],
+        ),
+        Body::CloseOverlap(b) => {
+            let (how, outcome, receipt) = match &b.close {
+                OverlapClose::Done(r) => ("done", "done", overlap_receipt(r)),
+                OverlapClose::Failed => ("failed", "failed", Shown::None),
+                OverlapClose::Cancelled => ("called off", "cancelled", Shown::None),
+            };
+            (
+                format!("closes overlap {}: {how}", b.session),
+                vec![
+                    ("session", text(b.session)),
+                    ("outcome", text(outcome)),
+                    ("receipt", receipt),
+                ],
+            )
+        }
+        Body::ConfirmOverlap(b) => (
+            format!("confirms the receipt of overlap {}", b.session),
+            vec![("session", text(b.session)), ("receipt", text(b.receipt))],
+        ),
         Body::ProposeChange(b) => {
             let each: Vec<String> = b.changes.iter().map(|c| change(c, &who).0).collect();
             let why = if b.why.is_empty() {
@@ -376,6 +414,11 @@ pub fn terms(b: &ProposeAgreement) -> Vec<(&'static str, Shown)> {
     if let Some(sums) = &b.sums {
         terms.push(("sums", sum_terms(sums)));
     }
+    if let Some(overlap) = &b.overlap {
+        let helper = overlap.helper.map_or(Shown::None, text);
+        terms.push(("helper", helper));
+        terms.push(("noise_against_helper", noise(&overlap.regions)));
+    }
     terms
 }
 
@@ -400,6 +443,7 @@ fn sum_terms(t: &JoinSumTerms) -> Shown {
         ]),
     };
     Shown::Fields(vec![
+        ("label_side", text(t.label_side)),
         ("model", text(t.model)),
         ("click_window_s", u64::from(t.click_window_s).into()),
         ("view_window_s", u64::from(t.view_window_s).into()),
@@ -432,6 +476,20 @@ pub fn receipt(r: &MatchReceipt) -> Shown {
         fields.push(("count_spent", cap(&r.count_spent)));
     }
     Shown::Fields(fields)
+}
+
+/// The fields of an overlap's receipt.
+fn overlap_receipt(r: &OverlapReceipt) -> Shown {
+    let buckets = r.buckets.iter().map(|b| u64::from(*b).into());
+    Shown::Fields(vec![
+        ("noise", noise(&r.noise)),
+        ("noise_against_helper", noise(&r.regions)),
+        ("buckets", Shown::List(buckets.collect())),
+        ("spent", cap(&r.spent)),
+        ("helper_spent", cap(&r.helper_spent)),
+        ("result", text(r.result)),
+        ("streams", Shown::List(r.streams.iter().map(text).collect())),
+    ])
 }
 
 /// An amount of budget.

@@ -81,14 +81,11 @@ pub enum Error {
         max: u32,
     },
     /// A linear model over a number of touches that it cannot share a conversion among.
-    #[error("a linear model over {touches} touches, expected 1 to 7")]
+    #[error("a linear model over {touches} touches, expected 1 to 22")]
     Model {
         /// How many.
         touches: u8,
     },
-    /// Text that names no model.
-    #[error("expected a model: first, last_touch, linear or linear:N")]
-    ModelName,
     /// Labels that are too many, repeat a name, or have a bad one.
     #[error("{found} labels, expected at most {max} with names of 1 to 64 bytes, each once")]
     Labels {

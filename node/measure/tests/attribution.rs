@@ -11,8 +11,8 @@ use tally_measure::{Error, Identifier};
 type Touches = BTreeMap<Identifier, Vec<Touch>>;
 type People = BTreeMap<Identifier, Vec<Conversion>>;
 
-const LINEAR: Model = Model::Linear { touches: 7 };
-const MODELS: [Model; 3] = [Model::LastTouch, Model::First, LINEAR];
+const LINEAR: SumModel = SumModel::Linear { touches: 7 };
+const MODELS: [SumModel; 3] = [SumModel::LastTouch, SumModel::First, LINEAR];
 
 struct Joined {
     totals: Vec<u64>,
@@ -26,7 +26,7 @@ fn join(
     touches: &Touches,
     conversions: &People,
     labels: usize,
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
 ) -> Joined {
     let mut values: HashMap<Vec<u8>, u64> = HashMap::new();
@@ -35,7 +35,7 @@ fn join(
         Ok(())
     })
     .unwrap();
-    let classes = model.classes().unwrap();
+    let classes = model.weights();
     let mut totals = vec![0; labels];
     let (mut seen, mut groups) = (HashSet::new(), HashSet::new());
     media_keys::<Error>(touches, model, windows, |label, class, key| {
@@ -79,7 +79,7 @@ fn journeys() -> Option<(Touches, People, Labels)> {
         touches
             .channels()
             .into_keys()
-            .map(|name| LabelTerms {
+            .map(|name| SumLabel {
                 name,
                 minimum_people: 50,
             })
@@ -102,19 +102,19 @@ fn totals_by_channel_equal_the_reference_on_the_journeys() {
         let reference =
             attribute(&touches, &conversions, labels.count(), &model, &windows).unwrap();
         let joined = join(&touches, &conversions, labels.count(), &model, &windows);
-        assert_eq!(joined.totals, reference, "{}", model.name());
+        assert_eq!(joined.totals, reference, "{model}");
         #[allow(clippy::cast_precision_loss)]
         let a_touch = joined.media_rows as f64 / touch_count as f64;
         println!(
             "{}: {} media keys, {a_touch:.1} a touch; {} brand keys, {} a conversion; {} of {} classes in use",
-            model.name(),
+            model.to_string(),
             joined.media_rows,
             joined.brand_rows,
             brand_rows_per_conversion(&model, &windows),
             joined.groups,
-            labels.count() * model.classes().unwrap().len(),
+            labels.count() * model.weights().len(),
         );
-        let unit = u64::from(model.unit().unwrap());
+        let unit = u64::from(model.unit());
         let shown: Vec<_> = (0..labels.count())
             .map(|l| {
                 format!(
@@ -144,10 +144,10 @@ fn what_the_bound_of_seven_touches_moves_is_small() {
         return;
     };
     let windows = Windows::click_7_view_1();
-    let all = Model::Linear { touches: 16 };
-    let of = |model: &Model| {
+    let all = SumModel::Linear { touches: 16 };
+    let of = |model: &SumModel| {
         let totals = attribute(&touches, &conversions, labels.count(), model, &windows).unwrap();
-        let unit = u64::from(model.unit().unwrap());
+        let unit = u64::from(model.unit());
         totals.into_iter().map(|t| t / unit).collect::<Vec<_>>()
     };
     let joined = join(&touches, &conversions, labels.count(), &all, &windows);
@@ -207,15 +207,15 @@ proptest! {
                 value,
             });
         }
-        for model in [Model::LastTouch, Model::First, LINEAR, Model::Linear { touches: 3 }] {
+        for model in [SumModel::LastTouch, SumModel::First, LINEAR, SumModel::Linear { touches: 3 }] {
             let reference = attribute(&media, &brand, 4, &model, &windows).unwrap();
             prop_assert_eq!(join(&media, &brand, 4, &model, &windows).totals, reference);
             for touches in media.values() {
                 let segments = segments(touches, &model, &windows).unwrap();
-                let unit = model.unit().unwrap();
+                let unit = model.unit();
                 prop_assert!(segments.iter().all(|s| s.from < s.to
                     && s.credit.iter().map(|c| c.weight).sum::<u32>() == unit
-                    && s.credit.len() <= usize::from(model.slots())));
+                    && s.credit.len() <= usize::try_from(model.slots()).unwrap()));
                 prop_assert!(segments.windows(2).all(|p| p[0].to <= p[1].from
                     && (p[0].to < p[1].from || p[0].credit != p[1].credit)));
             }
@@ -233,13 +233,13 @@ fn touches_out_of_order_or_time_are_refused() {
     let windows = Windows::click_7_view_1();
     for bad in [vec![touch(2), touch(1)], vec![touch(MAX_TIME)]] {
         assert!(matches!(
-            segments(&bad, &Model::First, &windows),
+            segments(&bad, &SumModel::First, &windows),
             Err(Error::Time)
         ));
     }
     let many = vec![touch(1); MAX_TOUCHES + 1];
     assert!(matches!(
-        segments(&many, &Model::First, &windows),
+        segments(&many, &SumModel::First, &windows),
         Err(Error::Touches { .. })
     ));
     // A credit for a label that is none, and a total past 64 bits.
@@ -248,7 +248,7 @@ fn touches_out_of_order_or_time_are_refused() {
     let brand = |values: &[u64]| -> People {
         [(person(1), values.iter().map(|v| conversion(*v)).collect())].into()
     };
-    let of = |labels, values| attribute(&media, &brand(values), labels, &Model::First, &windows);
+    let of = |labels, values| attribute(&media, &brand(values), labels, &SumModel::First, &windows);
     assert!(matches!(of(0, &[1]), Err(Error::Label { .. })));
     assert!(matches!(of(1, &[u64::MAX, 1]), Err(Error::Overflow)));
     assert_eq!(of(1, &[u64::MAX - 1, 1]).unwrap(), [u64::MAX]);

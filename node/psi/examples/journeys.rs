@@ -9,7 +9,7 @@ mod sum_common;
 use std::time::Instant;
 
 use sum_common::*;
-use tally_measure::attribution::{Model, Windows, attribute};
+use tally_measure::attribution::{SumModel, Windows, attribute};
 use tally_psi::sum::{SumInitiator, SumNoise, SumResponder};
 use tally_psi::*;
 
@@ -20,7 +20,7 @@ use tally_psi::*;
 )]
 fn main() {
     let mut args = std::env::args().skip(1);
-    let model: Model = args
+    let model: SumModel = args
         .next()
         .as_deref()
         .unwrap_or("last_touch")
@@ -51,7 +51,7 @@ fn main() {
     let rows = (label_rows + entry_rows) as f64;
     println!(
         "{} on {}: {label_rows} label rows in {} groups, {entry_rows} entry rows; {wall:.1} s, {cpu:.1} s CPU of both sides, {:.0} us a row; {:.0} MB sent, {:.0} bytes a row",
-        model.name(),
+        model,
         backend(),
         terms.groups(),
         cpu / rows * 1e6,

@@ -401,8 +401,8 @@ fn sizes_are_padded_by_at_most_a_quarter() {
 fn attribution_over_journeys_equals_the_reference() {
     let windows = Windows::click_7_view_1();
     for (model, step) in [
-        (tally_measure::attribution::Model::LastTouch, 20),
-        (tally_measure::attribution::Model::First, 20),
+        (tally_measure::attribution::SumModel::LastTouch, 20),
+        (tally_measure::attribution::SumModel::First, 20),
         (LINEAR, 80),
     ] {
         let Some((touches, conversions, labels)) = journeys(|n| n % step == 0) else {
@@ -431,7 +431,7 @@ fn attribution_over_journeys_equals_the_reference() {
             .iter()
             .map(|v| i64::try_from(*v).unwrap())
             .collect();
-        assert_eq!(sums(&terms), exact, "{}", model.name());
+        assert_eq!(sums(&terms), exact, "{model}");
         if model == LINEAR {
             continue;
         }

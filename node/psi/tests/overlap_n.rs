@@ -24,6 +24,7 @@ fn terms(parties: u8, noise: OverlapNoise) -> OverlapTerms {
         roots: (0..parties).map(|n| [n; 32]).collect(),
         noise,
         max_items: 1 << 20,
+        min_result: 0,
     }
 }
 
@@ -160,7 +161,7 @@ fn without_noise_the_count_is_that_of_a_plain_join() {
         let expected = in_all(&sets);
         assert_eq!(transcript.reports.len(), sets.len() + 1);
         for report in &transcript.reports {
-            assert_eq!(report.value, expected);
+            assert_eq!(report.published.value, expected);
             assert_eq!(report.statement, transcript.reports[0].statement);
         }
         assert_eq!(transcript.reports[sets.len()].seals.len(), sets.len());
@@ -214,7 +215,7 @@ fn the_helper_sees_padded_sizes_and_noisy_numbers() {
         // Nobody holds the exact number: the helper's own noise is on top of the parties'.
         for report in &transcript.reports {
             let seen_by_helper = seen.get(&15).unwrap_or(&0) - 6;
-            assert!((report.value - seen_by_helper).abs() <= 4);
+            assert!((report.published.value - seen_by_helper).abs() <= 4);
         }
     }
     assert!(draws.len() > 10, "{draws:?}");
@@ -275,14 +276,49 @@ fn sessions_share_no_pseudonym_and_repeats_share_the_noise() {
     let mut second_terms = terms(3, SMALL);
     second_terms.session = [7; 32];
     let second = run(&second_terms, &sets, 2, 9);
-    assert_eq!(first.reports[0].value, second.reports[0].value);
+    assert_eq!(
+        first.reports[0].published.value,
+        second.reports[0].published.value
+    );
     let (a, b) = (view_of_helper(&first), view_of_helper(&second));
     assert_eq!(regions(&a), regions(&b));
     assert!(a.keys().all(|p| !b.contains_key(p)));
     let other: BTreeSet<i64> = (0..30)
-        .map(|noise| run(&terms(3, SMALL), &sets, 1, noise).reports[0].value)
+        .map(|noise| {
+            run(&terms(3, SMALL), &sets, 1, noise).reports[0]
+                .published
+                .value
+        })
         .collect();
     assert!(other.len() > 4, "{other:?}");
+}
+
+/// A count below the smallest result never leaves the helper: all of them look alike, from 0 on.
+#[test]
+fn counts_below_the_smallest_result_look_alike() {
+    let common = |n: u32| -> Vec<Vec<u32>> {
+        (0..3_u32)
+            .map(|i| {
+                (0..n)
+                    .chain(1_000 * (i + 1)..1_000 * (i + 1) + 20)
+                    .collect()
+            })
+            .collect()
+    };
+    let mut terms = terms(3, OverlapNoise::NoneInTestNetwork);
+    terms.min_result = 5;
+    for (n, expected) in [(0, 4), (1, 4), (4, 4), (5, 5), (6, 6)] {
+        for report in run(&terms, &common(n), 1, 1).reports {
+            assert_eq!(report.published.value, expected);
+        }
+    }
+    // The salt is the helper's, the same for all, and another in every session.
+    let salt = |session| {
+        let reports = run(&terms, &common(6), session, 1).reports;
+        assert!(reports.iter().all(|r| r.published == reports[0].published));
+        reports[0].published.salt
+    };
+    assert_ne!(salt(1), salt(2));
 }
 
 /// Published minus true is the sum of both draws: chi-square against the distribution, computed from its definition.
@@ -305,7 +341,9 @@ fn the_noise_follows_its_distribution() {
     let runs = 3_000_u32;
     let mut found = [0_u32; 21];
     for noise in 0..runs {
-        let value = run(&terms, &sets, 1, noise.into()).reports[0].value;
+        let value = run(&terms, &sets, 1, noise.into()).reports[0]
+            .published
+            .value;
         found[usize::try_from(value - 1 + 10).unwrap()] += 1;
     }
     // The rare ends count as one.
@@ -453,7 +491,7 @@ fn tampered(
                     },
                     Ok(OverlapOutput::NeedSeal(_)) => machine.seal(vec![]),
                     Ok(OverlapOutput::CheckSeal { .. }) => machine.accept_seal(),
-                    Ok(OverlapOutput::NeedRelease) => machine.release(),
+                    Ok(OverlapOutput::NeedRelease(_)) => machine.release(),
                     Ok(OverlapOutput::Done(_)) => {
                         done[at] = true;
                         Ok(())

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tally_contracts::Canonical;
 use tally_contracts::ids::{AgreementId, MemberId};
 use tally_contracts::records::{
-    AcceptAgreement, Body, BudgetCap, Computation, JoinSumTerms, Noise, ProposeAgreement,
-    RevokeAgreement, Suite, SumLabel, SumNoise,
+    AcceptAgreement, Body, BudgetCap, Computation, HelperTerms, JoinSumTerms, Noise,
+    ProposeAgreement, RevokeAgreement, Suite, SumLabel, SumNoise,
 };
 use tally_contracts::state::{self, AgreementState, AgreementStatus, keys};
 
@@ -16,7 +16,7 @@ use super::AdminError;
 use super::audiences::parse_profile;
 use super::ops::{DEADLINE, internal, usage};
 use crate::chain::now_ms;
-use crate::matching::plan_noise;
+use crate::matching::{plan_noise, plan_region_noise};
 use crate::runtime::Node;
 
 const DAY_MS: u64 = 86_400_000;
@@ -49,7 +49,8 @@ pub(super) struct ProposeArgs {
     with: Vec<String>,
     purpose: String,
     computations: Vec<String>,
-    /// `dh-ristretto-v1` where none is named; whether it serves the computations is the ledger's to say.
+    /// Where none is named `helper-prf-v1` for `overlap_n`, else `dh-ristretto-v1`; whether it serves the computations is the ledger's to
+    /// say.
     #[serde(default)]
     suite: Option<String>,
     id_type: String,
@@ -67,12 +68,21 @@ pub(super) struct ProposeArgs {
     /// What `join_sum` sums up, where it is one of the computations.
     #[serde(default)]
     sums: Option<SumArgs>,
+    /// Who helps with `overlap_n`, where it is one of the computations.
+    #[serde(default)]
+    helper: Option<String>,
+    /// The noise against the helper; that of counts where none is given.
+    #[serde(default)]
+    helper_noise: Option<NoiseArg>,
 }
 
 /// What `join_sum` sums up.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SumArgs {
+    /// The party that has the touches and asks; the one that proposes where none is named.
+    #[serde(default)]
+    label_side: Option<String>,
     model: String,
     labels: Vec<String>,
     label_min: u32,
@@ -86,13 +96,14 @@ struct SumArgs {
 
 impl SumArgs {
     /// The terms, under the noise that counts have.
-    fn terms(&self, noise: &NoiseArg) -> Result<JoinSumTerms, AdminError> {
+    fn terms(&self, noise: &NoiseArg, label_side: MemberId) -> Result<JoinSumTerms, AdminError> {
         let labels: BTreeSet<&String> = self.labels.iter().collect();
         if labels.len() != self.labels.len() {
             return Err(usage("a label is named twice"));
         }
         let seconds = |days: u32| days.saturating_mul(86_400);
         Ok(JoinSumTerms {
+            label_side,
             model: self.model.parse().map_err(usage)?,
             click_window_s: seconds(self.click_days),
             view_window_s: seconds(self.view_days),
@@ -172,9 +183,16 @@ pub(super) fn parse_computation(word: &str) -> Result<Computation, AdminError> {
         })
 }
 
-fn parse_suite(word: Option<&str>) -> Result<Suite, AdminError> {
+fn parse_suite(
+    word: Option<&str>,
+    computations: &BTreeSet<Computation>,
+) -> Result<Suite, AdminError> {
     let Some(word) = word else {
-        return Ok(Suite::DhRistrettoV1);
+        return Ok(if computations.contains(&Computation::OverlapN) {
+            Suite::HelperPrfV1
+        } else {
+            Suite::DhRistrettoV1
+        });
     };
     Suite::parse(word).ok_or_else(|| {
         usage(format!(
@@ -188,7 +206,10 @@ fn parse_suite(word: Option<&str>) -> Result<Suite, AdminError> {
     })
 }
 
-fn noise(arg: &NoiseArg) -> Result<Noise, AdminError> {
+fn noise(
+    arg: &NoiseArg,
+    plan: fn(u32, u64) -> Result<Noise, crate::matching::MatchError>,
+) -> Result<Noise, AdminError> {
     match *arg {
         NoiseArg::Word(NoNoise::None) => Ok(Noise::None),
         NoiseArg::Laplace {
@@ -196,7 +217,7 @@ fn noise(arg: &NoiseArg) -> Result<Noise, AdminError> {
             delta_exp,
         } => {
             let delta = 60_u32.checked_sub(delta_exp).map_or(0, |n| 1 << n);
-            plan_noise(epsilon_micro, delta).map_err(usage)
+            plan(epsilon_micro, delta).map_err(usage)
         }
     }
 }
@@ -241,18 +262,41 @@ pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminE
         return Err(usage(format!("{} days, expected 1 to {MAX_DAYS}", a.days)));
     }
     let sums = match (computations.contains(&Computation::JoinSum), &a.sums) {
-        (true, Some(sums)) => Some(sums.terms(&a.noise)?),
+        (true, Some(sums)) => {
+            let side = match &sums.label_side {
+                Some(name) => member_id(node, name)?,
+                None => own,
+            };
+            Some(sums.terms(&a.noise, side)?)
+        }
         (false, None) => None,
         (true, None) => return Err(usage("join_sum needs its labels, model and value cap")),
         (false, Some(_)) => return Err(usage("terms of sums are for join_sum alone")),
     };
-    let noise = noise(&a.noise)?;
+    let overlap = match (computations.contains(&Computation::OverlapN), &a.helper) {
+        (true, Some(name)) => Some(HelperTerms {
+            helper: Some(member_id(node, name)?),
+            regions: noise(
+                a.helper_noise.as_ref().unwrap_or(&a.noise),
+                plan_region_noise,
+            )?,
+        }),
+        (false, None) => None,
+        (true, None) => {
+            return Err(usage(
+                "overlap_n needs a helper: a member that is no party, the auditor say",
+            ));
+        }
+        (false, Some(_)) => return Err(usage("a helper is for overlap_n alone")),
+    };
+    let suite = parse_suite(a.suite.as_deref(), &computations)?;
+    let noise = noise(&a.noise, plan_noise)?;
     let now = node.chain.ledger().head().time_ms.max(now_ms());
     let mut terms = ProposeAgreement {
         parties: parties.into_iter().collect(),
         purpose: a.purpose,
         computations: computations.into_iter().collect(),
-        suite: parse_suite(a.suite.as_deref())?,
+        suite,
         profile: parse_profile(&a.id_type, &a.profile)?,
         min_set_size: a.min_set,
         max_set_size: a.max_set,
@@ -264,6 +308,7 @@ pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminE
         max_matches: a.max_matches,
         expires_ms: now.saturating_add(a.days * DAY_MS),
         sums,
+        overlap,
     };
     let charge = price(&terms);
     terms.epoch_cap = answers(&charge, a.epoch_answers);
@@ -328,9 +373,8 @@ fn waits_for(node: &Node, agreement: &AgreementState) -> Vec<String> {
     if agreement.status != AgreementStatus::Proposed {
         return Vec::new();
     }
-    let terms = &agreement.terms;
-    terms
-        .parties
+    let consenting = agreement.terms.consenting();
+    consenting
         .iter()
         .filter(|m| !agreement.accepted.contains(m))
         .map(|m| name_of(node, m))
@@ -372,9 +416,26 @@ pub(super) fn noise_text(noise: &Noise) -> String {
     }
 }
 
+/// The noise of `overlap_n` against the helper, in words.
+#[allow(clippy::cast_precision_loss)]
+fn region_text(noise: &Noise) -> String {
+    match noise {
+        Noise::None => "none: the helper sees exact numbers, in a test network only".to_owned(),
+        Noise::Laplace {
+            micro_eps,
+            delta,
+            bound,
+        } => format!(
+            "on how many people each set of parties shares one draw of at most {bound}, epsilon {}, delta {:.1e}, charged besides",
+            *micro_eps as f64 / 1e6,
+            *delta as f64 / (tally_contracts::records::DELTA_ONE as f64)
+        ),
+    }
+}
+
 /// What `join_sum` sums up, and how much noise a sum gets.
 #[allow(clippy::cast_precision_loss)]
-fn sums_shown(sums: &JoinSumTerms) -> Value {
+fn sums_shown(node: &Node, sums: &JoinSumTerms) -> Value {
     let unit = u64::from(sums.model.unit().max(1));
     let noise = match sums.noise {
         SumNoise::None => "none: sums are exact, in a test network only".to_owned(),
@@ -396,6 +457,7 @@ fn sums_shown(sums: &JoinSumTerms) -> Value {
         .map(|l| format!("{} (from {} people)", l.name, l.minimum_people))
         .collect();
     json!({
+        "asked_by": name_of(node, &sums.label_side),
         "model": sums.model.to_string(),
         "click_window_s": sums.click_window_s,
         "view_window_s": sums.view_window_s,
@@ -451,10 +513,11 @@ pub(super) fn show(node: &Node, a: &OneArgs) -> Result<Value, AdminError> {
     let names = |ids: &[MemberId]| ids.iter().map(|m| name_of(node, m)).collect::<Vec<_>>();
     let words: Vec<_> = terms.computations.iter().map(|c| c.name()).collect();
     let epoch = node.matches.epoch()?;
+    let helper = terms.overlap.as_ref().and_then(|o| o.helper);
     let mut budgets = Vec::new();
     if terms.noise != Noise::None {
         for owner in &terms.parties {
-            for analyst in terms.parties.iter().filter(|m| *m != owner) {
+            for analyst in terms.parties.iter().chain(&helper).filter(|m| *m != owner) {
                 budgets.push(budget(node, terms, owner, analyst, epoch)?);
             }
         }
@@ -471,7 +534,9 @@ pub(super) fn show(node: &Node, a: &OneArgs) -> Result<Value, AdminError> {
         "suite": terms.suite.name(),
         "profile": terms.profile.to_string(),
         "noise": noise_text(&terms.noise),
-        "sums": terms.sums.as_ref().map(sums_shown),
+        "sums": terms.sums.as_ref().map(|s| sums_shown(node, s)),
+        "helper": helper.map(|h| name_of(node, &h)),
+        "noise_against_helper": terms.overlap.as_ref().map(|o| region_text(&o.regions)),
         "people_in_a_set": format!("{} to {}", terms.min_set_size, terms.max_set_size),
         "smallest_result": terms.min_result,
         "audiences_an_epoch": terms.max_audiences,
@@ -493,7 +558,7 @@ pub(super) fn list(node: &Node) -> Result<Value, AdminError> {
     let mut found = Vec::new();
     for (key, value) in rows {
         let agreement = AgreementState::from_bytes(&value).map_err(internal)?;
-        if agreement.terms.parties.contains(&own) {
+        if agreement.terms.consenting().contains(&own) {
             let id = key.get(keys::AGREEMENT.len()..).map(hex::encode);
             found.push((agreement, id.unwrap_or_default()));
         }

@@ -1,5 +1,6 @@
 //! Matches: asking for one, how far it is, what came out, and the people of a list into a file.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,22 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tally_contracts::ids::SessionId;
+use tally_contracts::records::Computation;
 use tally_measure::{IdType, Identifier};
 use tokio::sync::oneshot;
 
 use super::agreements::{date, member_id, name_of, parse_computation};
 use super::ops::{internal, usage};
-use super::{AdminError, Progress};
+use super::{AdminError, Progress, overlaps};
 use crate::matching::{
-    Answer, LedgerError, MatchError, MatchId, MatchRequest, MatchView, NoiseView, Role, Stage,
+    Answer, LedgerError, MatchError, MatchId, MatchRequest, MatchView, NoiseView, OverlapRequest,
+    OverlapView, Role, Stage,
 };
 use crate::runtime::Node;
 
 /// How often a waiting client hears how far its match is.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
+pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// The least characters of an ID that may stand for it.
 const MIN_PREFIX: usize = 6;
 
@@ -35,6 +39,9 @@ pub(super) struct RequestArgs {
     peer: Option<String>,
     #[serde(default)]
     peer_audience: Option<String>,
+    /// Of an overlap: what other parties are to bring, by their names.
+    #[serde(default)]
+    party_audiences: BTreeMap<String, String>,
     /// Where the people of a list go.
     #[serde(default)]
     out: Option<PathBuf>,
@@ -118,6 +125,8 @@ fn advice(code: &str) -> &'static str {
         "not_answering" | "no_audience" => "speak with the other member's operator",
         "audience_ambiguous" => "name the other side's audience by its label: --peer-audience",
         "peer" => "--peer names the party to match with",
+        "label_side" => "`tally agreement show` says who has the labels: that member asks",
+        "overlap" => "`tally agreement show` says who takes part and who helps",
         "busy" => "try again in a minute",
         _ => "the reason says what to change",
     }
@@ -129,9 +138,26 @@ pub(super) async fn request(
     a: RequestArgs,
     progress: Progress,
 ) -> Result<Value, AdminError> {
+    let computation = parse_computation(&a.computation)?;
+    if computation == Computation::OverlapN {
+        if a.peer.is_some() || a.peer_audience.is_some() || a.out.is_some() {
+            return Err(usage(
+                "an overlap is of all parties of its agreement, and gives a count: no peer and no file of people can be named",
+            ));
+        }
+        let request = OverlapRequest {
+            agreement: a.agreement.parse().map_err(usage)?,
+            audience: a.audience,
+            named: overlaps::named(node, &a.party_audiences)?,
+        };
+        return overlaps::request(node, request, progress).await;
+    }
+    if !a.party_audiences.is_empty() {
+        return Err(usage("audiences of several parties are for overlap_n"));
+    }
     let request = MatchRequest {
         agreement: a.agreement.parse().map_err(usage)?,
-        computation: parse_computation(&a.computation)?,
+        computation,
         audience: a.audience,
         peer: match &a.peer {
             Some(name) => Some(member_id(node, name)?),
@@ -183,11 +209,11 @@ fn tell_progress(node: &Node, id: &MatchId, progress: &Progress) {
     }
 }
 
-fn phase(phase: tally_psi::Phase) -> String {
+pub(super) fn phase(phase: tally_psi::Phase) -> String {
     format!("{phase:?}").to_lowercase()
 }
 
-const fn stage(stage: Stage) -> &'static str {
+pub(super) const fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Requested => "requested",
         Stage::Accepted => "accepted",
@@ -203,14 +229,29 @@ const fn stage(stage: Stage) -> &'static str {
     }
 }
 
+/// A match of two, or of several.
+enum Found {
+    Match(Box<MatchView>),
+    Overlap(Box<OverlapView>),
+}
+
 /// The match of an ID, of the first characters of one, or of a session.
-pub(super) fn find(node: &Node, text: &str) -> Result<MatchView, AdminError> {
+fn find_any(node: &Node, text: &str) -> Result<Found, AdminError> {
     let text = text.to_lowercase();
-    let mut found = node.matches.list().into_iter().filter(|view| {
-        let id = view.id.to_string();
-        let starts = text.len() >= MIN_PREFIX && id.starts_with(&text);
-        starts || view.session.is_some_and(|s| s.to_string() == text)
-    });
+    let named = |id: &MatchId, session: Option<SessionId>| {
+        let starts = text.len() >= MIN_PREFIX && id.to_string().starts_with(&text);
+        starts || session.is_some_and(|s| s.to_string() == text)
+    };
+    let matches = node.matches.list().into_iter();
+    let overlaps = node.matches.overlaps().into_iter();
+    let mut found = matches
+        .filter(|v| named(&v.id, v.session))
+        .map(|v| Found::Match(Box::new(v)))
+        .chain(
+            overlaps
+                .filter(|v| named(&v.id, v.session))
+                .map(|v| Found::Overlap(Box::new(v))),
+        );
     match (found.next(), found.next()) {
         (Some(view), None) => Ok(view),
         (Some(_), Some(_)) => Err(usage(format!("several matches begin with {text}"))),
@@ -222,9 +263,28 @@ pub(super) fn find(node: &Node, text: &str) -> Result<MatchView, AdminError> {
     }
 }
 
+/// The same, of two.
+pub(super) fn find(node: &Node, text: &str) -> Result<MatchView, AdminError> {
+    match find_any(node, text)? {
+        Found::Match(view) => Ok(*view),
+        Found::Overlap(view) => Err(AdminError::new(
+            "overlap",
+            format!(
+                "{} is an overlap of several parties, whose proof is that of its records",
+                view.id
+            ),
+            "`tally match show` names its records; `tally proof record` proves one",
+        )),
+    }
+}
+
 /// One match, and the people of a list into a file if one is named.
 pub(super) async fn show(node: &Arc<Node>, a: OneArgs) -> Result<Value, AdminError> {
-    let view = find(node, &a.id)?;
+    let view = match (find_any(node, &a.id)?, &a.out) {
+        (Found::Match(view), _) => *view,
+        (Found::Overlap(view), None) => return Ok(overlaps::shown(node, &view)),
+        (Found::Overlap(_), Some(_)) => return Err(no_people()),
+    };
     if let Some(out) = &a.out {
         check_new(out)?;
         write_people(node, &view, out).await?;
@@ -234,12 +294,12 @@ pub(super) async fn show(node: &Arc<Node>, a: OneArgs) -> Result<Value, AdminErr
 
 /// All matches, the newest first.
 pub(super) fn list(node: &Node) -> Value {
-    let rows: Vec<Value> = node
+    let mut rows: Vec<(u64, Value)> = node
         .matches
         .list()
         .iter()
         .map(|v| {
-            json!({
+            let row = json!({
                 "match": v.id.to_string(),
                 "stage": stage(v.stage),
                 "with": name_of(node, &v.peer),
@@ -249,17 +309,28 @@ pub(super) fn list(node: &Node) -> Value {
                 "answer": v.answer.as_ref().map(|a| short(a, v.noise.as_ref())),
                 "started": date(v.started_ms),
                 "reason": v.reason,
-            })
+            });
+            (v.started_ms, row)
         })
         .collect();
-    Value::Array(rows)
+    let overlaps = node.matches.overlaps();
+    rows.extend(
+        overlaps
+            .iter()
+            .map(|v| (v.started_ms, overlaps::row(node, v))),
+    );
+    rows.sort_by_key(|(started, _)| std::cmp::Reverse(*started));
+    Value::Array(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Calls a match off.
 pub(super) async fn cancel(node: &Arc<Node>, a: OneArgs) -> Result<Value, AdminError> {
-    let view = find(node, &a.id)?;
-    node.matches.cancel(&view.id).await?;
-    Ok(json!({"match": view.id.to_string(), "cancelled": true}))
+    let id = match find_any(node, &a.id)? {
+        Found::Match(view) => view.id,
+        Found::Overlap(view) => view.id,
+    };
+    node.matches.cancel(&id).await?;
+    Ok(json!({"match": id.to_string(), "cancelled": true}))
 }
 
 fn short(answer: &Answer, noise: Option<&NoiseView>) -> String {
@@ -323,7 +394,8 @@ fn shown(node: &Node, view: &MatchView, out: Option<&Path>) -> Value {
         NoiseView::None if view.computation.is_noised() => {
             "none: exact answers, as only a test network allows".to_owned()
         }
-        NoiseView::None => "none: a list is exact".to_owned(),
+        // Overlaps are shown by themselves.
+        NoiseView::None | NoiseView::Overlap { .. } => "none: a list is exact".to_owned(),
         NoiseView::Sums {
             epsilon,
             matches_epsilon,
@@ -432,14 +504,18 @@ fn check_new(out: &Path) -> Result<(), AdminError> {
     Ok(())
 }
 
+fn no_people() -> AdminError {
+    AdminError::new(
+        "no_list",
+        "this match has no people to write: only a list that this node asked for has",
+        "leave out --out",
+    )
+}
+
 /// Writes the people of a list: one column named like the ID type, readable by the node's user alone, whole or not at all.
 async fn write_people(node: &Arc<Node>, view: &MatchView, out: &Path) -> Result<(), AdminError> {
     if !matches!(view.answer, Some(Answer::Listed { .. })) {
-        return Err(AdminError::new(
-            "no_list",
-            "this match has no people to write: only a list that this node asked for has",
-            "leave out --out",
-        ));
+        return Err(no_people());
     }
     let profile = node
         .audiences

@@ -7,6 +7,7 @@ mod codes;
 mod governance;
 mod matches;
 mod ops;
+mod overlaps;
 mod printing;
 mod proofs;
 mod records;

@@ -10,7 +10,7 @@ use rand::rngs::OsRng;
 use serde::Serialize;
 use tally_contracts::records::Profile;
 use tally_measure::attribution::{
-    ConversionColumns, LabelTerms, Labels, Model, TouchColumns, Windows, attribute, brand_keys,
+    ConversionColumns, Labels, SumLabel, SumModel, TouchColumns, Windows, attribute, brand_keys,
     brand_rows_per_conversion, import_conversions, import_touches, media_keys,
 };
 use tally_psi::sum::{
@@ -61,7 +61,7 @@ pub struct Options {
     /// CSV of conversions.
     pub conversions: PathBuf,
     /// The model.
-    pub model: Model,
+    pub model: SumModel,
     /// The profile of the IDs.
     pub profile: Profile,
     /// Epsilon in millionths, of the sums and of the matches; `None`: no noise.
@@ -171,7 +171,7 @@ pub fn run(options: &Options) -> Result<Figures, Error> {
         journeys
             .channels()
             .into_keys()
-            .map(|name| LabelTerms {
+            .map(|name| SumLabel {
                 name,
                 minimum_people: options.minimum_people,
             })
@@ -185,12 +185,12 @@ pub fn run(options: &Options) -> Result<Figures, Error> {
     let mut terms = SumTerms {
         // The channels are put together already.
         minimum_people: vec![0; labels.count()],
-        weights: model.classes()?,
-        unit: model.unit()?,
+        weights: model.weights(),
+        unit: model.unit(),
         value_caps: vec![options.value_cap],
         entries_per_person: options.per_person,
         rows_per_entry: brand_rows_per_conversion(&model, &windows),
-        slots: model.slots().into(),
+        slots: model.slots(),
         max_label_rows: 1 << 29,
         max_entries: public_size(entries),
         noise: SumNoise::NoneInTestNetwork,
@@ -260,7 +260,7 @@ pub fn run(options: &Options) -> Result<Figures, Error> {
     let [media_rows, brand_rows] = report.statement.counts;
     let cpu_s = after.cpu_s - used.cpu_s;
     Ok(Figures {
-        model: model.name(),
+        model: model.to_string(),
         correct,
         labels: sums,
         within_95: size(within.div_ceil(params.terms.unit.into()), "noise")?,

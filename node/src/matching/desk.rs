@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Answer;
 use super::engine;
 use super::error::MatchError;
+use super::files::Files;
 use super::lists::OpenList;
+use super::overlap::{Links, OverlapFile};
 use super::policy::Policy;
 use super::ports::{LedgerError, LedgerPort, PeerPort};
 use super::state::{MatchFile, MatchId, MatchStore, MatchView, Role, Stage};
@@ -29,7 +31,7 @@ use crate::sealed::StorageKey;
 use crate::workers::NodeWorkers;
 
 /// After this long without a receipt, the match is closed without one.
-const RECEIPT_PATIENCE_MS: u64 = 24 * 3_600_000;
+pub(super) const RECEIPT_PATIENCE_MS: u64 = 24 * 3_600_000;
 
 /// Who this node is.
 pub struct DeskIdentity {
@@ -93,6 +95,9 @@ pub(super) struct Inner {
     pub(super) policy: Arc<dyn Policy>,
     pub(super) options: DeskOptions,
     pub(super) store: MatchStore,
+    pub(super) overlaps: Files<OverlapFile>,
+    /// Streams of overlaps that run.
+    pub(super) links: Links,
     pub(super) noise_key: StorageKey,
     pub(super) answering: Semaphore,
     /// Lists in buckets that run.
@@ -140,6 +145,8 @@ impl MatchDesk {
     ) -> Result<Self, MatchError> {
         Ok(Self(Arc::new(Inner {
             store: MatchStore::open(dir, storage.derive("tally/matches/v1"))?,
+            overlaps: Files::open(dir, storage.derive("tally/matches/v1"))?,
+            links: Links::default(),
             noise_key: storage.derive("tally/match-noise/v1"),
             answering: Semaphore::new(options.max_answering),
             lists: Mutex::default(),
@@ -216,8 +223,7 @@ impl MatchDesk {
             .store
             .get(id)
             .ok_or(MatchError::UnknownMatch { id: *id })?;
-        let progress = self.0.running().get(id).and_then(|r| r.progress);
-        Ok((file.view, progress))
+        Ok((file.view, self.0.progress(id)))
     }
 
     /// The people of a list that matched, as this node's own set has them.
@@ -260,16 +266,13 @@ impl MatchDesk {
     /// [`MatchError::UnknownMatch`], [`MatchError::HasEnded`] for one that has its answer or has ended.
     pub async fn cancel(&self, id: &MatchId) -> Result<(), MatchError> {
         let inner = &self.0;
-        let file = inner
-            .store
-            .get(id)
-            .ok_or(MatchError::UnknownMatch { id: *id })?;
+        let Some(file) = inner.store.get(id) else {
+            return inner.cancel_overlap(id).await;
+        };
         if file.view.stage.is_final() || file.view.answer.is_some() {
             return Err(MatchError::HasEnded { id: *id });
         }
-        let running = inner.running().get(id).map(|r| r.cancel.clone());
-        if let Some(cancel) = running {
-            cancel.cancel();
+        if inner.cancel_running(id) {
             return Ok(());
         }
         inner.end(id, &MatchError::Cancelled)?;
@@ -283,11 +286,10 @@ impl MatchDesk {
     /// The first error, after trying every match.
     pub async fn tidy(&self) -> Result<usize, MatchError> {
         let inner = &self.0;
-        let mut first = None;
-        let mut waiting = 0;
+        let (mut waiting, mut first) = inner.tidy_overlaps().await;
         for file in inner.store.all() {
             let id = file.view.id;
-            if inner.running().contains_key(&id) {
+            if inner.is_running(&id) {
                 continue;
             }
             // It may have ended since the list was made; one that does not run never runs again.
@@ -325,6 +327,24 @@ impl MatchDesk {
 impl Inner {
     fn running(&self) -> MutexGuard<'_, HashMap<MatchId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_running(&self, id: &MatchId) -> bool {
+        self.running().contains_key(id)
+    }
+
+    /// How far a running match is.
+    pub(super) fn progress(&self, id: &MatchId) -> Option<Progress> {
+        self.running().get(id).and_then(|r| r.progress)
+    }
+
+    /// Calls off a match if it runs.
+    pub(super) fn cancel_running(&self, id: &MatchId) -> bool {
+        let running = self.running().get(id).map(|r| r.cancel.clone());
+        running.is_some_and(|cancel| {
+            cancel.cancel();
+            true
+        })
     }
 
     /// Puts a match on the list of running ones, before it is stored: so it is never taken for one that a crash left.

@@ -13,7 +13,7 @@ use tally_contracts::state;
 use tally_merkle::Hash;
 use tally_psi::messages::Scope;
 use tally_psi::{
-    Context, IdType, ItemSetBuilder, ItemStream, Items, Machine, Params, Party, PeerCount,
+    Context, IdType, ItemSet, ItemSetBuilder, ItemStream, Items, Machine, Params, Party, PeerCount,
     Progress, Report, Seeds, Statement,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use super::ports::{MatchIo, PeerIdentity};
 use super::state::{HashText, MatchId, Role, Stage};
 use super::sums;
 use super::wire::record_key;
-use crate::audiences::AudienceMeta;
+use crate::audiences::{AudienceMeta, AudienceStore};
 use crate::psi_wire;
 use crate::spill::SpillSorters;
 use tally_contracts::records::{AudienceRef, Computation, ProposeAgreement};
@@ -72,12 +72,27 @@ pub(super) fn item_numbers(profile: Profile) -> Result<(IdType, tally_psi::Profi
     ))
 }
 
+/// The people of a stored set, read and verified.
+pub(super) fn item_set(
+    audiences: &AudienceStore,
+    meta: &AudienceMeta,
+) -> Result<ItemSet, MatchError> {
+    let set = audiences.load(meta)?;
+    let (id_type, profile) = item_numbers(meta.profile)?;
+    let mut items = ItemSetBuilder::new(id_type, profile);
+    for entry in set.entries() {
+        items.push(entry.id.as_bytes())?;
+    }
+    Ok(items.finish()?)
+}
+
 fn suite(suite: Suite) -> Result<tally_psi::Suite, MatchError> {
     match suite {
         Suite::DhRistrettoV1 => Ok(tally_psi::Suite::DhRistrettoV1),
         Suite::VoleRr22V1 => Ok(tally_psi::Suite::VoleRr22V1),
         Suite::VoleRr22MaliciousV1 => Ok(tally_psi::Suite::VoleRr22MaliciousV1),
-        Suite::CircuitV1 => Err(MatchError::decline(
+        // The helper's has no session of two.
+        Suite::CircuitV1 | Suite::HelperPrfV1 => Err(MatchError::decline(
             "suite",
             format!("this node has no suite {suite}"),
         )),
@@ -223,19 +238,14 @@ impl Inner {
         let in_memory = self.options.rows_in_memory as u64;
         let computation = agreed.computation;
         let work = move || -> Result<Box<dyn Machine>, MatchError> {
-            let (id_type, profile) = item_numbers(meta.profile)?;
             let is_count = computation == Computation::Cardinality;
             let items: Items = if is_count && meta.size > in_memory {
+                let (id_type, profile) = item_numbers(meta.profile)?;
                 audiences.verify(&meta)?;
                 let entries = Box::new(audiences.entries(&meta));
                 ItemStream::new(id_type, profile, meta.size, entries).into()
             } else {
-                let set = audiences.load(&meta)?;
-                let mut items = ItemSetBuilder::new(id_type, profile);
-                for entry in set.entries() {
-                    items.push(entry.id.as_bytes())?;
-                }
-                items.finish()?.into()
+                item_set(&audiences, &meta)?.into()
             };
             let role = match role {
                 Role::Initiator => tally_psi::messages::Role::Initiator,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tally_contracts::codec::CodecError;
+use tally_contracts::ids::MemberId;
 use tally_contracts::refusal::{Refusal, RefusalNotice};
 use tally_contracts::state::StateError;
 
@@ -20,14 +21,17 @@ pub enum Side {
     Us,
     /// The other member's node.
     Peer,
+    /// The node of this member, of several others.
+    Member(MemberId),
 }
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Us => "this node",
-            Self::Peer => "the other member",
-        })
+        match self {
+            Self::Us => f.write_str("this node"),
+            Self::Peer => f.write_str("the other member"),
+            Self::Member(member) => write!(f, "member {member}"),
+        }
     }
 }
 
@@ -129,6 +133,9 @@ pub enum MatchError {
     /// The operator called the match off.
     #[error("the match was cancelled")]
     Cancelled,
+    /// Another of several that take part has ended it on the ledger.
+    #[error("another party or the helper has ended the match")]
+    CalledOff,
     /// No such match.
     #[error("there is no match {id}")]
     UnknownMatch {
@@ -166,6 +173,20 @@ impl MatchError {
                 code: code.to_owned(),
                 message: message.into(),
             },
+        }
+    }
+
+    /// Names the peer that refused, where there are several.
+    pub(super) fn of(self, member: MemberId) -> Self {
+        match self {
+            Self::Refused {
+                by: Side::Peer,
+                notice,
+            } => Self::Refused {
+                by: Side::Member(member),
+                notice,
+            },
+            other => other,
         }
     }
 

@@ -2,14 +2,15 @@
 
 use tally_contracts::codec::Canonical;
 use tally_contracts::envelope::Signer;
-use tally_contracts::ids::{AudienceLabel, KeyId, MemberId, RecordId, Signature};
+use tally_contracts::ids::{AudienceLabel, KeyId, MemberId, PublicKey, RecordId, Signature};
 use tally_contracts::records::{AudienceRef, Computation};
 use tally_contracts::refusal::RefusalNotice;
 use tally_measure::SetOpening;
 use tally_merkle::Hash;
 
 use super::messages::{
-    Accept, MAX_MESSAGE_BYTES, Message, ReceiptOffer, Request, seal_bytes, split_frame,
+    Accept, Invite, MAX_MESSAGE_BYTES, Message, ReceiptOffer, Request, Seat, seal_bytes,
+    split_frame,
 };
 
 /// A frame without its length, taken apart and put together again; `None` if it is refused.
@@ -50,6 +51,27 @@ pub(crate) fn samples() -> Vec<(&'static str, Vec<u8>)> {
             peer_audience: Some(AudienceLabel([10; 32])),
             nonce: [11; 32],
         }),
+        Message::Invite(Invite {
+            agreement: RecordId([9; 32]),
+            audience: audience.clone(),
+            peer_audience: None,
+            nonce: [16; 32],
+        }),
+        Message::Attend { nonce: [17; 32] },
+        Message::Convene {
+            seats: vec![
+                Seat {
+                    nonce: [17; 32],
+                    node: PublicKey([18; 32]),
+                };
+                4
+            ],
+        },
+        Message::Joined,
+        Message::Link { nonce: [16; 32] },
+        Message::Linked,
+        Message::Resume { nonce: [11; 32] },
+        Message::Resumed,
         Message::Accept(Accept {
             audience,
             opening,

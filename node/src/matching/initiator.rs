@@ -204,7 +204,7 @@ impl Inner {
             &*self.ledger,
             &request.agreement,
             request.computation,
-            [own, peer],
+            &[own, peer],
         )?;
         self.check_noise(&terms, request.computation)?;
         let meta = self.audiences.latest(&request.audience)?;

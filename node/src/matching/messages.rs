@@ -1,15 +1,16 @@
 //! The desk's own messages, in the order they are sent. The first stream begins with Request, then Accept or Refuse; the second
 //! with Receipt, that of a list that broke with Resume and Resumed, behind which the list goes on, that of one bucket of a list with Bucket and
-//! Resumed; either goes on with a record that both sign: Lease, Leased, Sign, Signed. A frame is a 32-bit length and a body (version 1, type, fields), then
+//! Resumed; either goes on with a record that both sign: Lease, Leased, Sign, Signed. Several parties have streams of their own: Invite, Attend,
+//! Convene, Joined; and for the protocol Link, Linked. A frame is a 32-bit length and a body (version 1, type, fields), then
 //! the key ID and signature of its sender.
 
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_contracts::domains::MATCH_MESSAGE;
 use tally_contracts::envelope::Signer;
 use tally_contracts::ids::{
-    AgreementId, AudienceLabel, KeyId, MemberId, NetworkId, RecordId, Signature,
+    AgreementId, AudienceLabel, KeyId, MemberId, NetworkId, PublicKey, RecordId, Signature,
 };
-use tally_contracts::records::{AudienceRef, Computation};
+use tally_contracts::records::{AudienceRef, Computation, MAX_PARTIES};
 use tally_contracts::refusal::RefusalNotice;
 use tally_measure::SetOpening;
 use tally_merkle::Hash;
@@ -82,6 +83,46 @@ pub(super) enum Message {
         /// Which.
         bucket: u32,
     },
+    /// A party of several asks another, or the helper, to take part in an overlap.
+    Invite(Invite),
+    /// It takes part.
+    Attend {
+        /// Fresh.
+        nonce: [u8; 32],
+    },
+    /// Who takes part, in the order of the agreement, then the helper.
+    Convene {
+        seats: Vec<Seat>,
+    },
+    /// The sender has joined on the ledger.
+    Joined,
+    /// Opens a stream of the protocol between two that take part.
+    Link {
+        /// The nonce of the invitation.
+        nonce: [u8; 32],
+    },
+    /// The other one takes the stream.
+    Linked,
+}
+
+/// Asks for an overlap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invite {
+    pub(super) agreement: AgreementId,
+    /// What the asker brings, as committed.
+    pub(super) audience: AudienceRef,
+    /// Which audience the invited party is to bring, if it matters.
+    pub(super) peer_audience: Option<AudienceLabel>,
+    /// Fresh.
+    pub(super) nonce: [u8; 32],
+}
+
+/// One that takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) nonce: [u8; 32],
+    /// Transport key of its node.
+    pub(super) node: PublicKey,
 }
 
 /// Asks for the receipt of a match that has its answer.
@@ -108,6 +149,12 @@ impl Message {
             Self::Resume { .. } => "resume",
             Self::Resumed => "resumed",
             Self::Bucket { .. } => "bucket",
+            Self::Invite(_) => "invite",
+            Self::Attend { .. } => "attend",
+            Self::Convene { .. } => "convene",
+            Self::Joined => "joined",
+            Self::Link { .. } => "link",
+            Self::Linked => "linked",
         }
     }
 }
@@ -121,6 +168,20 @@ fn read_signer(r: &mut Reader<'_>) -> Result<Signer, CodecError> {
         member: MemberId(r.array("signer's member")?),
         key: KeyId(r.array("signer's key")?),
         nonce: r.u64("signer's nonce")?,
+    })
+}
+
+fn write_label(w: &mut Writer, label: Option<&AudienceLabel>) {
+    w.bool(label.is_some());
+    if let Some(label) = label {
+        w.raw(&label.0);
+    }
+}
+
+fn read_label(r: &mut Reader<'_>) -> Result<Option<AudienceLabel>, CodecError> {
+    Ok(match r.bool("peer's audience")? {
+        true => Some(AudienceLabel(r.array("peer's audience")?)),
+        false => None,
     })
 }
 
@@ -140,10 +201,8 @@ impl Canonical for Message {
                 w.u8(1).raw(&m.agreement.0);
                 m.computation.write(w);
                 m.audience.write(w);
-                w.raw(&m.opening.to_bytes()).bool(m.peer_audience.is_some());
-                if let Some(label) = &m.peer_audience {
-                    w.raw(&label.0);
-                }
+                w.raw(&m.opening.to_bytes());
+                write_label(w, m.peer_audience.as_ref());
                 w.raw(&m.nonce);
             }
             Self::Accept(m) => {
@@ -181,6 +240,28 @@ impl Canonical for Message {
             Self::Bucket { nonce, bucket } => {
                 w.u8(11).raw(nonce).u32(*bucket);
             }
+            Self::Invite(m) => {
+                m.audience.write(w.u8(20).raw(&m.agreement.0));
+                write_label(w, m.peer_audience.as_ref());
+                w.raw(&m.nonce);
+            }
+            Self::Attend { nonce } => {
+                w.u8(21).raw(nonce);
+            }
+            Self::Convene { seats } => {
+                w.u8(22).list(seats, |w, s| {
+                    w.raw(&s.nonce).raw(&s.node.0);
+                });
+            }
+            Self::Joined => {
+                w.u8(23);
+            }
+            Self::Link { nonce } => {
+                w.u8(24).raw(nonce);
+            }
+            Self::Linked => {
+                w.u8(25);
+            }
         }
     }
 
@@ -192,10 +273,7 @@ impl Canonical for Message {
                 computation: Computation::read(r)?,
                 audience: AudienceRef::read(r)?,
                 opening: read_opening(r)?,
-                peer_audience: match r.bool("peer's audience")? {
-                    true => Some(AudienceLabel(r.array("peer's audience")?)),
-                    false => None,
-                },
+                peer_audience: read_label(r)?,
                 nonce: r.array("nonce")?,
             }),
             2 => Self::Accept(Accept {
@@ -234,6 +312,28 @@ impl Canonical for Message {
                 nonce: r.array("nonce")?,
                 bucket: r.u32("bucket")?,
             },
+            20 => Self::Invite(Invite {
+                agreement: RecordId(r.array("agreement ID")?),
+                audience: AudienceRef::read(r)?,
+                peer_audience: read_label(r)?,
+                nonce: r.array("nonce")?,
+            }),
+            21 => Self::Attend {
+                nonce: r.array("nonce")?,
+            },
+            22 => Self::Convene {
+                seats: r.list("seats", MAX_PARTIES + 1, |r| {
+                    Ok(Seat {
+                        nonce: r.array("nonce")?,
+                        node: PublicKey(r.array("node")?),
+                    })
+                })?,
+            },
+            23 => Self::Joined,
+            24 => Self::Link {
+                nonce: r.array("nonce")?,
+            },
+            25 => Self::Linked,
             found => {
                 return Err(CodecError::Invalid {
                     what: "message type",

@@ -1,4 +1,5 @@
-//! The match desk: asks other members for matches and answers theirs, under agreements in the ledger.
+//! The match desk: asks other members for matches and answers theirs, under agreements in the ledger. What follows is for matches of two;
+//! [`overlap`] is for three to eight and a helper.
 //!
 //! A match runs over one stream. Request (agreement, computation, the initiator's committed set and its opening, a nonce), then
 //! Accept or Refuse with a typed reason; both sign OpenMatch, which reserves the budget; the protocol of `tally-psi` runs, and
@@ -19,11 +20,13 @@ mod cosign;
 mod desk;
 mod engine;
 mod error;
+mod files;
 pub(crate) mod fuzzing;
 mod initiator;
 mod lists;
 mod messages;
 mod noise;
+mod overlap;
 mod policy;
 mod ports;
 mod responder;
@@ -40,7 +43,9 @@ pub use answer::{Answer, LabelSum};
 pub use desk::{DeskIdentity, DeskOptions, MatchDesk};
 pub use error::{MatchError, Side};
 pub use initiator::MatchRequest;
-pub use noise::{NoiseView, plan_noise};
+pub use noise::{NoiseView, plan_noise, plan_region_noise};
+pub use overlap::{OverlapPartyView, OverlapRequest, OverlapRole, OverlapView};
 pub use policy::{AnswerAgreed, Inquiry, Policy, RefuseAll};
 pub use ports::{LedgerError, LedgerPort, MatchIo, PeerError, PeerIdentity, PeerPort, RecordLease};
+pub use responder::Served;
 pub use state::{MatchId, MatchView, Role, Stage};

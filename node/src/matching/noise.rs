@@ -7,6 +7,7 @@ use tally_contracts::refusal::Refusal;
 use tally_psi::NoiseParams;
 
 use super::error::MatchError;
+use super::overlap::REGION_SENSITIVITY;
 
 /// The most that one person changes a count of people.
 const SENSITIVITY: u32 = 1;
@@ -19,6 +20,18 @@ const EXACT_BOUND: u32 = 2_000;
 /// [`MatchError::Psi`] for an epsilon or delta out of range (1 to 100,000,000 millionths; 1 to 2^60 - 1), or if no bound up to
 /// [`tally_psi::MAX_BOUND`] serves.
 pub fn plan_noise(micro_eps: u32, delta: u64) -> Result<Noise, MatchError> {
+    plan(micro_eps, delta, SENSITIVITY)
+}
+
+/// The same for the noise of `overlap_n` against the helper.
+///
+/// # Errors
+/// As [`plan_noise`].
+pub fn plan_region_noise(micro_eps: u32, delta: u64) -> Result<Noise, MatchError> {
+    plan(micro_eps, delta, REGION_SENSITIVITY)
+}
+
+fn plan(micro_eps: u32, delta: u64, sensitivity: u32) -> Result<Noise, MatchError> {
     // All of the odds: such a noise would promise nothing.
     if delta >= tally_psi::DELTA_ONE {
         return Err(tally_psi::Error::Noise {
@@ -26,7 +39,7 @@ pub fn plan_noise(micro_eps: u32, delta: u64) -> Result<Noise, MatchError> {
         }
         .into());
     }
-    let planned = tally_psi::plan_bound_for(micro_eps, delta, SENSITIVITY)?;
+    let planned = tally_psi::plan_bound_for(micro_eps, delta, sensitivity)?;
     Ok(Noise::Laplace {
         micro_eps: micro_eps.into(),
         delta,
@@ -44,32 +57,42 @@ pub(super) fn psi_noise(
     if !computation.is_noised() {
         return Ok(tally_psi::Noise::NoneInTestNetwork);
     }
-    match *noise {
-        Noise::None if kind == NetworkKind::Test => Ok(tally_psi::Noise::NoneInTestNetwork),
-        Noise::None => Err(Refusal::Noise { computation }.into()),
-        Noise::Laplace {
-            micro_eps,
-            delta,
-            bound,
-        } => {
-            let too_large = |_| tally_psi::Error::Noise {
-                reason: "epsilon out of range",
-            };
-            let params = NoiseParams {
-                epsilon_micro: u32::try_from(micro_eps).map_err(too_large)?,
-                sensitivity: SENSITIVITY,
-                bound,
-            };
-            params.verify()?;
-            if params.delta()? > delta {
-                return Err(MatchError::decline(
-                    "noise",
-                    format!("a noise bound of {bound} costs more than the agreement's delta"),
-                ));
-            }
-            Ok(tally_psi::Noise::Laplace(params))
-        }
+    match noise_params(noise, SENSITIVITY)? {
+        None if kind == NetworkKind::Test => Ok(tally_psi::Noise::NoneInTestNetwork),
+        None => Err(Refusal::Noise { computation }.into()),
+        Some(params) => Ok(tally_psi::Noise::Laplace(params)),
     }
+}
+
+/// An agreed noise in the terms of the protocol; refused where its bound does not give the agreement's delta.
+pub(super) fn noise_params(
+    noise: &Noise,
+    sensitivity: u32,
+) -> Result<Option<NoiseParams>, MatchError> {
+    let Noise::Laplace {
+        micro_eps,
+        delta,
+        bound,
+    } = *noise
+    else {
+        return Ok(None);
+    };
+    let too_large = |_| tally_psi::Error::Noise {
+        reason: "epsilon out of range",
+    };
+    let params = NoiseParams {
+        epsilon_micro: u32::try_from(micro_eps).map_err(too_large)?,
+        sensitivity,
+        bound,
+    };
+    params.verify()?;
+    if params.delta()? > delta {
+        return Err(MatchError::decline(
+            "noise",
+            format!("a noise bound of {bound} costs more than the agreement's delta"),
+        ));
+    }
+    Ok(Some(params))
 }
 
 /// What the noise does to a published count: shown with every answer.
@@ -84,6 +107,22 @@ pub enum NoiseView {
         epsilon: f64,
         /// Each noise lies in [-bound, bound].
         bound: u32,
+        /// Standard deviation of both together.
+        standard_deviation: f64,
+        /// The true count is within this distance of the published one in at least 95 of 100 matches.
+        within_95: u32,
+    },
+    /// Two truncated discrete Laplace noises on a count of several parties: one of all parties, which hides from the helper what they
+    /// share and which they know, and one of the helper.
+    Overlap {
+        /// Of the helper's noise.
+        epsilon: f64,
+        /// It lies in [-bound, bound].
+        bound: u32,
+        /// Of the parties' noise on each set of parties.
+        regions_epsilon: f64,
+        /// It lies in [-`regions_bound`, `regions_bound`].
+        regions_bound: u32,
         /// Standard deviation of both together.
         standard_deviation: f64,
         /// The true count is within this distance of the published one in at least 95 of 100 matches.
@@ -107,7 +146,7 @@ impl NoiseView {
         let tally_psi::Noise::Laplace(params) = noise else {
             return Self::None;
         };
-        let (standard_deviation, within_95) = spread(params);
+        let (standard_deviation, within_95) = spread(params, params);
         Self::Laplace {
             epsilon: f64::from(params.epsilon_micro) / 1e6,
             bound: params.bound,
@@ -117,28 +156,49 @@ impl NoiseView {
     }
 }
 
-/// Standard deviation and 95% half-width of the sum of two draws.
+impl NoiseView {
+    /// Of an overlap.
+    pub(super) fn overlap(regions: &NoiseParams, published: &NoiseParams) -> Self {
+        let (standard_deviation, within_95) = spread(regions, published);
+        Self::Overlap {
+            epsilon: f64::from(published.epsilon_micro) / 1e6,
+            bound: published.bound,
+            regions_epsilon: f64::from(regions.epsilon_micro) / 1e6,
+            regions_bound: regions.bound,
+            standard_deviation,
+            within_95,
+        }
+    }
+}
+
+/// Standard deviation and 95% half-width of the sum of a draw of each.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn spread(params: &NoiseParams) -> (f64, u32) {
-    let ln_a = -f64::from(params.epsilon_micro) / 1e6 / f64::from(params.sensitivity);
-    let a = ln_a.exp();
-    // Twice the variance of a discrete Laplace; truncation only lowers it.
-    let untruncated = (2.0 * 2.0 * a / (1.0 - a).powi(2)).sqrt();
-    let bound = params.bound;
-    if bound > EXACT_BOUND {
-        let half = (1.96 * untruncated).ceil().min(f64::from(bound) * 2.0);
+fn spread(one: &NoiseParams, other: &NoiseParams) -> (f64, u32) {
+    let ln_a = |p: &NoiseParams| -f64::from(p.epsilon_micro) / 1e6 / f64::from(p.sensitivity);
+    let range = one.bound.saturating_add(other.bound);
+    if one.bound.max(other.bound) > EXACT_BOUND {
+        // The variances of discrete Laplace noises; truncation only lowers them.
+        let variance = |p: &NoiseParams| {
+            let a = ln_a(p).exp();
+            2.0 * a / (1.0 - a).powi(2)
+        };
+        let untruncated = (variance(one) + variance(other)).sqrt();
+        let half = (1.96 * untruncated).ceil().min(f64::from(range));
         return (untruncated, half as u32);
     }
-    let weights: Vec<f64> = (-i64::from(bound)..=i64::from(bound))
-        .map(|z| (ln_a * z.unsigned_abs() as f64).exp())
-        .collect();
-    let total: f64 = weights.iter().sum();
+    let odds = |p: &NoiseParams| -> Vec<f64> {
+        let bound = i64::from(p.bound);
+        let weights = (-bound..=bound).map(|z| (ln_a(p) * z.unsigned_abs() as f64).exp());
+        let total: f64 = weights.clone().sum();
+        weights.map(|w| w / total).collect()
+    };
     // Mass of each distance |z1 + z2|.
-    let mut distances = vec![0.0; 2 * bound as usize * 2 + 1];
-    for (i, x) in weights.iter().enumerate() {
-        for (j, y) in weights.iter().enumerate() {
-            if let Some(d) = distances.get_mut((i + j).abs_diff(2 * bound as usize)) {
-                *d += x / total * (y / total);
+    let mut distances = vec![0.0; range as usize + 1];
+    let (ones, others) = (odds(one), odds(other));
+    for (i, x) in ones.iter().enumerate() {
+        for (j, y) in others.iter().enumerate() {
+            if let Some(d) = distances.get_mut((i + j).abs_diff(range as usize)) {
+                *d += x * y;
             }
         }
     }
@@ -152,7 +212,7 @@ fn spread(params: &NoiseParams) -> (f64, u32) {
         mass += p;
         (mass >= 0.95).then_some(d)
     });
-    (variance.sqrt(), half.unwrap_or(2 * bound))
+    (variance.sqrt(), half.unwrap_or(range))
 }
 
 #[cfg(test)]
@@ -218,9 +278,18 @@ mod tests {
             sensitivity: 1,
             bound: 25,
         };
-        let (sd, half) = spread(&params);
+        let (sd, half) = spread(&params, &params);
         // One draw has a standard deviation of 2.8, two have sqrt(2) times that.
         assert!((sd - 2.8 * 2.0_f64.sqrt()).abs() < 0.1, "{sd}");
         assert!((7..=10).contains(&half), "{half}");
+        // Of two different ones the variances add up.
+        let wider = NoiseParams {
+            epsilon_micro: 250_000,
+            bound: 60,
+            ..params
+        };
+        let (both, _) = spread(&params, &wider);
+        let (alone, _) = spread(&wider, &wider);
+        assert!((both * both - (sd * sd + alone * alone) / 2.0).abs() < 0.01);
     }
 }

@@ -33,6 +33,12 @@ pub trait Policy: Send + Sync {
         inquiry: &Inquiry<'_>,
         candidates: &[AudienceMeta],
     ) -> Result<AudienceKey, RefusalNotice>;
+
+    /// Whether to help with a count of other members, under an agreement that names this one as the helper.
+    ///
+    /// # Errors
+    /// Why not; the asker sees it.
+    fn help(&self, inquiry: &Inquiry<'_>) -> Result<(), RefusalNotice>;
 }
 
 /// Answers nothing.
@@ -56,6 +62,10 @@ impl Policy for RefuseAll {
             message: "the other member's node answers no requests: its operator has to set match.auto_accept to \"agreed\""
                 .to_owned(),
         })
+    }
+
+    fn help(&self, inquiry: &Inquiry<'_>) -> Result<(), RefusalNotice> {
+        self.choose(inquiry, &[]).map(drop)
     }
 }
 
@@ -86,5 +96,9 @@ impl Policy for AnswerAgreed {
             ));
         }
         Ok(first.key)
+    }
+
+    fn help(&self, _inquiry: &Inquiry<'_>) -> Result<(), RefusalNotice> {
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The side that answers.
 
 use rand_core::{OsRng, RngCore};
+use tally_contracts::ids::AudienceLabel;
 use tally_contracts::state;
 
 use super::desk::{Inner, MatchDesk};
@@ -8,6 +9,7 @@ use super::engine::Agreed;
 use super::error::{MatchError, Side};
 use super::initiator::{new_file, session};
 use super::messages::{Accept, Message, ReceiptOffer, Request};
+use super::overlap::OverlapView;
 use super::policy::Inquiry;
 use super::ports::{MatchIo, PeerIdentity};
 use super::state::{MatchId, MatchView, Role, Stage};
@@ -19,9 +21,26 @@ use crate::audiences::AudienceMeta;
 /// How many epochs old a set may be; as the contract has it.
 const MAX_AUDIENCE_AGE: u64 = 1;
 
+/// What a served stream was about.
+#[derive(Debug)]
+pub enum Served {
+    /// A match of two, as it then stands.
+    Match(Box<MatchView>),
+    /// An overlap, as it then stands.
+    Overlap(Box<OverlapView>),
+    /// A stream of an overlap, which was handed over to it.
+    Link,
+}
+
+impl Served {
+    fn of(view: MatchView) -> Self {
+        Self::Match(Box::new(view))
+    }
+}
+
 impl MatchDesk {
-    /// Serves one stream that another member's node has opened: a match, or the receipt of one. Returns the match as it then
-    /// stands.
+    /// Serves one stream that another member's node has opened: a match, or the receipt of one, or a part of an overlap. Returns the
+    /// match as it then stands.
     ///
     /// # Errors
     /// Any; the peer has been told a reason if it still listens. A match that was accepted is listed with its reason.
@@ -29,14 +48,20 @@ impl MatchDesk {
         &self,
         stream: Box<dyn MatchIo>,
         peer: PeerIdentity,
-    ) -> Result<MatchView, MatchError> {
+    ) -> Result<Served, MatchError> {
         let inner = &self.0;
         let mut wire = inner.wire(stream, peer, [0; 32], true);
-        // A refusal has to be bound to the request that it refuses.
+        // A refusal has to be bound to the request that it refuses; the swarm bounds how many streams a peer may have.
         let first = wire.receive("request").await;
         // Part of a match that has its slot.
         if let Ok(Message::Bucket { nonce, bucket }) = first {
-            return inner.serve_bucket(nonce, bucket, wire).await;
+            return inner
+                .serve_bucket(nonce, bucket, wire)
+                .await
+                .map(Served::of);
+        }
+        if let Ok(Message::Link { nonce }) = first {
+            return inner.take_link(nonce, wire).await.map(|()| Served::Link);
         }
         let Ok(_slot) = inner.answering.try_acquire() else {
             let busy = MatchError::decline("busy", "this node answers as many matches as it may");
@@ -44,8 +69,14 @@ impl MatchDesk {
             return Err(busy);
         };
         let done = match first {
-            Ok(Message::Request(request)) => return inner.answer(request, wire).await,
-            Ok(Message::Resume { nonce }) => return inner.go_on(nonce, wire).await,
+            Ok(Message::Request(request)) => {
+                return inner.answer(request, wire).await.map(Served::of);
+            }
+            Ok(Message::Resume { nonce }) => return inner.go_on(nonce, wire).await.map(Served::of),
+            Ok(Message::Invite(invite)) => {
+                let view = inner.attend(invite, wire).await?;
+                return Ok(Served::Overlap(Box::new(view)));
+            }
             Ok(Message::Receipt(offer)) => inner.sign_receipt(&offer, &mut wire).await,
             Ok(other) => unexpected("request", &other),
             Err(error) => Err(error),
@@ -53,7 +84,7 @@ impl MatchDesk {
         if let Err(error) = &done {
             wire.refuse(error).await;
         }
-        done
+        done.map(Served::of)
     }
 }
 
@@ -95,7 +126,7 @@ impl Inner {
                     &*self.ledger,
                     &request.agreement,
                     request.computation,
-                    members,
+                    &members,
                 )?;
                 let (audience, opening) = (&request.audience, &request.opening);
                 terms::check_audience(&*self.ledger, peer.member, audience, opening, &terms)?;
@@ -110,7 +141,7 @@ impl Inner {
             initiator: peer.member,
             initiator_bucket: request.audience.size_bucket,
         };
-        let candidates = self.candidates(request, &inquiry)?;
+        let candidates = self.candidates(request.peer_audience, Role::Responder, &inquiry)?;
         let chosen = self
             .policy
             .choose(&inquiry, &candidates)
@@ -163,10 +194,11 @@ impl Inner {
         Ok(agreed)
     }
 
-    /// Own sets that the request and its agreement allow, the newest epoch first.
-    fn candidates(
+    /// Own sets that a request and its agreement allow, of the audience that it names if it does, the newest epoch first.
+    pub(super) fn candidates(
         &self,
-        request: &Request,
+        named: Option<AudienceLabel>,
+        role: Role,
         inquiry: &Inquiry<'_>,
     ) -> Result<Vec<AudienceMeta>, MatchError> {
         let (own, epoch) = (self.identity.member, self.epoch()?);
@@ -174,10 +206,10 @@ impl Inner {
         for meta in self.audiences.list()? {
             let key = meta.key;
             let recent = key.epoch <= epoch && epoch - key.epoch <= MAX_AUDIENCE_AGE;
-            let named = request.peer_audience.is_none_or(|label| label == key.label);
+            let named = named.is_none_or(|label| label == key.label);
             if !recent
                 || !named
-                || sums::check_holds(inquiry.computation, Role::Responder, &meta).is_err()
+                || sums::check_holds(inquiry.computation, role, &meta).is_err()
                 || terms::check_own_size(own, &meta, inquiry.terms).is_err()
                 || state::audience(&*self.ledger, &own, key.epoch, &key.label)?.is_none()
             {

@@ -1,26 +1,20 @@
-//! What is kept of every match: one sealed file each, replaced before the peer hears of the step that it notes.
+//! What is kept of every match of two.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tally_contracts::ids::{AgreementId, AudienceLabel, MemberId, RecordId, SessionId};
 use tally_contracts::records::Computation;
 use tally_merkle::Hash;
-use zeroize::Zeroizing;
 
 use super::answer::Answer;
 use super::error::MatchError;
+use super::files::{Filed, Files};
 use super::noise::NoiseView;
 use crate::audiences::{AudienceKey, hash_text, text};
-use crate::sealed::{SealedError, StorageKey, read_sealed, write_sealed};
-
-const EXTENSION: &str = "match";
+use crate::sealed::{read_sealed, write_sealed};
 
 /// Names a match at both of its nodes, from the request on: the first 16 bytes of the hash of the initiator's nonce. As text,
 /// 32 hex digits.
@@ -203,109 +197,27 @@ impl HashText {
     }
 }
 
-/// All matches of this node.
-pub(super) struct MatchStore {
-    dir: PathBuf,
-    key: StorageKey,
-    files: Mutex<HashMap<MatchId, MatchFile>>,
+impl Filed for MatchFile {
+    const KIND: &'static str = "match";
+
+    fn id(&self) -> MatchId {
+        self.view.id
+    }
+
+    fn started_ms(&self) -> u64 {
+        self.view.started_ms
+    }
 }
 
+/// All matches of two of this node.
+pub(super) type MatchStore = Files<MatchFile>;
+
 impl MatchStore {
-    /// Opens the directory, made if absent.
-    pub(super) fn open(dir: &Path, key: StorageKey) -> Result<Self, MatchError> {
-        let io = |action| {
-            move |source| SealedError::Io {
-                action,
-                path: dir.to_owned(),
-                source,
-            }
-        };
-        fs::create_dir_all(dir).map_err(io("create"))?;
-        let mut files = HashMap::new();
-        for entry in fs::read_dir(dir).map_err(io("read"))? {
-            let path = entry.map_err(io("read"))?.path();
-            let id = path
-                .file_stem()
-                .and_then(|s| s.to_str())
-                .and_then(|s| s.parse().ok());
-            let (Some(id), true) = (id, path.extension().is_some_and(|e| e == EXTENSION)) else {
-                continue;
-            };
-            if let Some(json) = read_sealed(&path, &key, &purpose(&id))? {
-                let file = serde_json::from_slice(&json).map_err(|_| SealedError::Damaged {
-                    path,
-                    offset: 0,
-                    what: "not the description of a match",
-                })?;
-                files.insert(id, file);
-            }
-        }
-        Ok(Self {
-            dir: dir.to_owned(),
-            key,
-            files: Mutex::new(files),
-        })
-    }
-
-    /// What they are sealed under.
-    pub(super) const fn key(&self) -> &StorageKey {
-        &self.key
-    }
-
     /// The newest match of a query that has no answer and has not ended.
     pub(super) fn unfinished(&self, query: &Query) -> Option<MatchFile> {
         self.all().into_iter().find(|f| {
             f.view.answer.is_none() && !f.view.stage.is_final() && query.is_asked_by(&f.view)
         })
-    }
-
-    /// Where the files are.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<MatchId, MatchFile>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a match; durable when this returns. `false`, with nothing done, if its ID is there.
-    pub(super) fn add(&self, file: MatchFile) -> Result<bool, MatchError> {
-        let mut files = self.lock();
-        let id = file.view.id;
-        if files.contains_key(&id) {
-            return Ok(false);
-        }
-        self.write(&file)?;
-        files.insert(id, file);
-        Ok(true)
-    }
-
-    /// Changes a match; durable when this returns.
-    pub(super) fn update(
-        &self,
-        id: &MatchId,
-        change: impl FnOnce(&mut MatchFile),
-    ) -> Result<MatchFile, MatchError> {
-        let mut files = self.lock();
-        let mut file = files
-            .get(id)
-            .cloned()
-            .ok_or(MatchError::UnknownMatch { id: *id })?;
-        change(&mut file);
-        self.write(&file)?;
-        files.insert(*id, file.clone());
-        Ok(file)
-    }
-
-    pub(super) fn get(&self, id: &MatchId) -> Option<MatchFile> {
-        self.lock().get(id).cloned()
-    }
-
-    /// All matches, the newest first.
-    pub(super) fn all(&self) -> Vec<MatchFile> {
-        let mut all: Vec<_> = self.lock().values().cloned().collect();
-        all.sort_by_key(|f| (std::cmp::Reverse(f.view.started_ms), f.view.id));
-        all
     }
 
     /// The stored answer of the same query: same agreement, computation, sides and sets.
@@ -316,29 +228,17 @@ impl MatchStore {
             .find(|v| v.answer.is_some() && query.is_asked_by(v))
     }
 
-    fn write(&self, file: &MatchFile) -> Result<(), MatchError> {
-        let id = file.view.id;
-        let path = self.dir.join(format!("{id}.{EXTENSION}"));
-        let json =
-            serde_json::to_vec(file)
-                .map(Zeroizing::new)
-                .map_err(|_| MatchError::Internal {
-                    what: "a match that is not JSON",
-                })?;
-        Ok(write_sealed(&path, &self.key, &purpose(&id), &json)?)
-    }
-
     /// Stores the rows of a list.
     pub(super) fn write_rows(&self, id: &MatchId, rows: &[u64]) -> Result<(), MatchError> {
         let bytes: Vec<u8> = rows.iter().flat_map(|row| row.to_be_bytes()).collect();
-        let path = self.dir.join(format!("{id}.rows"));
-        Ok(write_sealed(&path, &self.key, &rows_purpose(id), &bytes)?)
+        let path = self.dir().join(format!("{id}.rows"));
+        Ok(write_sealed(&path, self.key(), &rows_purpose(id), &bytes)?)
     }
 
     /// The rows of a list.
     pub(super) fn rows(&self, id: &MatchId) -> Result<Vec<u64>, MatchError> {
-        let path = self.dir.join(format!("{id}.rows"));
-        let bytes = read_sealed(&path, &self.key, &rows_purpose(id))?
+        let path = self.dir().join(format!("{id}.rows"));
+        let bytes = read_sealed(&path, self.key(), &rows_purpose(id))?
             .ok_or(MatchError::UnknownMatch { id: *id })?;
         let (rows, _) = bytes.as_chunks::<8>();
         Ok(rows.iter().map(|row| u64::from_be_bytes(*row)).collect())
@@ -382,16 +282,12 @@ impl Query {
     }
 }
 
-fn purpose(id: &MatchId) -> String {
-    format!("match/{id}")
-}
-
 fn rows_purpose(id: &MatchId) -> String {
     format!("match-rows/{id}")
 }
 
 /// Optional values with one text form.
-mod option_text {
+pub(super) mod option_text {
     use std::fmt::Display;
     use std::str::FromStr;
 
@@ -399,14 +295,14 @@ mod option_text {
 
     // The signature is serde's.
     #[allow(clippy::ref_option)]
-    pub(super) fn serialize<T: Display, S: Serializer>(
+    pub(crate) fn serialize<T: Display, S: Serializer>(
         value: &Option<T>,
         s: S,
     ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(ToString::to_string).serialize(s)
     }
 
-    pub(super) fn deserialize<'de, T, D>(d: D) -> Result<Option<T>, D::Error>
+    pub(crate) fn deserialize<'de, T, D>(d: D) -> Result<Option<T>, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,

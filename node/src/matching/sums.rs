@@ -5,13 +5,11 @@
 
 use tally_contracts::NetworkKind;
 use tally_contracts::records::{
-    Computation, JoinSumTerms, ProposeAgreement, SumModel, SumNoise as AgreedNoise,
+    Computation, JoinSumTerms, ProposeAgreement, SumNoise as AgreedNoise,
 };
 use tally_contracts::refusal::Refusal;
 use tally_contracts::state;
-use tally_measure::attribution::{
-    Conversions, Journeys, LabelTerms, Labels, Model, Windows, brand_keys, media_keys,
-};
+use tally_measure::attribution::{Conversions, Journeys, Labels, Windows, brand_keys, media_keys};
 use tally_psi::sum::{
     LabelledSet, LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms,
     ValueNoise, ValuedSet, ValuedSetBuilder,
@@ -63,14 +61,6 @@ fn agreed_terms(terms: &ProposeAgreement) -> Result<&JoinSumTerms, MatchError> {
         }
         .into()
     })
-}
-
-const fn model(model: SumModel) -> Model {
-    match model {
-        SumModel::First => Model::First,
-        SumModel::LastTouch => Model::LastTouch,
-        SumModel::Linear { touches } => Model::Linear { touches },
-    }
 }
 
 /// What of the terms does not fit the protocol: the contract bounds it, so nothing should.
@@ -235,11 +225,7 @@ fn labelled(
     terms: &SumTerms,
 ) -> Result<LabelledSet, MatchError> {
     let journeys = Journeys::from_bytes(&rows(audiences, meta)?)?;
-    let labels = sums.labels.iter().map(|l| LabelTerms {
-        name: l.name.clone(),
-        minimum_people: l.minimum_people,
-    });
-    let labels = Labels::new(labels.collect()).map_err(unfit)?;
+    let labels = Labels::new(sums.labels.clone()).map_err(unfit)?;
     let touches = journeys.labelled(&labels);
     // People of each label, as far as it was not put together with others already.
     let mut people = vec![0_u64; labels.count()];
@@ -255,7 +241,7 @@ fn labelled(
     let mut set = LabelledSetBuilder::new(id_type, profile);
     media_keys::<MatchError>(
         &touches,
-        &model(sums.model),
+        &sums.model,
         &windows(sums)?,
         |label, class, key| Ok(set.push(label, u16::try_from(class).map_err(unfit)?, key)?),
     )?;
@@ -274,23 +260,21 @@ fn valued(
     let entries = bounded.values().map(|c| c.len() as u64).sum();
     let (id_type, profile) = item_numbers(meta.profile)?;
     let mut set = ValuedSetBuilder::new(id_type, profile, 1);
-    brand_keys::<MatchError>(
-        &bounded,
-        &model(sums.model),
-        &windows(sums)?,
-        |key, value| Ok(set.push(key, &[value])?),
-    )?;
+    brand_keys::<MatchError>(&bounded, &sums.model, &windows(sums)?, |key, value| {
+        Ok(set.push(key, &[value])?)
+    })?;
     Ok(set.finish(terms, entries)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use tally_contracts::records::{Noise, SumLabel};
+    use tally_contracts::records::{Noise, SumLabel, SumModel};
 
     use super::*;
 
     fn sums(model: SumModel, noise: AgreedNoise) -> JoinSumTerms {
         JoinSumTerms {
+            label_side: tally_contracts::ids::MemberId([1; 16]),
             model,
             click_window_s: 7 * 86_400,
             view_window_s: 86_400,
@@ -323,10 +307,11 @@ mod tests {
             max_matches: 1,
             expires_ms: 1,
             sums: Some(sums),
+            overlap: None,
         }
     }
 
-    /// What the contract derives is what the protocol accepts, and models mean the same on both sides.
+    /// What the contract derives is what the protocol accepts.
     #[test]
     fn the_contract_and_the_protocol_agree_on_terms() {
         let noise = |sums_micro_eps, matches_micro_eps, delta_exp| AgreedNoise::Laplace {
@@ -341,13 +326,8 @@ mod tests {
             sums(linear, noise(1_000_000, 300_000, 20)),
             sums(linear, AgreedNoise::None),
         ] {
-            let of = model(agreed.model);
-            assert_eq!(of.unit().unwrap(), agreed.model.unit());
-            assert_eq!(of.classes().unwrap(), agreed.model.weights());
-            assert!(agreed.model.to_string().starts_with(&of.name()));
-            assert_eq!(u32::from(of.slots()), agreed.model.slots());
             let rows = tally_measure::attribution::brand_rows_per_conversion(
-                &of,
+                &agreed.model,
                 &windows(&agreed).unwrap(),
             );
             assert_eq!(rows, agreed.rows_per_conversion());

@@ -12,20 +12,20 @@ use super::error::MatchError;
 use super::ports::LedgerPort;
 use crate::audiences::AudienceMeta;
 
-/// The terms of an agreement under which these members may compute this now.
+/// The terms of an agreement under which these members, who asks first, may compute this now.
 pub(super) fn allowed(
     ledger: &dyn LedgerPort,
     agreement: &AgreementId,
     computation: Computation,
-    members: [MemberId; 2],
+    members: &[MemberId],
 ) -> Result<ProposeAgreement, MatchError> {
     let found = state::agreement(ledger, agreement)?.ok_or(Refusal::UnknownAgreement {
         agreement: *agreement,
     })?;
     let terms = found.terms;
     for member in members {
-        if !terms.parties.contains(&member) {
-            return Err(Refusal::NotAParty { member }.into());
+        if !terms.parties.contains(member) {
+            return Err(Refusal::NotAParty { member: *member }.into());
         }
     }
     if found.status != AgreementStatus::Active {
@@ -55,6 +55,16 @@ pub(super) fn allowed(
         }
         .into());
     }
+    if let (Computation::JoinSum, Some(sums), Some(asker)) =
+        (computation, &terms.sums, members.first())
+        && sums.label_side != *asker
+    {
+        return Err(Refusal::LabelSide {
+            expected: sums.label_side,
+            found: *asker,
+        }
+        .into());
+    }
     if found.matches >= terms.max_matches {
         return Err(Refusal::MatchLimit {
             max: terms.max_matches,
@@ -72,28 +82,13 @@ pub(super) fn check_audience(
     opening: &SetOpening,
     terms: &ProposeAgreement,
 ) -> Result<(), MatchError> {
-    let committed = state::audience(ledger, &owner, brought.epoch, &brought.label)?.ok_or(
-        Refusal::UnknownAudience {
-            owner,
-            epoch: brought.epoch,
-        },
-    )?;
+    check_committed(ledger, owner, brought, terms)?;
     let fits = [
-        (committed.root == brought.root, "root"),
-        (committed.size_bucket == brought.size_bucket, "size bucket"),
         (opening.commitment() == brought.root, "opening"),
         (size_bucket(opening.size) == brought.size_bucket, "size"),
     ];
     if let Some((_, what)) = fits.into_iter().find(|(fits, _)| !fits) {
         return Err(Refusal::AudienceMismatch { owner, what }.into());
-    }
-    if committed.profile != terms.profile {
-        return Err(Refusal::Profile {
-            owner,
-            expected: terms.profile,
-            found: committed.profile,
-        }
-        .into());
     }
     // Of the other side's set the public size is known alone.
     let max = tally_psi::public_size(terms.max_set_size);
@@ -103,6 +98,37 @@ pub(super) fn check_audience(
             bucket: brought.size_bucket,
             min: terms.min_set_size,
             max: terms.max_set_size,
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// An audience that is committed as named, of the agreement's profile.
+pub(super) fn check_committed(
+    ledger: &dyn LedgerPort,
+    owner: MemberId,
+    brought: &AudienceRef,
+    terms: &ProposeAgreement,
+) -> Result<(), MatchError> {
+    let committed = state::audience(ledger, &owner, brought.epoch, &brought.label)?.ok_or(
+        Refusal::UnknownAudience {
+            owner,
+            epoch: brought.epoch,
+        },
+    )?;
+    let fits = [
+        (committed.root == brought.root, "root"),
+        (committed.size_bucket == brought.size_bucket, "size bucket"),
+    ];
+    if let Some((_, what)) = fits.into_iter().find(|(fits, _)| !fits) {
+        return Err(Refusal::AudienceMismatch { owner, what }.into());
+    }
+    if committed.profile != terms.profile {
+        return Err(Refusal::Profile {
+            owner,
+            expected: terms.profile,
+            found: committed.profile,
         }
         .into());
     }

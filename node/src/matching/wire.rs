@@ -72,7 +72,10 @@ impl Wire<'_> {
         match &message {
             Message::Request(m) if self.opening => self.nonce = m.nonce,
             Message::Receipt(m) if self.opening => self.nonce = m.nonce,
-            Message::Resume { nonce } | Message::Bucket { nonce, .. } if self.opening => {
+            Message::Invite(m) if self.opening => self.nonce = m.nonce,
+            Message::Resume { nonce } | Message::Bucket { nonce, .. } | Message::Link { nonce }
+                if self.opening =>
+            {
                 self.nonce = *nonce;
             }
             _ => {}
@@ -102,7 +105,10 @@ impl Wire<'_> {
     pub(super) async fn refuse(&mut self, error: &MatchError) {
         if matches!(
             error,
-            MatchError::Refused { by: Side::Peer, .. } | MatchError::Ended { .. }
+            MatchError::Refused {
+                by: Side::Peer | Side::Member(_),
+                ..
+            } | MatchError::Ended { .. }
         ) {
             return;
         }

@@ -470,6 +470,7 @@ fn matched(w: &mut World) -> (SessionId, RecordId, RecordId) {
         max_matches: 10,
         expires_ms: w.time_ms + 1_000_000_000,
         sums: None,
+        overlap: None,
     };
     let agreement = w.commit_as([(terms.into(), vec![(0, "admin")])])[0];
     w.commit_as([(AcceptAgreement { agreement }.into(), vec![(1, "admin")])]);

@@ -18,7 +18,7 @@ use crate::chain::{self, Chain, SubmitError, Submitter, now_ms};
 use crate::config::{AutoAccept, MatchSection};
 use crate::matching::{
     AnswerAgreed, DeskOptions, LedgerError, LedgerPort, MatchDesk, MatchIo, PeerError,
-    PeerIdentity, PeerPort, Policy, RecordLease, RefuseAll,
+    PeerIdentity, PeerPort, Policy, RecordLease, RefuseAll, Served,
 };
 use crate::psi_wire::Deadlines;
 
@@ -222,9 +222,13 @@ pub fn serve_matches(
             served.spawn(async move {
                 let stream = watched(stream, idle);
                 match desk.serve(stream, peer).await {
-                    Ok(view) => {
+                    Ok(Served::Match(view)) => {
                         tracing::info!(id = %view.id, peer = %peer.member, stage = ?view.stage, "answered a match stream");
                     }
+                    Ok(Served::Overlap(view)) => {
+                        tracing::info!(id = %view.id, peer = %peer.member, stage = ?view.stage, "took part in an overlap");
+                    }
+                    Ok(Served::Link) => {}
                     Err(error) => {
                         tracing::warn!(peer = %peer.member, %error, "a match stream ended without success");
                     }

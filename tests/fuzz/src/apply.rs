@@ -275,6 +275,80 @@ fn matches(computation: Computation, done: bool) -> Vec<u8> {
     script.bytes
 }
 
+/// An agreement of three parties and a helper, and an overlap that all join, that is released, closed and confirmed, or fails.
+fn overlap(done: bool) -> Vec<u8> {
+    const MEMBERS: [u8; 3] = [BRAND, 2, MEDIA];
+    const AUDITOR: u8 = 8;
+    let mut script = Script::new(0);
+    let mut parties = ["brand", "platform", "media"].map(|name| script.net.member(name));
+    parties.sort();
+    let helper = script.net.member("auditor");
+    let terms = bodies::overlap_terms(parties.to_vec(), Some(helper));
+    let [spent, helper_spent] = terms.charges(Computation::OverlapN);
+    let (noise, regions) = (terms.noise, terms.overlap.as_ref().map(|o| o.regions));
+    let agreement = script.by(BRAND | ADMIN, terms);
+    for bits in [2, MEDIA, AUDITOR] {
+        script.by(bits | ADMIN, AcceptAgreement { agreement });
+    }
+    let (epoch, session) = (script.net.epoch(), SessionId([1; 32]));
+    for bits in MEMBERS {
+        let audience = bodies::audience(10 * bits, epoch);
+        script.by(
+            bits,
+            CommitAudience {
+                label: audience.label,
+                epoch: audience.epoch,
+                root: audience.root,
+                size_bucket: audience.size_bucket,
+                profile: Profile::plain(Form::PhoneE164),
+            },
+        );
+        script.by(
+            bits,
+            JoinOverlap {
+                agreement,
+                session,
+                audience,
+            },
+        );
+    }
+    script.wait(1000);
+    let close = |close| CloseOverlap { session, close };
+    if !done {
+        script.by(2, close(OverlapClose::Failed));
+        return script.bytes;
+    }
+    let streams = [42, 43, 44].map(|i| Hash([i; 32])).to_vec();
+    script.by(
+        AUDITOR,
+        ReleaseOverlap {
+            session,
+            streams: streams.clone(),
+        },
+    );
+    let receipt = OverlapReceipt {
+        noise,
+        regions: regions.unwrap_or(Noise::None),
+        buckets: vec![14; 3],
+        spent,
+        helper_spent,
+        result: Hash([1; 32]),
+        streams,
+    };
+    let digest = receipt.digest(&session);
+    script.by(AUDITOR, close(OverlapClose::Done(receipt)));
+    for bits in MEMBERS {
+        script.by(
+            bits,
+            ConfirmOverlap {
+                session,
+                receipt: digest,
+            },
+        );
+    }
+    script.bytes
+}
+
 /// Proposals that pass, at once or later, are turned down, and are taken back.
 fn governance() -> Vec<u8> {
     let mut script = Script::new(0);
@@ -327,5 +401,7 @@ pub fn seeds() -> Seeds {
         ("match-failed", matches(Computation::Cardinality, false)),
         ("governance", governance()),
         ("match-list", matches(Computation::List, true)),
+        ("overlap-done", overlap(true)),
+        ("overlap-failed", overlap(false)),
     ])
 }

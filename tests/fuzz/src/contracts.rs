@@ -6,7 +6,7 @@ use tally_contracts::records::{Body, ExpiryDate, Gtin, Kind, Lot, Profile};
 use tally_contracts::signature::check_public_key;
 use tally_contracts::state::{
     AgreementState, AnchorState, AudienceState, BatchState, Budget, ChangeState, KeyState,
-    MatchState, NetworkInfo, ProductState, RetiredKey, Schedule, keys,
+    MatchState, NetworkInfo, OverlapState, ProductState, RetiredKey, Schedule, keys,
 };
 use tally_contracts::{
     Canonical, Genesis, GenesisFile, MemberEntry, NetworkKind, Record, RefusalNotice, Rules,
@@ -94,6 +94,7 @@ pub fn run(bytes: &[u8]) {
     canonical::<AudienceState>("audience", bytes);
     canonical::<Budget>("budget", bytes);
     canonical::<MatchState>("match", bytes);
+    canonical::<OverlapState>("overlap", bytes);
     canonical::<ChangeState>("change", bytes);
     canonical::<Schedule>("schedule", bytes);
     canonical::<RetiredKey>("retired key", bytes);

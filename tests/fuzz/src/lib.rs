@@ -16,6 +16,7 @@ pub mod match_stream;
 pub mod measure;
 pub mod merkle;
 pub mod node;
+pub mod overlap;
 pub mod proofs;
 pub mod psi;
 pub mod sealed;
@@ -67,6 +68,8 @@ targets! {
     "measure" measure::run, measure::seeds;
     "merkle" merkle::run, merkle::seeds;
     "node" node::run, node::seeds;
+    "overlap" overlap::run, overlap::seeds;
+    "overlap-machine" overlap::run_machine, overlap::machine_seeds;
     "proofs" proofs::run, proofs::seeds;
     "psi" psi::run, psi::seeds;
     "psi-machine" psi::run_machine, psi::machine_seeds;

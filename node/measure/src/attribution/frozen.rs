@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use tally_contracts::codec::{CodecError, Reader};
 use zeroize::Zeroizing;
 
 use super::journeys::{MAX_CHANNEL_BYTES, MAX_CHANNELS, MAX_VALUE, RawConversion, RawTouch};
@@ -44,86 +45,66 @@ fn write_people<T>(
     }
 }
 
-/// What is left to read.
-struct Bytes<'a>(&'a [u8]);
+/// What stands in stored rows, or cannot.
+fn expected(what: &'static str) -> impl Fn(CodecError) -> Error {
+    move |_| Error::Frozen { expected: what }
+}
 
-impl<'a> Bytes<'a> {
-    fn take(&mut self, n: usize, expected: &'static str) -> Result<&'a [u8], Error> {
-        let (head, rest) = self
-            .0
-            .split_at_checked(n)
-            .ok_or(Error::Frozen { expected })?;
-        self.0 = rest;
-        Ok(head)
+fn header(r: &mut Reader<'_>, kind: u8) -> Result<(), Error> {
+    let found = r.array("header").map_err(expected("a header"))?;
+    if found == [VERSION, kind] {
+        Ok(())
+    } else {
+        Err(Error::Frozen {
+            expected: "rows of this kind and version",
+        })
     }
+}
 
-    fn number<const N: usize>(&mut self, expected: &'static str) -> Result<u64, Error> {
-        Ok(self
-            .take(N, expected)?
-            .iter()
-            .fold(0, |n, b| n << 8 | u64::from(*b)))
+fn time(r: &mut Reader<'_>) -> Result<u64, Error> {
+    let at = r.u64("time").map_err(expected("a time"))?;
+    if at < MAX_TIME {
+        Ok(at)
+    } else {
+        Err(Error::Time)
     }
+}
 
-    fn header(&mut self, kind: u8) -> Result<(), Error> {
-        if self.take(2, "a header")? == [VERSION, kind] {
-            Ok(())
-        } else {
-            Err(Error::Frozen {
-                expected: "rows of this kind and version",
-            })
-        }
-    }
-
-    fn people<T>(
-        &mut self,
-        row_bytes: usize,
-        each: impl Fn(&mut Self) -> Result<T, Error>,
-    ) -> Result<(BTreeMap<Identifier, Vec<T>>, RowReport), Error> {
-        let expected = "a list of people";
-        let bad = || Error::Frozen { expected };
-        let count = self.number::<4>(expected)?;
-        if count > MAX_SET_SIZE as u64 {
+fn people<T>(
+    r: &mut Reader<'_>,
+    row_bytes: usize,
+    each: impl Fn(&mut Reader<'_>) -> Result<T, Error>,
+) -> Result<(BTreeMap<Identifier, Vec<T>>, RowReport), Error> {
+    const WHAT: &str = "a list of people";
+    let bad = || Error::Frozen { expected: WHAT };
+    let count = r.count("people", MAX_SET_SIZE).map_err(expected(WHAT))?;
+    let mut people = BTreeMap::new();
+    let mut report = RowReport::default();
+    for _ in 0..count {
+        let len = usize::from(r.u16("length").map_err(expected(WHAT))?);
+        if len > MAX_IDENTIFIER_BYTES {
             return Err(bad());
         }
-        let mut people = BTreeMap::new();
-        let mut report = RowReport::default();
-        for _ in 0..count {
-            let len = usize::try_from(self.number::<2>(expected)?).map_err(|_| bad())?;
-            if len > MAX_IDENTIFIER_BYTES {
-                return Err(bad());
-            }
-            let id = Identifier::from_bytes(self.take(len, expected)?)?;
-            let rows = usize::try_from(self.number::<4>(expected)?).map_err(|_| bad())?;
-            // Bounded by what is there before memory is set aside.
-            if rows > MAX_TOUCHES || rows > self.0.len() / row_bytes {
-                return Err(bad());
-            }
-            let ascending = people.last_key_value().is_none_or(|(last, _)| *last < id);
-            let rows = (0..rows)
-                .map(|_| each(self))
-                .collect::<Result<Vec<T>, _>>()?;
-            if !ascending || rows.is_empty() {
-                return Err(bad());
-            }
-            report.used += rows.len() as u64;
-            people.insert(id, rows);
-        }
-        if !self.0.is_empty() {
+        let id = Identifier::from_bytes(r.raw("ID", len).map_err(expected(WHAT))?)?;
+        let rows = r.count("rows", MAX_TOUCHES).map_err(expected(WHAT))?;
+        // Bounded by what is there before memory is set aside.
+        if rows > r.left() / row_bytes {
             return Err(bad());
         }
-        report.rows = report.used;
-        report.people = count;
-        Ok((people, report))
-    }
-
-    fn time(&mut self) -> Result<u64, Error> {
-        let at = self.number::<8>("a time")?;
-        if at < MAX_TIME {
-            Ok(at)
-        } else {
-            Err(Error::Time)
+        let ascending = people.last_key_value().is_none_or(|(last, _)| *last < id);
+        let rows = (0..rows).map(|_| each(r)).collect::<Result<Vec<T>, _>>()?;
+        if !ascending || rows.is_empty() {
+            return Err(bad());
         }
+        report.used += rows.len() as u64;
+        people.insert(id, rows);
     }
+    if r.left() > 0 {
+        return Err(bad());
+    }
+    report.rows = report.used;
+    report.people = count as u64;
+    Ok((people, report))
 }
 
 impl Journeys {
@@ -156,38 +137,38 @@ impl Journeys {
     /// # Errors
     /// [`Error::Frozen`], [`Error::Time`], [`Error::IdentifierLength`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let expected = "names of channels";
-        let bad = || Error::Frozen { expected };
-        let mut bytes = Bytes(bytes);
-        bytes.header(TOUCHES)?;
-        let count = usize::try_from(bytes.number::<2>(expected)?).map_err(|_| bad())?;
+        const NAMES: &str = "names of channels";
+        let bad = || Error::Frozen { expected: NAMES };
+        let mut r = Reader::new(bytes);
+        header(&mut r, TOUCHES)?;
+        let count = usize::from(r.u16("channels").map_err(expected(NAMES))?);
         if count > MAX_CHANNELS {
             return Err(bad());
         }
         let mut channels = Vec::new();
         for _ in 0..count {
-            let len = usize::try_from(bytes.number::<1>(expected)?).map_err(|_| bad())?;
+            let len = usize::from(r.u8("length").map_err(expected(NAMES))?);
             if len > MAX_CHANNEL_BYTES {
                 return Err(bad());
             }
-            let name = std::str::from_utf8(bytes.take(len, expected)?).map_err(|_| bad())?;
+            let name = r.raw("name", len).map_err(expected(NAMES))?;
+            let name = std::str::from_utf8(name).map_err(|_| bad())?;
             channels.push(name.to_owned());
         }
-        let (people, report) = bytes.people(TOUCH_BYTES, |bytes| {
-            let expected = "a touch";
-            let bad = || Error::Frozen { expected };
-            Ok(RawTouch {
-                at: bytes.time()?,
-                channel: u16::try_from(bytes.number::<2>(expected)?)
-                    .ok()
-                    .filter(|c| usize::from(*c) < count)
-                    .ok_or_else(bad)?,
-                kind: match bytes.number::<1>(expected)? {
-                    1 => TouchKind::View,
-                    2 => TouchKind::Click,
-                    _ => return Err(bad()),
-                },
-            })
+        let (people, report) = people(&mut r, TOUCH_BYTES, |r| {
+            const WHAT: &str = "a touch";
+            let bad = || Error::Frozen { expected: WHAT };
+            let at = time(r)?;
+            let channel = r.u16("channel").map_err(expected(WHAT))?;
+            if usize::from(channel) >= count {
+                return Err(bad());
+            }
+            let kind = match r.u8("kind").map_err(expected(WHAT))? {
+                1 => TouchKind::View,
+                2 => TouchKind::Click,
+                _ => return Err(bad()),
+            };
+            Ok(RawTouch { at, channel, kind })
         })?;
         Ok(Self {
             people,
@@ -216,18 +197,17 @@ impl Conversions {
     /// # Errors
     /// As [`Journeys::from_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let mut bytes = Bytes(bytes);
-        bytes.header(CONVERSIONS)?;
-        let (people, report) = bytes.people(CONVERSION_BYTES, |bytes| {
-            let expected = "a conversion";
-            let bad = Error::Frozen { expected };
+        let mut r = Reader::new(bytes);
+        header(&mut r, CONVERSIONS)?;
+        let (people, report) = people(&mut r, CONVERSION_BYTES, |r| {
+            const WHAT: &str = "a conversion";
             Ok(RawConversion {
-                at: bytes.time()?,
-                value: match bytes.number::<8>(expected)? {
+                at: time(r)?,
+                value: match r.u64("value").map_err(expected(WHAT))? {
                     value if value <= MAX_VALUE => value,
-                    _ => return Err(bad),
+                    _ => return Err(Error::Frozen { expected: WHAT }),
                 },
-                order: bytes.take(16, expected)?.try_into().map_err(|_| bad)?,
+                order: r.array("order").map_err(expected(WHAT))?,
             })
         })?;
         Ok(Self { people, report })
@@ -237,7 +217,7 @@ impl Conversions {
 #[cfg(test)]
 mod tests {
     use crate::attribution::{
-        ConversionColumns, Conversions, Journeys, LabelTerms, Labels, TouchColumns,
+        ConversionColumns, Conversions, Journeys, Labels, SumLabel, TouchColumns,
         import_conversions, import_touches,
     };
 
@@ -256,7 +236,7 @@ mod tests {
         let again = Journeys::from_bytes(&bytes).unwrap();
         assert_eq!(again.to_bytes(), bytes);
         assert_eq!(again.people().count(), 2);
-        let labels = Labels::new(vec![LabelTerms {
+        let labels = Labels::new(vec![SumLabel {
             name: "eta".into(),
             minimum_people: 2,
         }])

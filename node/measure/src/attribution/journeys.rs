@@ -415,7 +415,7 @@ fn number(field: &[u8], max: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attribution::LabelTerms;
+    use crate::attribution::SumLabel;
 
     fn profile() -> Profile {
         "e164".parse().unwrap()
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(report.dropped[&DropReason::Channel].first_lines, [8]);
         assert_eq!(report.dropped[&DropReason::Kind].first_lines, [9]);
         assert_eq!(report.dropped[&DropReason::Phone].first_lines, [10]);
-        let terms = |name: &str, minimum_people| LabelTerms {
+        let terms = |name: &str, minimum_people| SumLabel {
             name: name.into(),
             minimum_people,
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::{Conversion, Interval, MAX_TIME, Model, Touch, Windows, ancestors, cover, segments};
+use super::{Conversion, Interval, MAX_TIME, SumModel, Touch, Windows, ancestors, cover, segments};
 use crate::{Error, Identifier};
 
 /// Bytes of a key behind the person's ID: slot, level, index.
@@ -26,17 +26,17 @@ fn buffer() -> Zeroizing<Vec<u8>> {
 }
 
 /// The media side's keys, each once: for every segment of every person, for every dyadic interval of it, a key for each label
-/// that shares its credit. `row` is given the label, the place of its weight in [`Model::classes`], and the key's bytes.
+/// that shares its credit. `row` is given the label, the place of its weight in [`SumModel::weights`], and the key's bytes.
 ///
 /// # Errors
 /// Those of `row` and of [`segments`]; [`Error::Model`].
 pub fn media_keys<E: From<Error>>(
     people: &BTreeMap<Identifier, Vec<Touch>>,
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
     mut row: impl FnMut(u16, usize, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let classes = model.classes()?;
+    let classes = model.weights();
     let mut bytes = buffer();
     for (id, touches) in people {
         for segment in segments(touches, model, windows)? {
@@ -56,8 +56,8 @@ pub fn media_keys<E: From<Error>>(
 
 /// How many keys a conversion has on the brand side: one a level and slot.
 #[must_use]
-pub fn brand_rows_per_conversion(model: &Model, windows: &Windows) -> u32 {
-    (u32::from(windows.max_level()) + 1) * u32::from(model.slots())
+pub fn brand_rows_per_conversion(model: &SumModel, windows: &Windows) -> u32 {
+    (u32::from(windows.max_level()) + 1) * model.slots()
 }
 
 /// The brand side's keys, each once, with the values of all conversions of that person which share it. `row` is given the key's
@@ -67,11 +67,12 @@ pub fn brand_rows_per_conversion(model: &Model, windows: &Windows) -> u32 {
 /// Those of `row`; [`Error::Time`] for a conversion past [`MAX_TIME`], [`Error::Overflow`].
 pub fn brand_keys<E: From<Error>>(
     people: &BTreeMap<Identifier, Vec<Conversion>>,
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
     mut row: impl FnMut(&[u8], u64) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut bytes = buffer();
+    let slots = u8::try_from(model.slots()).map_err(|_| Error::Internal { what: "slots" })?;
     let mut values: BTreeMap<Interval, u64> = BTreeMap::new();
     for (id, conversions) in people {
         values.clear();
@@ -85,7 +86,7 @@ pub fn brand_keys<E: From<Error>>(
             }
         }
         for (interval, value) in &values {
-            for slot in 0..model.slots() {
+            for slot in 0..slots {
                 key(&mut bytes, id, *interval, slot);
                 row(&bytes, *value)?;
             }

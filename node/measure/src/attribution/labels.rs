@@ -2,49 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tally_contracts::records::{MAX_LABEL_NAME, MAX_SUM_LABELS, OTHER_LABEL, SumLabel};
+
 use crate::{Error, Identifier};
 
-/// Most labels, [`OTHER`] included.
-pub const MAX_LABELS: usize = 256;
-/// The label of what the agreement does not name and of what too few people met. It is always there, as number 0.
-pub const OTHER: &str = "other";
-/// Longest name, in bytes.
-const MAX_NAME_BYTES: usize = 64;
-
-/// One label of an agreement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelTerms {
-    /// The channel's name as it stands in the import, 1 to 64 bytes.
-    pub name: String,
-    /// A label that fewer people met goes to [`OTHER`].
-    pub minimum_people: u32,
-}
-
-/// The labels of a query: [`OTHER`] first, then those of the agreement, in its order.
+/// The labels of a query: [`OTHER_LABEL`] first, then those of the agreement, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
-    terms: Vec<LabelTerms>,
+    terms: Vec<SumLabel>,
 }
 
 impl Labels {
     /// The labels of an agreement.
     ///
     /// # Errors
-    /// [`Error::Labels`] unless there are fewer than [`MAX_LABELS`], each with another name of 1 to 64 bytes that is not
-    /// [`OTHER`].
-    pub fn new(terms: Vec<LabelTerms>) -> Result<Self, Error> {
+    /// [`Error::Labels`] unless there are at most [`MAX_SUM_LABELS`], each with another name of 1 to 64 bytes that is not
+    /// [`OTHER_LABEL`].
+    pub fn new(terms: Vec<SumLabel>) -> Result<Self, Error> {
         let names: BTreeSet<&str> = terms.iter().map(|t| t.name.as_str()).collect();
-        let good = |n: &&str| !n.is_empty() && n.len() <= MAX_NAME_BYTES && **n != *OTHER;
-        if terms.len() >= MAX_LABELS || names.len() != terms.len() || !names.iter().all(good) {
+        let good = |n: &&str| !n.is_empty() && n.len() <= MAX_LABEL_NAME && **n != *OTHER_LABEL;
+        if terms.len() > MAX_SUM_LABELS || names.len() != terms.len() || !names.iter().all(good) {
             return Err(Error::Labels {
                 found: terms.len(),
-                max: MAX_LABELS - 1,
+                max: MAX_SUM_LABELS,
             });
         }
         Ok(Self { terms })
     }
 
-    /// How many there are, [`OTHER`] included: at least 1.
+    /// How many there are, [`OTHER_LABEL`] included: at least 1.
     #[must_use]
     pub fn count(&self) -> usize {
         self.terms.len() + 1
@@ -54,7 +40,7 @@ impl Labels {
     #[must_use]
     pub fn name(&self, label: usize) -> Option<&str> {
         match label.checked_sub(1) {
-            None => Some(OTHER),
+            None => Some(OTHER_LABEL),
             Some(i) => self.terms.get(i).map(|t| t.name.as_str()),
         }
     }
@@ -81,8 +67,8 @@ impl Labels {
 mod tests {
     use super::*;
 
-    fn terms(name: &str, minimum_people: u32) -> LabelTerms {
-        LabelTerms {
+    fn terms(name: &str, minimum_people: u32) -> SumLabel {
+        SumLabel {
             name: name.into(),
             minimum_people,
         }
@@ -100,14 +86,14 @@ mod tests {
             .into();
         let of = labels.of_channels(&people);
         assert_eq!((of["a"], of["b"], of["x"]), (1, 0, 0));
-        assert_eq!(labels.name(0), Some(OTHER));
+        assert_eq!(labels.name(0), Some(OTHER_LABEL));
         assert_eq!(labels.name(3), Some("c"));
         assert_eq!(labels.name(4), None);
     }
 
     #[test]
     fn names_are_checked() {
-        for bad in ["", OTHER, &"x".repeat(65)] {
+        for bad in ["", OTHER_LABEL, &"x".repeat(65)] {
             assert!(Labels::new(vec![terms(bad, 1)]).is_err());
         }
         assert!(Labels::new(vec![terms("a", 1), terms("a", 2)]).is_err());

@@ -9,7 +9,8 @@
 //! - a conversion meets exactly one interval of a segment, and its value goes to the labels of that segment by their weights.
 //!
 //! [`attribute`] is the plain reference; [`media_keys`] and [`brand_keys`] are the two sides of the join. Integers throughout:
-//! POSIX seconds, minor units of the currency, weights over [`Model::unit`].
+//! POSIX seconds, minor units of the currency, weights over [`SumModel::unit`]. The model, and a label's terms, are
+//! those of an agreement.
 
 mod dyadic;
 mod frozen;
@@ -20,14 +21,16 @@ mod model;
 mod reference;
 mod segments;
 
+pub use tally_contracts::records::{SumLabel, SumModel};
+
 pub use dyadic::{Interval, MAX_TIME, ancestors, cover};
 pub use journeys::{
     ConversionColumns, Conversions, Journeys, RowReport, TouchColumns, import_conversions,
     import_touches,
 };
 pub use keys::{KEY_SUFFIX_BYTES, brand_keys, brand_rows_per_conversion, media_keys};
-pub use labels::{LabelTerms, Labels, MAX_LABELS, OTHER};
-pub use model::{Credit, MAX_LINEAR_TOUCHES, Model, Share, Windows};
+pub use labels::Labels;
+pub use model::{Credit, Share, Windows, credit};
 pub use reference::attribute;
 pub use segments::{Segment, segments};
 

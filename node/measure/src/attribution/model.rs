@@ -1,14 +1,9 @@
-//! The models: which touches share a conversion's credit, and by which weights.
+//! Which touches share a conversion's credit under a model, and by which weights.
 
-use std::str::FromStr;
+use tally_contracts::records::{MAX_WINDOW_S, SumModel};
 
 use super::{Touch, TouchKind};
 use crate::Error;
-
-/// Most touches that share a conversion in [`Model::Linear`]: lcm(1..=7) is 420.
-pub const MAX_LINEAR_TOUCHES: u8 = 7;
-/// Longest window: 90 days.
-const MAX_WINDOW_S: u32 = 90 * 86_400;
 
 /// How long after a touch a conversion may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,168 +67,86 @@ impl Windows {
     }
 }
 
-/// An attribution model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Model {
-    /// The earliest eligible touch.
-    First,
-    /// The latest eligible click; without one, the latest eligible view.
-    LastTouch,
-    /// The latest eligible touches, at most so many, an equal share each. Who has more of them is credited for the latest.
-    Linear {
-        /// From 1. Up to [`MAX_LINEAR_TOUCHES`] for a private join; more for the plain reference alone.
-        touches: u8,
-    },
-}
-
 /// The part of a conversion that one label gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share {
     /// The label.
     pub label: u16,
-    /// Its weight over [`Model::unit`].
+    /// Its weight over [`SumModel::unit`].
     pub weight: u32,
 }
 
-/// All shares of a conversion: one for each label, by label; their weights add up to [`Model::unit`]. Empty if nothing is
+/// All shares of a conversion: one for each label, by label; their weights add up to [`SumModel::unit`]. Empty if nothing is
 /// eligible.
 pub type Credit = Vec<Share>;
 
-impl Model {
-    /// What weights are counted in: the weights of one conversion add up to this. 1 where one touch takes all, 420 for linear
-    /// over up to 7 touches.
-    ///
-    /// # Errors
-    /// [`Error::Model`] for a linear model over no touches, or over more than 22.
-    pub fn unit(&self) -> Result<u32, Error> {
-        match *self {
-            Self::First | Self::LastTouch => Ok(1),
-            Self::Linear { touches: 0 } => Err(Error::Model { touches: 0 }),
-            Self::Linear { touches } => (2..=u32::from(touches))
-                .try_fold(1_u32, |lcm, n| lcm.checked_mul(n / gcd(lcm, n)))
-                .ok_or(Error::Model { touches }),
-        }
-    }
+/// Most touches that the plain reference shares a conversion among: lcm(1..=22) fits 32 bits. A private join takes at most
+/// [`tally_contracts::records::MAX_LINEAR_TOUCHES`].
+const MAX_SHARING: u8 = 22;
 
-    /// The weights that a label can have, ascending: the weight classes of the private join.
-    ///
-    /// # Errors
-    /// [`Error::Model`].
-    pub fn classes(&self) -> Result<Vec<u32>, Error> {
-        let unit = self.unit()?;
-        let most = match *self {
-            Self::First | Self::LastTouch => 1,
-            Self::Linear { touches } => u32::from(touches),
-        };
-        let mut classes: Vec<u32> = (1..=most)
-            .flat_map(|n| (1..=n).map(move |k| unit / n * k))
-            .collect();
-        classes.sort_unstable();
-        classes.dedup();
-        Ok(classes)
+/// The credit that a model gives for a conversion at `t` of somebody with these touches, ordered by time.
+///
+/// # Errors
+/// [`Error::Model`] for a linear model over no touches, or over more than 22.
+pub fn credit(
+    model: &SumModel,
+    touches: &[Touch],
+    t: u64,
+    windows: &Windows,
+) -> Result<Credit, Error> {
+    if let SumModel::Linear { touches } = *model
+        && !(1..=MAX_SHARING).contains(&touches)
+    {
+        return Err(Error::Model { touches });
     }
-
-    /// Most labels that share one conversion, and so the slots of a key.
-    #[must_use]
-    pub const fn slots(&self) -> u8 {
-        match *self {
-            Self::First | Self::LastTouch => 1,
-            Self::Linear { touches } => touches,
-        }
-    }
-
-    /// The credit for a conversion at `t` of somebody with these touches, ordered by time.
-    ///
-    /// # Errors
-    /// [`Error::Model`].
-    pub fn credit(&self, touches: &[Touch], t: u64, windows: &Windows) -> Result<Credit, Error> {
-        let unit = self.unit()?;
-        // Before `t`, and not so long before that no window reaches.
-        let from = touches.partition_point(|x| x.at.saturating_add(windows.longest()) < t);
-        let to = touches.partition_point(|x| x.at < t);
-        let candidates = touches.get(from..to).unwrap_or_default();
-        let mut eligible = candidates
-            .iter()
-            .filter(|x| t <= x.at.saturating_add(windows.of(x.kind)));
-        let one = |touch: Option<&Touch>| {
-            touch.map_or_else(Vec::new, |x| {
-                vec![Share {
-                    label: x.label,
-                    weight: unit,
-                }]
-            })
-        };
-        Ok(match *self {
-            Self::First => one(eligible.next()),
-            Self::LastTouch => {
-                let mut view = None;
-                let click = eligible.rfind(|x| match x.kind {
-                    TouchKind::Click => true,
-                    TouchKind::View => {
-                        view = view.or(Some(**x));
-                        false
-                    }
-                });
-                one(click.or(view.as_ref()))
-            }
-            Self::Linear { touches } => {
-                let mut labels: Vec<u16> = eligible
-                    .rev()
-                    .take(touches.into())
-                    .map(|x| x.label)
-                    .collect();
-                let n = u32::try_from(labels.len()).unwrap_or(u32::MAX).max(1);
-                labels.sort_unstable();
-                labels
-                    .chunk_by(|a, b| a == b)
-                    .filter_map(|same| {
-                        Some(Share {
-                            label: *same.first()?,
-                            weight: unit / n * u32::try_from(same.len()).ok()?,
-                        })
-                    })
-                    .collect()
-            }
+    let unit = model.unit();
+    // Before `t`, and not so long before that no window reaches.
+    let from = touches.partition_point(|x| x.at.saturating_add(windows.longest()) < t);
+    let to = touches.partition_point(|x| x.at < t);
+    let candidates = touches.get(from..to).unwrap_or_default();
+    let mut eligible = candidates
+        .iter()
+        .filter(|x| t <= x.at.saturating_add(windows.of(x.kind)));
+    let one = |touch: Option<&Touch>| {
+        touch.map_or_else(Vec::new, |x| {
+            vec![Share {
+                label: x.label,
+                weight: unit,
+            }]
         })
-    }
-
-    /// The name on the command line and in results.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match *self {
-            Self::First => "first".into(),
-            Self::LastTouch => "last_touch".into(),
-            Self::Linear { touches } if touches == MAX_LINEAR_TOUCHES => "linear".into(),
-            Self::Linear { touches } => format!("linear:{touches}"),
+    };
+    Ok(match *model {
+        SumModel::First => one(eligible.next()),
+        SumModel::LastTouch => {
+            let mut view = None;
+            let click = eligible.rfind(|x| match x.kind {
+                TouchKind::Click => true,
+                TouchKind::View => {
+                    view = view.or(Some(**x));
+                    false
+                }
+            });
+            one(click.or(view.as_ref()))
         }
-    }
-}
-
-impl FromStr for Model {
-    type Err = Error;
-
-    /// `first`, `last_touch`, `linear` (over up to 7 touches), `linear:N` (over up to N).
-    fn from_str(s: &str) -> Result<Self, Error> {
-        match s {
-            "first" => Ok(Self::First),
-            "last_touch" => Ok(Self::LastTouch),
-            "linear" => Ok(Self::Linear {
-                touches: MAX_LINEAR_TOUCHES,
-            }),
-            other => match other.strip_prefix("linear:").and_then(|n| n.parse().ok()) {
-                Some(touches @ 1..=MAX_LINEAR_TOUCHES) => Ok(Self::Linear { touches }),
-                Some(touches) => Err(Error::Model { touches }),
-                None => Err(Error::ModelName),
-            },
+        SumModel::Linear { touches } => {
+            let mut labels: Vec<u16> = eligible
+                .rev()
+                .take(touches.into())
+                .map(|x| x.label)
+                .collect();
+            let n = u32::try_from(labels.len()).unwrap_or(u32::MAX).max(1);
+            labels.sort_unstable();
+            labels
+                .chunk_by(|a, b| a == b)
+                .filter_map(|same| {
+                    Some(Share {
+                        label: *same.first()?,
+                        weight: unit / n * u32::try_from(same.len()).ok()?,
+                    })
+                })
+                .collect()
         }
-    }
-}
-
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
+    })
 }
 
 #[cfg(test)]
@@ -252,18 +165,18 @@ mod tests {
         }
     }
 
-    const LINEAR: Model = Model::Linear { touches: 7 };
+    const LINEAR: SumModel = SumModel::Linear { touches: 7 };
 
-    fn credit(model: Model, touches: &[Touch], t: u64) -> Vec<(u16, u32)> {
+    fn credited(model: SumModel, touches: &[Touch], t: u64) -> Vec<(u16, u32)> {
         let windows = Windows::new(100, 10).unwrap();
-        let credit = model.credit(touches, t, &windows).unwrap();
+        let credit = credit(&model, touches, t, &windows).unwrap();
         credit.iter().map(|s| (s.label, s.weight)).collect()
     }
 
     #[test]
     fn window_edges_are_as_stated() {
-        for model in [Model::First, Model::LastTouch, LINEAR] {
-            let unit = model.unit().unwrap();
+        for model in [SumModel::First, SumModel::LastTouch, LINEAR] {
+            let unit = model.unit();
             for (click, last) in [(true, 1100), (false, 1010)] {
                 let touches = [touch(1000, 3, click)];
                 for (t, hit) in [
@@ -274,7 +187,7 @@ mod tests {
                     (last + 1, false),
                 ] {
                     let expected = if hit { vec![(3, unit)] } else { vec![] };
-                    assert_eq!(credit(model, &touches, t), expected);
+                    assert_eq!(credited(model, &touches, t), expected);
                 }
             }
         }
@@ -288,24 +201,24 @@ mod tests {
             touch(1095, 3, false),
             touch(1096, 4, false),
         ];
-        assert_eq!(credit(Model::LastTouch, &touches, 1100), [(2, 1)]);
-        assert_eq!(credit(Model::First, &touches, 1100), [(1, 1)]);
-        assert_eq!(credit(Model::First, &touches, 1101), [(2, 1)]);
+        assert_eq!(credited(SumModel::LastTouch, &touches, 1100), [(2, 1)]);
+        assert_eq!(credited(SumModel::First, &touches, 1100), [(1, 1)]);
+        assert_eq!(credited(SumModel::First, &touches, 1101), [(2, 1)]);
         // Both clicks are out of their window, the views are not.
         let views = [
             touch(1000, 1, true),
             touch(1195, 3, false),
             touch(1196, 4, false),
         ];
-        assert_eq!(credit(Model::LastTouch, &views, 1200), [(4, 1)]);
+        assert_eq!(credited(SumModel::LastTouch, &views, 1200), [(4, 1)]);
     }
 
     #[test]
     fn ties_go_by_place() {
         let touches = [touch(1000, 7, true), touch(1000, 5, true)];
-        assert_eq!(credit(Model::First, &touches, 1001), [(7, 1)]);
-        assert_eq!(credit(Model::LastTouch, &touches, 1001), [(5, 1)]);
-        assert_eq!(credit(LINEAR, &touches, 1001), [(5, 210), (7, 210)]);
+        assert_eq!(credited(SumModel::First, &touches, 1001), [(7, 1)]);
+        assert_eq!(credited(SumModel::LastTouch, &touches, 1001), [(5, 1)]);
+        assert_eq!(credited(LINEAR, &touches, 1001), [(5, 210), (7, 210)]);
     }
 
     #[test]
@@ -314,32 +227,22 @@ mod tests {
             .map(|i| touch(1000 + i, u16::try_from(i % 2).unwrap(), true))
             .collect();
         // Of nine, the latest seven: labels 0 and 1 by turns, from label 0 on.
-        assert_eq!(credit(LINEAR, &touches, 1050), [(0, 240), (1, 180)]);
+        assert_eq!(credited(LINEAR, &touches, 1050), [(0, 240), (1, 180)]);
         assert_eq!(
-            credit(LINEAR, &touches[..3], 1050),
+            credited(LINEAR, &touches[..3], 1050),
             [(0, 280), (1, 140)],
             "two of three"
         );
     }
 
     #[test]
-    fn units_and_classes() {
-        assert_eq!(LINEAR.unit().unwrap(), 420);
-        let classes = LINEAR.classes().unwrap();
-        assert_eq!(classes.len(), 18);
-        assert_eq!((classes[0], classes[17]), (60, 420));
-        assert_eq!(Model::First.classes().unwrap(), [1]);
-        assert_eq!(Model::Linear { touches: 16 }.unit().unwrap(), 720_720);
-        assert!(Model::Linear { touches: 0 }.unit().is_err());
-        assert!(Model::Linear { touches: 200 }.unit().is_err());
-        for (name, ok) in [
-            ("linear", true),
-            ("linear:3", true),
-            ("linear:8", false),
-            ("x", false),
-        ] {
-            assert_eq!(name.parse::<Model>().is_ok(), ok);
+    fn what_cannot_share_a_conversion_is_refused() {
+        let windows = Windows::new(100, 10).unwrap();
+        for (touches, good) in [(0, false), (1, true), (22, true), (23, false), (200, false)] {
+            let model = SumModel::Linear { touches };
+            assert_eq!(credit(&model, &[], 5, &windows).is_ok(), good, "{touches}");
         }
+        assert_eq!(SumModel::Linear { touches: 16 }.unit(), 720_720);
         assert!(Windows::new(0, 1).is_err());
         assert!(Windows::new(1, MAX_WINDOW_S + 1).is_err());
         assert_eq!(Windows::click_7_view_1().max_level(), 19);

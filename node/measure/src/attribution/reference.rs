@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{Conversion, Model, Touch, Windows};
+use super::{Conversion, SumModel, Touch, Windows, credit};
 use crate::{Error, Identifier};
 
-/// The value of each of `labels` labels, in minor units times [`Model::unit`]: for every conversion by itself, its value times
+/// The value of each of `labels` labels, in minor units times [`SumModel::unit`]: for every conversion by itself, its value times
 /// the weight of the label. People of one side alone add nothing.
 ///
 /// # Errors
@@ -16,7 +16,7 @@ pub fn attribute(
     touches: &BTreeMap<Identifier, Vec<Touch>>,
     conversions: &BTreeMap<Identifier, Vec<Conversion>>,
     labels: usize,
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
 ) -> Result<Vec<u64>, Error> {
     let zero = || Ok(vec![0_u64; labels]);
@@ -27,7 +27,7 @@ pub fn attribute(
             || vec![0_u64; labels],
             |mut totals, (touches, conversions)| {
                 for c in conversions {
-                    for share in model.credit(touches, c.at, windows)? {
+                    for share in credit(model, touches, c.at, windows)? {
                         let total =
                             totals
                                 .get_mut(usize::from(share.label))

@@ -1,6 +1,6 @@
 //! One person's time, cut where the credit changes.
 
-use super::{Credit, MAX_TIME, MAX_TOUCHES, Model, Touch, Windows};
+use super::{Credit, MAX_TIME, MAX_TOUCHES, SumModel, Touch, Windows, credit};
 use crate::Error;
 
 /// A span of time with one credit.
@@ -22,7 +22,7 @@ pub struct Segment {
 /// [`Error::Model`].
 pub fn segments(
     touches: &[Touch],
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
 ) -> Result<Vec<Segment>, Error> {
     if touches.len() > MAX_TOUCHES {
@@ -44,7 +44,7 @@ pub fn segments(
     let mut out: Vec<Segment> = Vec::new();
     for pair in ends.windows(2) {
         let &[a, b] = pair else { continue };
-        let credit = model.credit(touches, b, windows)?;
+        let credit = credit(model, touches, b, windows)?;
         if credit.is_empty() {
             continue;
         }

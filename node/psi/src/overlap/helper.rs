@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use rand_core::RngCore;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::machine::{
-    OverlapMachine, OverlapOutput, OverlapReport, OverlapStage, OverlapStatement, Peer,
+    MadeKnown, OverlapMachine, OverlapOutput, OverlapReport, OverlapStage, OverlapStatement, Peer,
 };
 use super::messages::{OverlapMessage, PSEUDONYM_BYTES};
 use super::party::{misuse, unexpected};
@@ -215,13 +216,9 @@ impl OverlapHelper {
 
     /// The count with both noises; the one with the parties' alone is dropped here.
     fn count(&self, lists: Vec<List>) -> Result<State, Error> {
-        let mut streams = Vec::new();
+        let streams = ended(&lists)?;
         let mut cursors = Vec::new();
         for list in lists {
-            let digest = list.digest.ok_or(Error::Internal {
-                what: "a list is open",
-            })?;
-            streams.push((list.count, digest));
             cursors.push(Cursor::new(list.sorter.finish()?));
         }
         let found =
@@ -234,13 +231,26 @@ impl OverlapHelper {
                 found - i64::from(regions.bound) + sample_truncated_laplace(published, &mut rng)?
             }
         };
+        let mut salt = [0; 32];
+        self.seeds.draw(b"overlap salt")?.fill_bytes(&mut salt);
         Ok(State::SealResult(OverlapStatement {
             stage: OverlapStage::Result,
             terms: self.digest,
             streams,
-            published: Some(value),
+            published: Some(MadeKnown {
+                value: value.max(self.terms.floor()),
+                salt,
+            }),
         }))
     }
+}
+
+/// Counts and digests of lists that are all there.
+fn ended(lists: &[List]) -> Result<Vec<(u64, [u8; 32])>, Error> {
+    let each = lists.iter().map(|l| l.digest.map(|d| (l.count, d)));
+    each.collect::<Option<_>>().ok_or(Error::Internal {
+        what: "a list is open",
+    })
 }
 
 /// How many rows are in every list; each ascends.
@@ -270,6 +280,13 @@ fn in_all(lists: &mut [Cursor]) -> Result<u64, Error> {
     Ok(found)
 }
 
+/// What a result's statement makes known.
+fn known(statement: &OverlapStatement) -> Result<MadeKnown, Error> {
+    statement.published.ok_or(Error::Internal {
+        what: "a result without a count",
+    })
+}
+
 const fn counted(what: &'static str, expected: u64, found: u64) -> Error {
     Error::Count {
         what,
@@ -280,6 +297,10 @@ const fn counted(what: &'static str, expected: u64, found: u64) -> Error {
 
 impl OverlapMachine for OverlapHelper {
     fn poll(&mut self) -> Result<OverlapOutput, Error> {
+        // What a failed machine had still to send says nothing to anybody.
+        if matches!(self.state, State::Spent) {
+            self.out.clear();
+        }
         if let Some(out) = self.out.pop_front() {
             return Ok(out);
         }
@@ -298,7 +319,7 @@ impl OverlapMachine for OverlapHelper {
                     seal: seal.clone(),
                 }
             }
-            State::Gate(_) => OverlapOutput::NeedRelease,
+            State::Gate(lists) => OverlapOutput::NeedRelease(ended(lists)?),
             State::SealResult(statement) => OverlapOutput::NeedSeal(statement.clone()),
             State::CheckAck { acks, place } => OverlapOutput::CheckSeal {
                 from: Peer::Party(*place),
@@ -324,17 +345,38 @@ impl OverlapMachine for OverlapHelper {
     }
 
     fn input(&mut self, from: Peer, frame: &[u8]) -> Result<(), Error> {
-        let message = OverlapMessage::decode(frame)?;
+        let message = match OverlapMessage::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.state = State::Spent;
+                return Err(error);
+            }
+        };
         let expected = self.expected();
         let Peer::Party(place) = from else {
+            self.state = State::Spent;
             return Err(unexpected(expected, message.name()));
         };
         if expected == "nothing" {
+            self.state = State::Spent;
             return Err(unexpected(expected, message.name()));
         }
         let state = std::mem::replace(&mut self.state, State::Spent);
         self.state = self.take(state, place, message, frame)?;
         Ok(())
+    }
+
+    fn is_due(&self, from: Peer) -> bool {
+        let Peer::Party(place) = from else {
+            return false;
+        };
+        match &self.state {
+            State::Acks(acks) | State::CheckAck { acks, .. } => {
+                acks.seals.get(place).is_some_and(Option::is_none)
+            }
+            State::Done(_) => false,
+            _ => true,
+        }
     }
 
     fn input_end(&self) -> Error {
@@ -347,7 +389,7 @@ impl OverlapMachine for OverlapHelper {
         match std::mem::replace(&mut self.state, State::Spent) {
             State::SealResult(statement) => {
                 self.send_all(&OverlapMessage::Published {
-                    value: statement.published.unwrap_or_default(),
+                    known: known(&statement)?,
                     streams: statement.streams.clone(),
                     seal,
                 })?;
@@ -386,7 +428,7 @@ impl OverlapMachine for OverlapHelper {
                 } else {
                     self.send_all(&OverlapMessage::Final)?;
                     self.state = State::Done(Box::new(OverlapReport {
-                        value: acks.statement.published.unwrap_or_default(),
+                        published: known(&acks.statement)?,
                         statement: acks.statement,
                         seals: acks.seals.into_iter().flatten().collect(),
                     }));

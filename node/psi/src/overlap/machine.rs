@@ -27,6 +27,16 @@ pub enum OverlapStage {
     Ack(usize),
 }
 
+/// What the helper makes known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeKnown {
+    /// The count of people in all lists with both noises, so it may be negative; not below [`super::OverlapTerms::min_result`] less one,
+    /// which stands for every smaller count.
+    pub value: i64,
+    /// Drawn by the helper, for a commitment to the count that only those open who have it.
+    pub salt: [u8; 32],
+}
+
 /// What is signed at a stage; the host puts its own domain before [`Self::to_bytes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlapStatement {
@@ -36,13 +46,13 @@ pub struct OverlapStatement {
     pub terms: [u8; 32],
     /// Padded counts and SHA-256 of the lists, in the order of the parties; at an end of the signer's alone.
     pub streams: Vec<(u64, [u8; 32])>,
-    /// The published count, but for ends.
-    pub published: Option<i64>,
+    /// What is made known, but for ends.
+    pub published: Option<MadeKnown>,
 }
 
 impl OverlapStatement {
     /// Canonical bytes: version 2 (1 are the statements of two), stage, the party's place or 255, terms, number of lists, each count and
-    /// digest, a byte for the count's presence, the count.
+    /// digest, a byte that says whether something is made known, the count, the salt.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let (stage, place) = match self.stage {
@@ -59,7 +69,12 @@ impl OverlapStatement {
             out.extend_from_slice(digest);
         }
         out.push(u8::from(self.published.is_some()));
-        out.extend_from_slice(&self.published.unwrap_or(0).to_be_bytes());
+        let known = self.published.unwrap_or(MadeKnown {
+            value: 0,
+            salt: [0; 32],
+        });
+        out.extend_from_slice(&known.value.to_be_bytes());
+        out.extend_from_slice(&known.salt);
         out
     }
 }
@@ -67,8 +82,8 @@ impl OverlapStatement {
 /// The end of a run that succeeded: every party holds the count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlapReport {
-    /// The count of people in all lists, with both noises, so it may be negative.
-    pub value: i64,
+    /// What the helper made known.
+    pub published: MadeKnown,
     /// The helper's statement of it.
     pub statement: OverlapStatement,
     /// Who signed what: the helper's seal of the result for a party, the parties' acks in their order for the helper.
@@ -100,8 +115,9 @@ pub enum OverlapOutput {
         /// Its signature.
         seal: Vec<u8>,
     },
-    /// Helper: commit the release to the ledger, then call [`OverlapMachine::release`]. Nothing of the count has left yet.
-    NeedRelease,
+    /// Helper: commit the release of these lists to the ledger, then call [`OverlapMachine::release`]. Nothing of the count has left
+    /// yet. Padded counts and digests, in the order of the parties.
+    NeedRelease(Vec<(u64, [u8; 32])>),
     /// Every party holds the count.
     Done(Box<OverlapReport>),
 }
@@ -120,7 +136,10 @@ pub trait OverlapMachine: Send {
     /// Any; then the run is over. [`Error::UnexpectedMessage`] also for a frame that nobody waits for.
     fn input(&mut self, from: Peer, frame: &[u8]) -> Result<(), Error>;
 
-    /// A peer's stream ended: an error before [`OverlapOutput::Done`].
+    /// Whether a frame of this peer is due before the end: until then the end of its stream is the end of the run.
+    fn is_due(&self, from: Peer) -> bool;
+
+    /// The stream of a peer ended from which a frame is due.
     fn input_end(&self) -> Error;
 
     /// Answers [`OverlapOutput::NeedSeal`].
@@ -196,7 +215,7 @@ pub fn run_overlap_in_memory(
                     }
                     OverlapOutput::NeedSeal(_) => machine.seal(Vec::new())?,
                     OverlapOutput::CheckSeal { .. } => machine.accept_seal()?,
-                    OverlapOutput::NeedRelease => machine.release()?,
+                    OverlapOutput::NeedRelease(_) => machine.release()?,
                     OverlapOutput::Done(report) => {
                         if let Some(slot) = reports.get_mut(at) {
                             *slot = Some(*report);

@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::machine::MadeKnown;
 use super::terms::MAX_PARTIES;
 use crate::Error;
 use crate::context::VERSION;
@@ -47,8 +48,8 @@ pub enum OverlapMessage {
     },
     /// The result.
     Published {
-        /// The count with both noises.
-        value: i64,
+        /// The count with both noises, and the salt.
+        known: MadeKnown,
         /// Every party's count and digest, in their order.
         streams: Vec<(u64, [u8; 32])>,
         /// The host's signature over the statement.
@@ -70,7 +71,7 @@ pub(crate) const fn max_payload(kind: u8) -> usize {
         49 => 1 + 32 + 32 + 32,
         50 => MAX_PAYLOAD_BYTES,
         51 => 8 + 32 + 2 + MAX_SEAL_BYTES,
-        52 => 8 + 1 + 40 * MAX_PARTIES + 2 + MAX_SEAL_BYTES,
+        52 => 8 + 32 + 1 + 40 * MAX_PARTIES + 2 + MAX_SEAL_BYTES,
         53 => 2 + MAX_SEAL_BYTES,
         _ => 0,
     }
@@ -127,11 +128,12 @@ impl OverlapMessage {
                 51
             }
             Self::Published {
-                value,
+                known,
                 streams,
                 seal,
             } => {
-                out.extend_from_slice(&value.to_be_bytes());
+                out.extend_from_slice(&known.value.to_be_bytes());
+                out.extend_from_slice(&known.salt);
                 let n = u8::try_from(streams.len())
                     .ok()
                     .filter(|_| streams.len() <= MAX_PARTIES)
@@ -201,7 +203,10 @@ impl OverlapMessage {
                 seal: r.bytes("seal", MAX_SEAL_BYTES)?.to_vec(),
             },
             52 => {
-                let value = i64::from_be_bytes(r.array("value")?);
+                let known = MadeKnown {
+                    value: i64::from_be_bytes(r.array("value")?),
+                    salt: r.array("salt")?,
+                };
                 let n = usize::from(r.u8("lists")?);
                 if n > MAX_PARTIES {
                     return Err(too_long("lists", n, MAX_PARTIES));
@@ -210,7 +215,7 @@ impl OverlapMessage {
                     .map(|_| Ok((r.u64("count")?, r.array("digest")?)))
                     .collect::<Result<_, Error>>()?;
                 Self::Published {
-                    value,
+                    known,
                     streams,
                     seal: r.bytes("seal", MAX_SEAL_BYTES)?.to_vec(),
                 }
@@ -249,7 +254,10 @@ mod tests {
                 seal: vec![5; 9],
             },
             OverlapMessage::Published {
-                value: -7,
+                known: MadeKnown {
+                    value: -7,
+                    salt: [9; 32],
+                },
                 streams: vec![(8, [6; 32]), (10, [7; 32])],
                 seal: vec![],
             },

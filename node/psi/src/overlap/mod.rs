@@ -12,7 +12,7 @@
 //! | [`OverlapMessage::Hello`] | helper | party | the same digest |
 //! | [`OverlapMessage::Pseudonyms`], [`OverlapMessage::End`] | party | helper | its list, sorted; count, digest, seal |
 //! | release | helper | | committed to the ledger before anything that follows |
-//! | [`OverlapMessage::Published`] | helper | party | the count with both noises, all counts and digests, seal |
+//! | [`OverlapMessage::Published`] | helper | party | the count with both noises, a salt, all counts and digests, seal |
 //! | [`OverlapMessage::Ack`] | party | helper | it holds the count |
 //! | [`OverlapMessage::Final`] | helper | party | every party holds it |
 
@@ -24,7 +24,7 @@ mod terms;
 
 pub use helper::OverlapHelper;
 pub use machine::{
-    OverlapMachine, OverlapOutput, OverlapReport, OverlapStage, OverlapStatement,
+    MadeKnown, OverlapMachine, OverlapOutput, OverlapReport, OverlapStage, OverlapStatement,
     OverlapTranscript, Peer, run_overlap_in_memory,
 };
 pub(crate) use messages::{FIRST_KIND, LAST_KIND, max_payload};
@@ -32,4 +32,5 @@ pub use messages::{OverlapMessage, PSEUDONYM_BYTES};
 pub use party::OverlapParty;
 pub use terms::{
     COMPUTATION, MAX_OVERLAP_ITEMS, MAX_PARTIES, MIN_PARTIES, OverlapNoise, OverlapTerms, SUITE,
+    overlap_session,
 };

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::machine::{
-    OverlapMachine, OverlapOutput, OverlapReport, OverlapStage, OverlapStatement, Peer,
+    MadeKnown, OverlapMachine, OverlapOutput, OverlapReport, OverlapStage, OverlapStatement, Peer,
 };
 use super::messages::{OverlapMessage, PSEUDONYM_BYTES};
 use super::terms::{OverlapNoise, OverlapTerms};
@@ -85,7 +85,7 @@ enum State {
 
 struct Held {
     statement: OverlapStatement,
-    value: i64,
+    known: MadeKnown,
     seal: Vec<u8>,
 }
 
@@ -381,7 +381,7 @@ impl OverlapParty {
                 State::AwaitResult,
                 Peer::Helper,
                 OverlapMessage::Published {
-                    value,
+                    known,
                     streams,
                     seal,
                 },
@@ -393,6 +393,11 @@ impl OverlapParty {
                         what: "statement of the lists",
                     });
                 }
+                if known.value < self.terms.floor() {
+                    return Err(Error::Mismatch {
+                        what: "count below the smallest result",
+                    });
+                }
                 for (count, _) in &streams {
                     self.terms.verify_claim(*count)?;
                 }
@@ -401,15 +406,15 @@ impl OverlapParty {
                         stage: OverlapStage::Result,
                         terms: self.digest,
                         streams,
-                        published: Some(value),
+                        published: Some(known),
                     },
-                    value,
+                    known,
                     seal,
                 })
             }
             (State::AwaitFinal(held), Peer::Helper, OverlapMessage::Final) => {
                 State::Done(Box::new(OverlapReport {
-                    value: held.value,
+                    published: held.known,
                     statement: held.statement,
                     seals: vec![held.seal],
                 }))
@@ -439,6 +444,10 @@ pub(super) const fn unexpected(expected: &'static str, found: &'static str) -> E
 
 impl OverlapMachine for OverlapParty {
     fn poll(&mut self) -> Result<OverlapOutput, Error> {
+        // What a failed machine had still to send says nothing to anybody.
+        if matches!(self.state, State::Spent) {
+            self.out.clear();
+        }
         loop {
             if let Some(out) = self.out.pop_front() {
                 return Ok(out);
@@ -474,9 +483,16 @@ impl OverlapMachine for OverlapParty {
     }
 
     fn input(&mut self, from: Peer, frame: &[u8]) -> Result<(), Error> {
-        let message = OverlapMessage::decode(frame)?;
+        let message = match OverlapMessage::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.state = State::Spent;
+                return Err(error);
+            }
+        };
         let expected = self.expected();
         if expected == "nothing" {
+            self.state = State::Spent;
             return Err(unexpected(expected, message.name()));
         }
         // `take` names what was expected of the state as it was.
@@ -486,6 +502,17 @@ impl OverlapMachine for OverlapParty {
             other => other,
         })?;
         Ok(())
+    }
+
+    fn is_due(&self, from: Peer) -> bool {
+        match (&self.state, from) {
+            (State::Done(_), _) => false,
+            (_, Peer::Helper) | (State::Start, Peer::Party(_)) => true,
+            (State::Gather(shares, _), Peer::Party(i)) => {
+                shares.get(i).is_some_and(Option::is_none)
+            }
+            (_, Peer::Party(_)) => false,
+        }
     }
 
     fn input_end(&self) -> Error {

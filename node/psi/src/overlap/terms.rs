@@ -55,6 +55,20 @@ pub struct OverlapTerms {
     pub noise: OverlapNoise,
     /// Most items of a party, at most [`MAX_OVERLAP_ITEMS`].
     pub max_items: u64,
+    /// A smaller count, noise included, is not made known: one less than this is, the same for all of them.
+    pub min_result: u64,
+}
+
+/// The session of a run: SHA-256(`tally/psi-overlap-session/v1` LF || every party's nonce in the order of the agreement || the
+/// helper's). Each is drawn afresh and used once.
+#[must_use]
+pub fn overlap_session(nonces: &[[u8; 32]]) -> [u8; 32] {
+    let mut h = Sha256::new();
+    h.update(b"tally/psi-overlap-session/v1\n");
+    for nonce in nonces {
+        h.update(nonce);
+    }
+    h.finalize().into()
 }
 
 impl OverlapTerms {
@@ -121,6 +135,7 @@ impl OverlapTerms {
             h.update(root);
         }
         h.update(self.max_items.to_be_bytes());
+        h.update(self.min_result.to_be_bytes());
         match &self.noise {
             OverlapNoise::NoneInTestNetwork => h.update([0]),
             OverlapNoise::Laplace { regions, published } => {
@@ -144,8 +159,17 @@ impl OverlapTerms {
         (0_u32..end).filter(|set| set.count_ones() >= 2)
     }
 
+    /// The least value that is made known: what stands for every smaller count.
+    pub(crate) fn floor(&self) -> i64 {
+        match self.min_result.checked_sub(1) {
+            None => i64::MIN,
+            Some(floor) => i64::try_from(floor).unwrap_or(i64::MAX),
+        }
+    }
+
     /// What noise adds to every party's list: a whole pool for each set of parties that it is in.
-    pub(crate) fn pools(&self) -> u64 {
+    #[must_use]
+    pub fn pools(&self) -> u64 {
         match &self.noise {
             OverlapNoise::NoneInTestNetwork => 0,
             OverlapNoise::Laplace { regions, .. } => {

@@ -19,7 +19,7 @@ use tally_psi::*;
 pub(crate) type Touches = BTreeMap<Identifier, Vec<Touch>>;
 pub(crate) type People = BTreeMap<Identifier, Vec<Conversion>>;
 
-pub(crate) const LINEAR: Model = Model::Linear { touches: 7 };
+pub(crate) const LINEAR: SumModel = SumModel::Linear { touches: 7 };
 
 pub(crate) use common::seeds;
 
@@ -160,7 +160,7 @@ pub(crate) fn journeys(keep: impl Fn(usize) -> bool) -> Option<(Touches, People,
     let names = touches.channels().into_keys();
     let labels = Labels::new(
         names
-            .map(|name| LabelTerms {
+            .map(|name| SumLabel {
                 name,
                 minimum_people: 50,
             })
@@ -183,17 +183,17 @@ pub(crate) fn journeys(keep: impl Fn(usize) -> bool) -> Option<(Touches, People,
 pub(crate) const VALUE_CAP: u64 = 200_000;
 
 /// Terms of an attribution over these journeys.
-pub(crate) fn attribution_terms(labels: &Labels, model: &Model, windows: &Windows) -> SumTerms {
+pub(crate) fn attribution_terms(labels: &Labels, model: &SumModel, windows: &Windows) -> SumTerms {
     SumTerms {
         minimum_people: (0..labels.count())
             .map(|l| if l == 0 { 0 } else { 50 })
             .collect(),
-        weights: model.classes().unwrap(),
-        unit: model.unit().unwrap(),
+        weights: model.weights(),
+        unit: model.unit(),
         value_caps: vec![VALUE_CAP],
         entries_per_person: 1,
         rows_per_entry: brand_rows_per_conversion(model, windows),
-        slots: model.slots().into(),
+        slots: model.slots(),
         max_label_rows: 1 << 24,
         max_entries: 1 << 14,
         noise: SumNoise::NoneInTestNetwork,
@@ -224,7 +224,7 @@ impl std::fmt::Debug for Trouble {
 pub(crate) fn media_set(
     touches: &Touches,
     terms: &SumTerms,
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
 ) -> LabelledSet {
     let mut set = LabelledSetBuilder::new(IdType(1), Profile(1));
@@ -242,7 +242,7 @@ pub(crate) fn media_set(
 pub(crate) fn brand_set(
     conversions: &People,
     terms: &SumTerms,
-    model: &Model,
+    model: &SumModel,
     windows: &Windows,
 ) -> ValuedSet {
     let mut set = ValuedSetBuilder::new(IdType(1), Profile(1), 1);

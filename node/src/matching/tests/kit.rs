@@ -33,7 +33,7 @@ use crate::matching::*;
 use crate::psi_wire::Deadlines;
 use crate::sealed::StorageKey;
 
-pub(super) const NAMES: [&str; 3] = ["brand", "media", "other"];
+pub(super) const NAMES: [&str; 4] = ["brand", "media", "other", "auditor"];
 
 /// Which key of a member: 0 administrator, 1 to 5 of its node.
 fn key(member: usize, which: u8) -> SigningKey {
@@ -253,6 +253,11 @@ impl PeerPort for Streets {
         let served = net.served.clone();
         tokio::spawn(async move {
             let done = desk.serve(Box::new(b), from).await;
+            let done = match done {
+                Ok(Served::Match(view)) => Ok(*view),
+                Ok(Served::Overlap(_) | Served::Link) => return,
+                Err(error) => Err(error),
+            };
             served.lock().unwrap().push(done);
         });
         Ok((Box::new(a), identity(i)))
@@ -300,14 +305,14 @@ async fn pump(
 /// The network of the test.
 pub(super) struct Net {
     pub(super) core: Arc<Mutex<Core>>,
-    desks: Mutex<[Option<MatchDesk>; 3]>,
+    desks: Mutex<[Option<MatchDesk>; NAMES.len()]>,
     pub(super) served: Arc<Mutex<Vec<Result<MatchView, MatchError>>>>,
     /// For the streams that are opened next.
     pub(super) fault: Mutex<Fault>,
     /// Bytes moved over all streams so far.
     pub(super) moved: Arc<AtomicU64>,
     dir: tempfile::TempDir,
-    turns: [Arc<tokio::sync::Mutex<()>>; 3],
+    turns: [Arc<tokio::sync::Mutex<()>>; NAMES.len()],
 }
 
 pub(super) fn quick() -> DeskOptions {
@@ -349,7 +354,7 @@ impl Net {
         };
         let net = Arc::new(Self {
             core: Arc::new(Mutex::new(core)),
-            desks: Mutex::new([None, None, None]),
+            desks: Mutex::default(),
             served: Arc::default(),
             fault: Mutex::new(Fault::None),
             moved: Arc::default(),
@@ -364,6 +369,16 @@ impl Net {
 
     /// Starts a desk over its directory, as after a restart.
     pub(super) fn start(self: &Arc<Self>, i: usize, options: DeskOptions) {
+        self.start_with(i, options, Arc::new(AnswerAgreed));
+    }
+
+    /// The same with another policy.
+    pub(super) fn start_with(
+        self: &Arc<Self>,
+        i: usize,
+        options: DeskOptions,
+        policy: Arc<dyn Policy>,
+    ) {
         let storage = StorageKey::from_bytes([u8::try_from(i).unwrap() + 1; 32]);
         let dir = self.dir(i);
         let audiences = AudienceStore::open(&dir.join("audiences"), &storage).unwrap();
@@ -387,7 +402,7 @@ impl Net {
                 net: Arc::downgrade(self),
             }),
             Arc::new(audiences),
-            Arc::new(AnswerAgreed),
+            policy,
             options,
         );
         self.desks.lock().unwrap()[i] = Some(desk.unwrap());
@@ -479,6 +494,7 @@ impl Net {
             max_matches: 100,
             expires_ms: self.core.lock().unwrap().time_ms + 3_600_000_000,
             sums: None,
+            overlap: None,
         }
     }
 

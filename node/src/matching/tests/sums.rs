@@ -12,8 +12,7 @@ use tally_contracts::records::{
 };
 use tally_measure::Import;
 use tally_measure::attribution::{
-    ConversionColumns, LabelTerms, Labels, Model, TouchColumns, Windows, attribute,
-    import_conversions, import_touches,
+    ConversionColumns, Labels, TouchColumns, Windows, attribute, import_conversions, import_touches,
 };
 
 use super::kit::*;
@@ -56,6 +55,7 @@ fn conversions() -> String {
 
 fn sum_terms(model: SumModel, noise: SumNoise) -> JoinSumTerms {
     JoinSumTerms {
+        label_side: member(0),
         model,
         click_window_s: 86_400,
         view_window_s: 43_200,
@@ -74,7 +74,7 @@ fn sum_terms(model: SumModel, noise: SumNoise) -> JoinSumTerms {
 }
 
 /// The plain reference under the same terms, in minor units times the unit.
-fn reference(model: Model) -> Vec<i64> {
+fn reference(model: SumModel) -> Vec<i64> {
     let profile = "e164".parse().unwrap();
     let journeys = import_touches(
         touches().as_bytes(),
@@ -90,7 +90,7 @@ fn reference(model: Model) -> Vec<i64> {
         &ConversionColumns::default(),
     )
     .unwrap();
-    let labels = ["a", "b", "c"].map(|name| LabelTerms {
+    let labels = ["a", "b", "c"].map(|name| SumLabel {
         name: name.into(),
         minimum_people: 10,
     });
@@ -187,15 +187,12 @@ async fn noisy() -> (Arc<Net>, tally_contracts::ids::AgreementId) {
 async fn exact_sums_are_those_of_the_plain_reference() {
     let net = Net::new();
     sets(&net).await;
-    for (agreed, model) in [
-        (SumModel::LastTouch, Model::LastTouch),
-        (SumModel::First, Model::First),
-        (
-            SumModel::Linear { touches: 3 },
-            Model::Linear { touches: 3 },
-        ),
+    for model in [
+        SumModel::LastTouch,
+        SumModel::First,
+        SumModel::Linear { touches: 3 },
     ] {
-        let terms = agreement(&net, Noise::None, sum_terms(agreed, SumNoise::None));
+        let terms = agreement(&net, Noise::None, sum_terms(model, SumNoise::None));
         let id = net.agree(terms);
         let view = net.ask(id, Computation::JoinSum).await.unwrap();
         let exact = reference(model);
@@ -228,7 +225,7 @@ async fn exact_sums_are_those_of_the_plain_reference() {
         .request(asked.clone())
         .await
         .unwrap_err();
-    assert_eq!(refusal(&error), (Side::Us, "holds"));
+    assert_eq!(refusal(&error), (Side::Us, "label_side"));
     net.audience(0, "orders", 0..50).await;
     let error = net.desk(0).unwrap().request(asked).await.unwrap_err();
     assert_eq!(refusal(&error), (Side::Us, "holds"));
@@ -242,7 +239,7 @@ async fn each_owner_pays_and_the_same_question_has_the_same_noise() {
         panic!("{:?}", view.noise)
     };
     let first = values(&view);
-    let exact = reference(Model::LastTouch);
+    let exact = reference(SumModel::LastTouch);
     let far = |(a, b): (&i64, &i64)| a.abs_diff(*b);
     assert!(first.iter().zip(&exact).map(far).max().unwrap() <= 2 * bound);
     assert_ne!(first, exact);
