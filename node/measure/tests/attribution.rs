@@ -107,7 +107,7 @@ fn totals_by_channel_equal_the_reference_on_the_journeys() {
         let a_touch = joined.media_rows as f64 / touch_count as f64;
         println!(
             "{}: {} media keys, {a_touch:.1} a touch; {} brand keys, {} a conversion; {} of {} classes in use",
-            model.to_string(),
+            model,
             joined.media_rows,
             joined.brand_rows,
             brand_rows_per_conversion(&model, &windows),
