@@ -294,7 +294,7 @@ pub struct LimitsSection {
     pub pool_records: u64,
     /// Bytes of records waiting in the pool.
     pub pool_bytes: u64,
-    /// Cache of the state store, in bytes.
+    /// Memory for the state store and its tree, in bytes; they may take up to twice as much.
     pub state_cache_bytes: u64,
     /// Streams that one peer may have open to this node.
     pub swarm_streams_per_peer: u64,

@@ -280,7 +280,10 @@ const SECTIONS: &[SectionDoc] = &[
                 "Records waiting for a block; more are refused.",
             ),
             key("pool_bytes", "Bytes of records waiting for a block."),
-            key("state_cache_bytes", "Cache of the state store, in bytes."),
+            key(
+                "state_cache_bytes",
+                "Memory for the state store and its tree, in bytes; they may take up to twice as much.",
+            ),
             key(
                 "swarm_streams_per_peer",
                 "Streams that one peer may have open, 8 to 120.",
