@@ -116,7 +116,7 @@ impl TreeChange {
     }
 }
 
-/// The state tree with its pages in a store: about 8 bytes of memory a leaf, and the leaves that were used
+/// The state tree with its pages in a store: about 16 bytes of memory a leaf, and the leaves that were used
 /// last.
 pub struct PagedTree {
     root: Ref,
