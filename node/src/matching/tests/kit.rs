@@ -455,7 +455,9 @@ impl Net {
 
     /// Imports and commits people `range` as an audience of a member.
     pub(super) async fn audience(&self, i: usize, name: &str, range: std::ops::Range<u32>) {
-        let rows: String = range.map(|n| format!("+8613{:09}\n", 7_919 * n)).collect();
+        let rows: String = range
+            .map(|n| format!("+8613{:09}\n", 7_919 * u64::from(n) % 1_000_000_000))
+            .collect();
         let import = import(
             format!("phone\n{rows}").as_bytes(),
             &ImportOptions::new("e164".parse().unwrap()),
