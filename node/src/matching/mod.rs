@@ -1,5 +1,5 @@
 //! The match desk: asks other members for matches and answers theirs, under agreements in the ledger. What follows is for matches of two;
-//! [`overlap`] is for three to eight and a helper.
+//! `overlap` is for three to eight and a helper.
 //!
 //! A match runs over one stream. Request (agreement, computation, the initiator's committed set and its opening, a nonce), then
 //! Accept or Refuse with a typed reason; both sign OpenMatch, which reserves the budget; the protocol of `tally-psi` runs, and

@@ -10,9 +10,9 @@
 //! The node sorts its set into buckets, as sealed pages in a shared store ([`SharedStore`]), and puts a row a bucket into the member's
 //! PostgreSQL ([`Queue`]). A worker takes a row, under a lease that it extends while it lives, and connects to the node, which opens a
 //! stream to the other member's node and carries its frames. All arithmetic is the worker's; every signature, the release and what has
-//! been done are the node's, which a worker asks for them ([`asks`]). So a worker holds no key of the node and no word of the ledger.
+//! been done are the node's, which a worker asks for them (`asks`). So a worker holds no key of the node and no word of the ledger.
 //!
-//! One key, the same at the node and all its workers, seals the rows and both directions of the connections ([`channel`]). What it
+//! One key, the same at the node and all its workers, seals the rows and both directions of the connections (`channel`). What it
 //! guards: which items a member has (the rows hold the keys of the pages), its matching rows, and the node's hand that signs what a
 //! worker has computed.
 //!
