@@ -10,7 +10,6 @@ const HONEST: u64 = 800_000;
 const RUNS: u64 = 400;
 
 #[test]
-#[ignore = "fails since far and soon scans weigh more: to be looked at"]
 fn fewer_than_one_honest_unit_in_ten_thousand_is_called_suspect() {
     let world = World::new(FROZEN);
     let called: u64 = std::thread::scope(|scope| {
