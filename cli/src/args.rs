@@ -19,8 +19,8 @@ pub(crate) use bench::{
     BenchPsiArgs, BenchScanArgs,
 };
 pub(crate) use codes::{
-    CodesCommand, DealerCommand, EventArgs, ExportArgs, IssueArgs, LabelsArgs, ProductCommand,
-    RowArgs, ScanArgs, ScansCommand, StatsArgs, VerifyArgs,
+    CodesCommand, DealerCommand, EventArgs, ExportArgs, IssueArgs, LabelsArgs, PlaceArgs,
+    ProductCommand, RowArgs, ScanArgs, ScansCommand, StatsArgs, VerifyArgs,
 };
 pub(crate) use founding::{
     ConfigCommand, GenesisCommand, GenesisNewArgs, GenesisSignArgs, InitArgs, JoinArgs, Kind, Role,

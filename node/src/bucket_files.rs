@@ -14,7 +14,10 @@ use chacha20poly1305::aead::AeadInPlace as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce, Tag};
 use rand::RngCore as _;
 use rand::rngs::OsRng;
+use tally_psi::buckets::EachItem;
 use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::spill::storage;
 
 /// Bytes of all open pages together, about.
 const OPEN_BYTES: usize = 16 << 20;
@@ -101,6 +104,24 @@ impl PageReader {
             show(items, each)?;
         }
         Ok(())
+    }
+
+    /// As [`Self::visit`], for a machine.
+    ///
+    /// # Errors
+    /// [`tally_psi::Error::Storage`], and what `each` gives.
+    pub(crate) fn load(&self, numbers: &[u32], each: EachItem<'_>) -> Result<(), tally_psi::Error> {
+        self.visit(numbers, &mut |row, value| each(row, value).map_err(Loading))
+            .map_err(|Loading(error)| error)
+    }
+}
+
+/// An error of a page, or of what takes its items.
+struct Loading(tally_psi::Error);
+
+impl From<io::Error> for Loading {
+    fn from(error: io::Error) -> Self {
+        Self(storage(error))
     }
 }
 
@@ -269,6 +290,15 @@ impl BucketFiles {
         };
         self.reader.visit(numbers, &mut each)?;
         show(open.get(USED..).unwrap_or_default(), &mut each)
+    }
+
+    /// As [`Self::visit`], for a machine.
+    ///
+    /// # Errors
+    /// [`tally_psi::Error::Storage`], and what `each` gives.
+    pub(crate) fn load(&self, bucket: u32, each: EachItem<'_>) -> Result<(), tally_psi::Error> {
+        self.visit(bucket, |row, value| each(row, value).map_err(Loading))
+            .map_err(|Loading(error)| error)
     }
 }
 

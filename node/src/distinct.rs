@@ -8,6 +8,7 @@ use tally_psi::{EachValue, Error, ItemSource};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::bucket_files::BucketFiles;
+use crate::spill::storage;
 
 /// Values in a part, on average, if as many come as were expected.
 const PART_VALUES: u64 = 1 << 19;
@@ -101,14 +102,10 @@ impl Distinct {
 
     fn load(&mut self, number: u32) -> io::Result<()> {
         let full = || io::Error::new(io::ErrorKind::InvalidData, "a part of over 4 GiB");
-        let mut bytes = std::mem::take(&mut *self.part.bytes);
-        bytes.zeroize();
-        let mut part = Part {
-            bytes: Zeroizing::new(bytes),
-            places: std::mem::take(&mut self.part.places),
-            given: 0,
-        };
+        let mut part = std::mem::take(&mut self.part);
+        part.bytes.zeroize();
         part.places.clear();
+        part.given = 0;
         self.files.visit(number, |_, value| {
             let from = u32::try_from(part.bytes.len()).map_err(|_| full())?;
             let to = u32::try_from(part.bytes.len() + value.len()).map_err(|_| full())?;
@@ -145,9 +142,7 @@ impl ItemSource for Distinct {
                 if self.next >= self.parts {
                     return Ok(());
                 }
-                self.load(self.next).map_err(|e| Error::Storage {
-                    reason: e.to_string(),
-                })?;
+                self.load(self.next).map_err(storage)?;
                 self.next += 1;
                 continue;
             }

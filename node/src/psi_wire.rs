@@ -64,9 +64,17 @@ impl Error {
     pub const fn is_break(&self) -> bool {
         match self {
             Self::Io(_) | Self::Deadline { .. } | Self::Internal(_) => true,
-            Self::Protocol(error) => error.is_break(),
+            Self::Protocol(error) => is_break(error),
             Self::Refused { .. } | Self::Cancelled => false,
         }
+    }
+}
+
+/// As [`tally_psi::Error::is_break`]; and where the peer found this side too slow.
+pub(crate) const fn is_break(error: &tally_psi::Error) -> bool {
+    match error {
+        tally_psi::Error::PeerAborted { code: TOO_SLOW, .. } => true,
+        error => error.is_break(),
     }
 }
 
@@ -304,16 +312,20 @@ fn refused(what: &'static str) -> impl FnOnce(String) -> Error {
     move |reason| Error::Refused { what, reason }
 }
 
-/// The abort frame for a failure of this side; `None` where the peer knows or cannot be told. Codes from 10 on are of this
-/// module: 10 refused, 11 cancelled, 12 too slow.
+/// Abort codes of hosts.
+const REFUSED: u16 = 10;
+pub(crate) const CANCELLED: u16 = 11;
+const TOO_SLOW: u16 = 12;
+
+/// The abort frame for a failure of this side; `None` where the peer knows or cannot be told.
 fn goodbye(error: &Error) -> Option<Vec<u8>> {
     let (code, reason) = match error {
         Error::Protocol(tally_psi::Error::PeerAborted { .. }) | Error::Io(_) => return None,
         Error::Protocol(error) => return Some(abort_frame(error)),
         // A desk's reason may name what is this side's own business.
-        Error::Refused { what, .. } => (10, format!("{what} was refused")),
-        Error::Cancelled => (11, "cancelled".to_owned()),
-        Error::Deadline { .. } => (12, error.to_string()),
+        Error::Refused { what, .. } => (REFUSED, format!("{what} was refused")),
+        Error::Cancelled => (CANCELLED, "cancelled".to_owned()),
+        Error::Deadline { .. } => (TOO_SLOW, error.to_string()),
         Error::Internal(_) => (8, "internal".to_owned()),
     };
     Message::Abort { code, reason }.encode().ok()

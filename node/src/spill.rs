@@ -60,7 +60,7 @@ impl SpillSorter {
             });
         }
         self.rows.par_sort_unstable();
-        let write = || {
+        let write = || -> std::io::Result<File> {
             let name = format!("spill-{:016x}{:016x}", OsRng.next_u64(), OsRng.next_u64());
             let path = self.config.dir.join(name);
             let mut file = OpenOptions::new()
@@ -165,8 +165,9 @@ impl SortedRows for Merge {
     }
 }
 
+/// An error of what a machine's host keeps for it, in the machine's form.
 #[allow(clippy::needless_pass_by_value)]
-fn storage(error: std::io::Error) -> Error {
+pub(crate) fn storage(error: impl ToString) -> Error {
     Error::Storage {
         reason: error.to_string(),
     }

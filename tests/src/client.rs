@@ -3,13 +3,15 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::http::{Response, get, request};
-use crate::{tally, until};
+use crate::{gtin, tally, until};
 
 /// What a command line came to.
 #[derive(Debug, Clone)]
@@ -148,6 +150,19 @@ impl Client {
     pub fn add_product(&self, gtin: &str) -> Result<String> {
         let made = self.ok(&["product", "add", "--gtin", gtin, "--description", "Tea"])?;
         id(&made, "record")
+    }
+
+    /// Registers products, numbered by `next`, until told to stop; gives the records that were acknowledged.
+    pub fn load(&self, next: &AtomicU32, stop: &AtomicBool) -> Vec<String> {
+        let mut acknowledged = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            match self.add_product(&gtin(next.fetch_add(1, Ordering::Relaxed))) {
+                Ok(record) => acknowledged.push(record),
+                // A node that starts again, say: nothing was promised.
+                Err(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+        acknowledged
     }
 
     /// Issues a batch of codes, its claim codes for a printer of its own, and activates it if wanted. Gives its ID and the rows:

@@ -29,6 +29,19 @@ pub use scenario::{Scenario, number_from_env, skip, strict};
 pub use verifiers::{Verifier, verifiers};
 pub use wait::{until, within};
 
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// A number of an answer, by its key.
+///
+/// # Errors
+/// If there is none.
+pub fn number(value: &Value, key: &str) -> Result<u64> {
+    value[key]
+        .as_u64()
+        .with_context(|| format!("no {key} in {value}"))
+}
+
 /// A GTIN-14 with a right check digit, made from a number below 10^9.
 #[must_use]
 pub fn gtin(number: u32) -> String {

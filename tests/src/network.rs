@@ -152,6 +152,23 @@ impl Network {
             .try_for_each(|member| member.wait_ready(START_LIMIT))
     }
 
+    /// That every node still runs, and that no log has a panic, or `secret` in it.
+    ///
+    /// # Errors
+    /// Which node's has.
+    pub fn runs_and_kept(&mut self, secret: &str) -> Result<()> {
+        for member in &mut self.members {
+            ensure!(member.ended().is_none(), "{} ended", member.name);
+            let log = member.log();
+            ensure!(
+                !log.contains(" panicked at ") && !log.contains(secret),
+                "{}",
+                member.name
+            );
+        }
+        Ok(())
+    }
+
     /// Stops every node that runs.
     ///
     /// # Errors

@@ -372,15 +372,7 @@ fn last_touch_by_two_members() {
         }
         // Nobody's number is in any log.
         let phone = cells(&touches).next().context("a touch")?[0].to_owned();
-        for member in network.iter_mut() {
-            ensure!(member.ended().is_none(), "{} ended", member.name);
-            let log = member.log();
-            ensure!(
-                !log.contains(" panicked at ") && !log.contains(&phone),
-                "{}",
-                member.name
-            );
-        }
+        network.runs_and_kept(&phone)?;
         network.agree(PATIENCE)?;
         network.stop()
     });

@@ -20,19 +20,6 @@ fn text(value: &Value, key: &str) -> Result<String> {
         .with_context(|| format!("no {key} in {value}"))
 }
 
-/// Registers products until told to stop; gives the records that were acknowledged.
-fn load(client: &Client, next: &AtomicU32, stop: &AtomicBool) -> Vec<String> {
-    let mut acknowledged = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        match client.add_product(&gtin(next.fetch_add(1, Ordering::Relaxed))) {
-            Ok(record) => acknowledged.push(record),
-            // A node that starts again, say: nothing was promised.
-            Err(_) => thread::sleep(Duration::from_millis(100)),
-        }
-    }
-    acknowledged
-}
-
 /// A command that is tried again while the node starts anew with other keys.
 fn patiently(client: &Client, args: &[&str]) -> Result<Value> {
     let mut last = None;
@@ -195,7 +182,7 @@ fn members_change_their_network_while_records_flow() {
             .into_iter()
             .map(|client| {
                 let (client, next, stop) = (client.clone(), next.clone(), stop.clone());
-                thread::spawn(move || load(&client, &next, &stop))
+                thread::spawn(move || client.load(&next, &stop))
             })
             .collect();
 

@@ -367,15 +367,7 @@ fn three_parties_and_a_helper() {
 
         // Nobody's number is in any log.
         let phone = phone(3_000);
-        for member in network.iter_mut() {
-            ensure!(member.ended().is_none(), "{} ended", member.name);
-            let log = member.log();
-            ensure!(
-                !log.contains(" panicked at ") && !log.contains(&phone),
-                "{}",
-                member.name
-            );
-        }
+        network.runs_and_kept(&phone)?;
         network.agree(PATIENCE)?;
         network.stop()
     });

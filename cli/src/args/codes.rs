@@ -156,6 +156,16 @@ pub(crate) struct EventArgs {
     /// The file with the dealer's key
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Tell the gateway at this http address (host, port and path), instead of the configured node's
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+}
+
+/// Where something happened.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
     /// Where: two letters of ISO 3166
     #[arg(long)]
     pub(crate) country: Option<String>,
@@ -168,9 +178,6 @@ pub(crate) struct EventArgs {
     /// How well the cell is known; up to 1000 it is taken as the device's own position
     #[arg(long, value_name = "METRES", requires = "cell")]
     pub(crate) accuracy_m: Option<u32>,
-    /// Tell the gateway at this http address (host, port and path), instead of the configured node's
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
 }
 
 /// How rows are written, and who gets claim codes.
@@ -307,18 +314,8 @@ pub(crate) struct ScanArgs {
     /// The claim code under the scratch layer
     #[arg(long)]
     pub(crate) claim: Option<String>,
-    /// Where: two letters of ISO 3166
-    #[arg(long)]
-    pub(crate) country: Option<String>,
-    /// Where: region or town
-    #[arg(long, requires = "country")]
-    pub(crate) region: Option<String>,
-    /// Where: a geohash, of which the node keeps the first few characters
-    #[arg(long, value_name = "GEOHASH", requires = "country")]
-    pub(crate) cell: Option<String>,
-    /// How well the cell is known; up to 1000 it is taken as the device's own position
-    #[arg(long, value_name = "METRES", requires = "cell")]
-    pub(crate) accuracy_m: Option<u32>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// Makes a repeated request count once
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,

@@ -22,8 +22,7 @@ pub(super) fn run(ctx: &Context, args: &EventArgs) -> Result<()> {
         .with_context(|| format!("{} cannot be read", args.key_file.display()))?;
     let header = Zeroizing::new(format!("Bearer {}", key.trim()));
     let codes = codes(args)?;
-    let cell = args.cell.as_deref().map(|cell| (cell, args.accuracy_m));
-    let place = scan::place(args.country.as_deref(), args.region.as_deref(), cell);
+    let place = scan::place(&args.place);
     let (mut counts, mut refused) = (Map::new(), Vec::new());
     let (mut dealer, mut sold_before) = (String::new(), 0_u64);
     for codes in codes.chunks(AT_ONCE) {

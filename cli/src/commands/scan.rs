@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tally_node::files::write_atomic;
 
 use super::{Context, TIMEOUT_S, text_at};
-use crate::args::ScanArgs;
+use crate::args::{PlaceArgs, ScanArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::{self, Target};
 use crate::output;
@@ -109,23 +109,19 @@ fn body(args: &ScanArgs) -> Result<Value> {
     if let Some(claim) = &args.claim {
         body.insert("claim".into(), json!(claim));
     }
-    let cell = args.cell.as_deref().map(|cell| (cell, args.accuracy_m));
-    if let Some(place) = place(args.country.as_deref(), args.region.as_deref(), cell) {
+    if let Some(place) = place(&args.place) {
         body.insert("place".into(), place);
     }
     Ok(Value::Object(body))
 }
 
 /// A place as gateways take it; a cell comes with how well it is known.
-pub(super) fn place(
-    country: Option<&str>,
-    region: Option<&str>,
-    cell: Option<(&str, Option<u32>)>,
-) -> Option<Value> {
-    let mut place = json!({"country": country?, "region": region.unwrap_or_default()});
-    if let (Some((cell, accuracy_m)), Some(place)) = (cell, place.as_object_mut()) {
+pub(super) fn place(args: &PlaceArgs) -> Option<Value> {
+    let region = args.region.as_deref().unwrap_or_default();
+    let mut place = json!({"country": args.country.as_ref()?, "region": region});
+    if let (Some(cell), Some(place)) = (&args.cell, place.as_object_mut()) {
         place.insert("cell".into(), json!(cell));
-        place.insert("accuracy_m".into(), json!(accuracy_m));
+        place.insert("accuracy_m".into(), json!(args.accuracy_m));
     }
     Some(place)
 }

@@ -4,15 +4,16 @@
 //! is above, and the pages that were used last. Nothing here writes: a [`TreeChange`] has the pages to write, and is applied once they
 //! are written.
 
+mod planner;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tally_merkle::Hash;
 
+use self::planner::Planner;
 use super::pages::{LeafCache, Page, PagePlace};
-use super::{
-    EMPTY, Part, Ref, Slab, StateProof, Terminal, Write, bit, hashed, key_hash, leaf, split,
-};
+use super::{EMPTY, Part, Ref, Slab, StateProof, Terminal, bit, hashed, key_hash, leaf};
 use crate::error::Error;
 use crate::state::StateError;
 
@@ -75,6 +76,12 @@ pub(super) struct Inner {
     hash: Hash,
     left: Ref,
     right: Ref,
+}
+
+impl Inner {
+    const fn child(&self, right: bool) -> Ref {
+        if right { self.right } else { self.left }
+    }
 }
 
 /// A part of the tree after a change.
@@ -150,7 +157,7 @@ impl PagedTree {
             let (place, page) = row?;
             tree.put(&place, page)?;
         }
-        tree.root = tree.rehash(tree.root)?;
+        tree.rehash(tree.root)?;
         tree.inners.items.shrink_to_fit();
         tree.pages.items.shrink_to_fit();
         Ok(tree)
@@ -165,7 +172,10 @@ impl PagedTree {
         for depth in 0..=place.depth() {
             let at = match parent {
                 None => self.root,
-                Some((i, right)) => self.child(i, right),
+                Some((i, right)) => {
+                    let inner = self.inners.items.get(i as usize);
+                    inner.map_or(Ref::NONE, |inner| inner.child(right))
+                }
             };
             let below = if depth == place.depth() {
                 if at != Ref::NONE {
@@ -200,17 +210,10 @@ impl PagedTree {
         Ok(())
     }
 
-    fn child(&self, inner: u32, right: bool) -> Ref {
-        self.inners
-            .items
-            .get(inner as usize)
-            .map_or(Ref::NONE, |i| if right { i.right } else { i.left })
-    }
-
     /// Fills in the hashes of a part of the tree whose pages have theirs.
-    fn rehash(&mut self, at: Ref) -> Result<Ref, Error> {
+    fn rehash(&mut self, at: Ref) -> Result<(), Error> {
         let Some(inner) = self.inner(at).copied() else {
-            return Ok(at);
+            return Ok(());
         };
         self.rehash(inner.left)?;
         self.rehash(inner.right)?;
@@ -222,7 +225,7 @@ impl PagedTree {
         if let Some(inner) = self.inners.items.get_mut((at.0 & !Ref::INNER) as usize) {
             inner.hash = hash;
         }
-        Ok(at)
+        Ok(())
     }
 
     /// The tree of all leaves given, its pages written; the order of bits is that of the bytes asked for. O(n) hashes.
@@ -249,38 +252,23 @@ impl PagedTree {
         Ok(tree)
     }
 
+    /// What stands at a place, if it is no part of a page.
+    fn at(&self, place: &PagePlace) -> Option<Ref> {
+        (0..place.depth().into()).try_fold(self.root, |at, depth| {
+            Some(self.inner(at)?.child(bit(place.first(), depth)))
+        })
+    }
+
     /// The page that a place has now, if there is one just there.
     #[must_use]
     pub fn page_at(&self, place: &PagePlace) -> Option<&Page> {
-        let mut at = self.root;
-        for depth in 0..usize::from(place.depth()) {
-            let inner = self.inner(at)?;
-            at = if bit(place.first(), depth) {
-                inner.right
-            } else {
-                inner.left
-            };
-        }
-        self.page(at)
+        self.page(self.at(place)?)
     }
 
     /// Says where a page lies now; nothing if there is none just there.
     pub fn move_page(&mut self, place: &PagePlace, to: u64) {
-        let mut at = self.root;
-        for depth in 0..usize::from(place.depth()) {
-            let Some(inner) = self.inner(at) else {
-                return;
-            };
-            at = if bit(place.first(), depth) {
-                inner.right
-            } else {
-                inner.left
-            };
-        }
-        if let Some(page) = at
-            .as_outer()
-            .and_then(|i| self.pages.items.get_mut(i as usize))
-        {
+        let page = self.at(place).and_then(Ref::as_outer);
+        if let Some(page) = page.and_then(|i| self.pages.items.get_mut(i as usize)) {
             page.set_at(to);
         }
     }
@@ -571,174 +559,11 @@ impl PagedTree {
     }
 }
 
-/// Works out a change.
-struct Planner<'a> {
-    tree: &'a PagedTree,
-    /// `None` if the tree is empty.
-    rows: Option<&'a dyn PageRead>,
-    pages: BTreeMap<PagePlace, Leaves>,
-    /// Where pages go at once, if not with the change.
-    write: Option<PageWrite<'a>>,
-}
-
-impl Planner<'_> {
-    fn change(self, draft: Draft) -> TreeChange {
-        TreeChange {
-            before: self.tree.root(),
-            root: self.tree.draft_part(&draft).hash(),
-            pages: self.pages,
-            draft,
-        }
-    }
-
-    fn after(&mut self, at: Ref, place: PagePlace, writes: &[Write]) -> Result<Draft, StateError> {
-        if writes.is_empty() {
-            return Ok(Draft::Kept(at));
-        }
-        if let Some(inner) = self.tree.inner(at) {
-            let (left, right) = split(writes, place.depth().into());
-            let left = self.after(inner.left, place.child(false), left)?;
-            let right = self.after(inner.right, place.child(true), right)?;
-            return self.join(place, left, right, MERGED_LEAVES);
-        }
-        let old = self.leaves(&Draft::Kept(at), &place)?;
-        if !old.is_empty() {
-            self.remove(place)?;
-        }
-        self.fresh(place, &written(&old, writes))
-    }
-
-    /// A part of the tree with these leaves and no others.
-    fn fresh(&mut self, place: PagePlace, leaves: &[Leaf]) -> Result<Draft, StateError> {
-        if leaves.is_empty() {
-            return Ok(Draft::Kept(Ref::NONE));
-        }
-        if leaves.len() <= PAGE_LEAVES {
-            return self.page(place, leaves);
-        }
-        let (left, right) = divided(leaves, place.depth().into());
-        let left = self.fresh(place.child(false), left)?;
-        let right = self.fresh(place.child(true), right)?;
-        Ok(self.above(left, right))
-    }
-
-    fn page(&mut self, place: PagePlace, leaves: &[Leaf]) -> Result<Draft, StateError> {
-        let Some(mut page) = Page::of_leaves(&place, leaves) else {
-            return Ok(Draft::Kept(Ref::NONE));
-        };
-        if let Some(write) = &mut self.write {
-            page.set_at(write(&place, leaves)?);
-            // Deeper ones are never joined.
-            if place.depth() > BUILD_DEPTH {
-                return Ok(Draft::Page(page));
-            }
-        }
-        self.pages.insert(place, leaves.into());
-        Ok(Draft::Page(page))
-    }
-
-    fn remove(&mut self, place: PagePlace) -> Result<(), StateError> {
-        if let Some(write) = &mut self.write {
-            write(&place, &[])?;
-            self.pages.remove(&place);
-        } else {
-            self.pages.insert(place, Leaves::default());
-        }
-        Ok(())
-    }
-
-    fn above(&self, left: Draft, right: Draft) -> Draft {
-        let (tree, a, b) = (self.tree, &left, &right);
-        let hash = Part::join(tree.draft_part(a), tree.draft_part(b)).hash();
-        Draft::Inner(hash, Box::new((left, right)))
-    }
-
-    /// Two parts beside each other; as one page if they are pages with at most `most` leaves together. So there are always two leaves
-    /// or more below a place that is no page.
-    fn join(
-        &mut self,
-        place: PagePlace,
-        left: Draft,
-        right: Draft,
-        most: usize,
-    ) -> Result<Draft, StateError> {
-        let counts = (self.count(&left), self.count(&right));
-        let (Some(a), Some(b)) = counts else {
-            return Ok(self.above(left, right));
-        };
-        if a + b > most {
-            return Ok(self.above(left, right));
-        }
-        let mut leaves = Vec::with_capacity(a + b);
-        for (draft, to_right) in [(&left, false), (&right, true)] {
-            let below = place.child(to_right);
-            leaves.extend_from_slice(&self.leaves(draft, &below)?);
-            if self.count(draft) != Some(0) {
-                self.remove(below)?;
-            }
-        }
-        self.page(place, &leaves)
-    }
-
-    /// How many leaves a part has that is a page or nothing.
-    fn count(&self, draft: &Draft) -> Option<usize> {
-        match draft {
-            Draft::Kept(Ref::NONE) => Some(0),
-            Draft::Kept(kept) => self.tree.page(*kept).map(Page::count),
-            Draft::Page(page) => Some(page.count()),
-            Draft::Inner(..) => None,
-        }
-    }
-
-    fn leaves(&self, draft: &Draft, place: &PagePlace) -> Result<Leaves, StateError> {
-        let Draft::Kept(kept) = draft else {
-            return Ok(self.pages.get(place).cloned().unwrap_or_default());
-        };
-        match (self.tree.page(*kept), self.rows) {
-            (Some(page), Some(rows)) => self.tree.read(place, page, rows),
-            _ => Ok(Leaves::default()),
-        }
-    }
-
-    /// The part of the tree of all leaves below a place.
-    fn built(&mut self, place: PagePlace, leaves: LeavesOf<'_>) -> Result<Draft, StateError> {
-        if place.depth() == BUILD_DEPTH {
-            let first = place.first().0.first().copied().unwrap_or_default();
-            let mut part = leaves(first)?;
-            if part.iter().any(|(key, _)| key.0.first() != Some(&first)) {
-                return Err(StateError::Tree {
-                    place: place.to_string(),
-                });
-            }
-            part.sort_unstable_by_key(|(key, _)| *key);
-            return self.fresh(place, &with_hashes(part));
-        }
-        let left = self.built(place.child(false), leaves)?;
-        let right = self.built(place.child(true), leaves)?;
-        self.join(place, left, right, PAGE_LEAVES)
-    }
-}
-
 fn with_hashes(leaves: Vec<(Hash, Hash)>) -> Vec<Leaf> {
     leaves
         .into_iter()
         .map(|(key, value)| Leaf::new(key, value))
         .collect()
-}
-
-/// Leaves with writes carried out; both ascending.
-fn written(leaves: &[Leaf], writes: &[Write]) -> Vec<Leaf> {
-    let mut out = Vec::with_capacity(leaves.len() + writes.len());
-    let mut left = leaves.iter().copied().peekable();
-    for (key, value) in writes {
-        while let Some(leaf) = left.next_if(|l| l.key < *key) {
-            out.push(leaf);
-        }
-        left.next_if(|l| l.key == *key);
-        out.extend(value.map(|value| Leaf::new(*key, value)));
-    }
-    out.extend(left);
-    out
 }
 
 fn divided(leaves: &[Leaf], depth: usize) -> (&[Leaf], &[Leaf]) {

@@ -23,6 +23,8 @@ pub mod snapshot;
 mod state_tree;
 mod store;
 mod tiles;
+#[cfg(test)]
+mod waited;
 
 pub use blocks::{BlockStore, StoredBlock};
 pub use checkpoints::{CheckpointKeys, Checkpoints, cosigner_name, origin};

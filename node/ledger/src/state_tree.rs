@@ -9,9 +9,9 @@
 
 mod directory;
 mod files;
-mod gather;
+mod leaves;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ use tally_merkle::Hash;
 
 use self::directory::Directory;
 use self::files::{Cleaning, Files, entry_bytes};
-use self::gather::Gathered;
+use self::leaves::Gathered;
 use crate::error::Error;
 use crate::files::make_dir;
 use crate::store::{Head, Store};

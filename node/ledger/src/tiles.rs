@@ -307,7 +307,7 @@ mod tests {
     use tally_merkle::{frontier_at, inclusion_proof, leaf_hash, verify_inclusion};
 
     use super::*;
-    use crate::state_tree::tests::ran_and_waited;
+    use crate::waited::ran_and_waited;
 
     fn entry(index: u64) -> Vec<u8> {
         index.to_be_bytes().to_vec()

@@ -250,12 +250,12 @@ impl Error {
     }
 
     /// Whether a run broke from outside, so that another may do better: the peer's stream ended, a store failed, or the peer says so of
-    /// its side or found this one too slow (code 12, of the hosts).
+    /// its side.
     #[must_use]
     pub const fn is_break(&self) -> bool {
         match self {
             Self::EarlyEnd { .. } | Self::Storage { .. } => true,
-            Self::PeerAborted { code, .. } => matches!(*code, 7 | 8 | 12),
+            Self::PeerAborted { code, .. } => matches!(*code, 7 | 8),
             _ => false,
         }
     }

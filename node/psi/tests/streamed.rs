@@ -83,13 +83,7 @@ fn a_source_that_is_short_or_repeats_itself_ends_the_run() {
     for (from, to) in [(7, 8), (7, 8_900)] {
         let kept = std::mem::replace(&mut repeated[to], format!("+86139{from:08}"));
         let mut a = open(stream(&repeated, 9_000), other.len() as u64);
-        let mut b = Responder::new(
-            params(Computation::Cardinality, Noise::NoneInTestNetwork, 9_000),
-            set(&other),
-            seeds(2),
-            sorters(),
-        )
-        .unwrap();
+        let mut b = answering(&other);
         let error = machine::run_in_memory(&mut a, &mut b).unwrap_err();
         assert!(
             matches!(error, Error::Count { .. } | Error::Internal { .. }),
@@ -98,15 +92,15 @@ fn a_source_that_is_short_or_repeats_itself_ends_the_run() {
         repeated[to] = kept;
     }
     let mut a = open(stream(&values(0, 8_999), 9_000), 50);
-    let mut b = Responder::new(
-        params(Computation::Cardinality, Noise::NoneInTestNetwork, 9_000),
-        set(&other),
-        seeds(2),
-        sorters(),
-    )
-    .unwrap();
+    let mut b = answering(&other);
     let error = machine::run_in_memory(&mut a, &mut b).unwrap_err();
     assert!(matches!(error, Error::Count { found: 807, .. }), "{error}");
+}
+
+/// Who answers an initiator that claims 9,000 items.
+fn answering(values: &[String]) -> Responder {
+    let params = params(Computation::Cardinality, Noise::NoneInTestNetwork, 9_000);
+    Responder::new(params, set(values), seeds(2), sorters()).unwrap()
 }
 
 fn open(items: ItemStream, peer: u64) -> Initiator {

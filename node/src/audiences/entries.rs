@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{AudienceError, AudienceKey, AudienceMeta};
 use crate::sealed::{StorageKey, read_sealed};
+use crate::spill::storage;
 
 /// The people of a set in committed order. An error for a file that is missing, cut or changed, or another number of people than
 /// described, is the last; what came before is part of the set all the same.
@@ -87,10 +88,7 @@ impl Iterator for Entries {
 impl ItemSource for Entries {
     fn next_values(&mut self, max: usize, each: EachValue<'_>) -> Result<(), tally_psi::Error> {
         for entry in self.by_ref().take(max) {
-            let entry = entry.map_err(|e| tally_psi::Error::Storage {
-                reason: e.to_string(),
-            })?;
-            each(entry.id.as_bytes())?;
+            each(entry.map_err(storage)?.id.as_bytes())?;
         }
         Ok(())
     }

@@ -343,19 +343,24 @@ impl AudienceStore {
         self.entries(meta).try_for_each(|entry| each(entry?))
     }
 
-    /// Verifies a set against its root, one file in memory at a time.
+    /// As [`Self::visit`], each person with its row; the set is verified against its root on the way.
     ///
     /// # Errors
-    /// As [`Self::visit`], and [`AudienceError::Set`] if the root is another.
-    pub fn verify(&self, meta: &AudienceMeta) -> Result<(), AudienceError> {
+    /// As [`Self::visit`], and, once all were shown, [`AudienceError::Set`] if the root is another.
+    pub fn visit_verified(
+        &self,
+        meta: &AudienceMeta,
+        mut each: impl FnMut(u64, SaltedEntry) -> Result<(), AudienceError>,
+    ) -> Result<(), AudienceError> {
         let (mut tree, mut last) = (Frontier::new(), None);
         let mut sorted = true;
         self.visit(meta, |entry| {
             let leaf = entry.leaf(meta.profile);
             sorted &= last < Some(leaf);
             last = Some(leaf);
+            let row = tree.size();
             tree.append(leaf);
-            Ok(())
+            each(row, entry)
         })?;
         if sorted && tree.root() == meta.root {
             Ok(())

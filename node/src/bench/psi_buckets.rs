@@ -15,7 +15,7 @@ use super::column::{count_column, read_column};
 use super::psi::Error;
 use crate::bucket_files::BucketFiles;
 use crate::distinct::{Collector, Distinct};
-use crate::spill::SpillSorters;
+use crate::spill::{SpillSorters, storage};
 
 const KIND: (IdType, Profile) = (IdType(1), Profile(1));
 /// Rows a sorter keeps in memory: 64 MiB.
@@ -109,26 +109,9 @@ struct Store {
     past: Past,
 }
 
-#[allow(clippy::needless_pass_by_value)]
-fn storage(error: std::io::Error) -> tally_psi::Error {
-    tally_psi::Error::Storage {
-        reason: error.to_string(),
-    }
-}
-
-struct Visited(tally_psi::Error);
-
-impl From<std::io::Error> for Visited {
-    fn from(error: std::io::Error) -> Self {
-        Self(storage(error))
-    }
-}
-
 impl BucketStore for Store {
     fn load(&mut self, bucket: u32, each: EachItem<'_>) -> Result<(), tally_psi::Error> {
-        self.files
-            .visit(bucket, |row, value| each(row, value).map_err(Visited))
-            .map_err(|Visited(error)| error)
+        self.files.load(bucket, each)
     }
 
     fn past(&mut self) -> Result<Past, tally_psi::Error> {

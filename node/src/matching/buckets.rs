@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_core::{OsRng, RngCore as _};
-use tally_measure::SaltedEntry;
-use tally_merkle::Frontier;
 use tally_psi::buckets::{BucketNames, BucketStore, EachItem, Past, Plan, Step};
 use tally_psi::{Computation, Error, Params, SorterFactory};
 use tokio::runtime::Handle;
@@ -26,8 +24,9 @@ use super::lists::OpenList;
 use super::state::{MatchFile, MatchId};
 use crate::audiences::{AudienceError, AudienceMeta, AudienceStore};
 use crate::bucket_files::BucketFiles;
+use crate::psi_wire;
 use crate::sealed::{SealedError, StorageKey, read_sealed, write_sealed};
-use crate::spill::SpillSorters;
+use crate::spill::{SpillSorters, storage};
 use crate::workers::{NodeWorkers, SharedStore};
 
 /// For so long after it was asked for a broken match may go on; then it ends, and what was released stays spent.
@@ -203,27 +202,9 @@ pub(super) struct DeskStore {
     pub(super) past: Arc<SharedPast>,
 }
 
-#[allow(clippy::needless_pass_by_value)]
-fn storage(error: impl ToString) -> Error {
-    Error::Storage {
-        reason: error.to_string(),
-    }
-}
-
-/// An error of a page, or of what takes its items.
-struct Visited(Error);
-
-impl From<io::Error> for Visited {
-    fn from(error: io::Error) -> Self {
-        Self(storage(error))
-    }
-}
-
 impl BucketStore for DeskStore {
     fn load(&mut self, bucket: u32, each: EachItem<'_>) -> Result<(), Error> {
-        self.files
-            .visit(bucket, |row, value| each(row, value).map_err(Visited))
-            .map_err(|Visited(error)| error)
+        self.files.load(bucket, each)
     }
 
     fn past(&mut self) -> Result<Past, Error> {
@@ -247,24 +228,13 @@ fn scatter(
     names: &BucketNames,
     files: &mut BucketFiles,
 ) -> Result<(), MatchError> {
-    let (mut tree, mut last) = (Frontier::new(), None);
-    let mut sorted = true;
-    audiences.visit(meta, |entry: SaltedEntry| {
-        let leaf = entry.leaf(meta.profile);
-        sorted &= last < Some(leaf);
-        last = Some(leaf);
-        let row = tree.size();
-        tree.append(leaf);
+    audiences.visit_verified(meta, |row, entry| {
         let value = entry.id.as_bytes();
         files
             .push(names.of(value), row, value)
             .map_err(AudienceError::io("write buckets in", dir))
     })?;
-    if sorted && tree.root() == meta.root {
-        Ok(())
-    } else {
-        Err(AudienceError::Set(tally_measure::Error::SetRoot).into())
-    }
+    Ok(())
 }
 
 /// A folder in the shared store for a run of a match's list; what an earlier run left is noise, and removed.
@@ -321,7 +291,7 @@ impl Inner {
         let sorters = SpillSorters::new(dir.clone(), self.options.rows_in_memory);
         let (agreed, params, cancel) = (agreed.clone(), params.clone(), cancel.child_token());
         let runtime = Handle::current();
-        let work = move || -> Result<Option<Arc<OpenList>>, MatchError> {
+        let work = move || -> Result<OpenList, MatchError> {
             let context = params.context.digest();
             let kind = item_numbers(meta.profile)?;
             let (files, folder) = match shared {
@@ -344,15 +314,17 @@ impl Inner {
                 files.seal_all().map_err(storage)?;
             }
             let past = SharedPast::open(journal, plan.digest(&context))?;
-            Ok(Some(Arc::new(OpenList::new(
+            Ok(OpenList::new(
                 agreed, params, plan, kind, files, sorters, past, noise_seed, folder, cancel,
-            ))))
+            ))
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| MatchError::Internal {
-                what: "the thread that reads a set died",
-            })?
+        let list =
+            tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|_| MatchError::Internal {
+                    what: "the thread that reads a set died",
+                })??;
+        Ok(Some(Arc::new(list)))
     }
 
     /// Whether a match that broke may go on: a list in buckets that nobody has ended, for a day after it was asked for.
@@ -369,7 +341,7 @@ impl Inner {
 pub(super) const fn is_break(error: &MatchError) -> bool {
     match error {
         MatchError::Run(error) => error.is_break(),
-        MatchError::Psi(error) => error.is_break(),
+        MatchError::Psi(error) => psi_wire::is_break(error),
         MatchError::Ended { .. } | MatchError::Peer(_) | MatchError::Timeout { .. } => true,
         _ => false,
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ed25519_dalek::Signer as _;
 use rand_core::OsRng;
-use tally_contracts::ids::{KeyId, PublicKey, SessionId, Signature};
+use tally_contracts::ids::{KeyId, MemberId, PublicKey, SessionId, Signature};
 use tally_contracts::records::{Prehash, Profile, ReleaseMatch, Suite};
 use tally_contracts::signature::verify;
 use tally_contracts::state;
@@ -241,7 +241,7 @@ impl Inner {
             let is_count = computation == Computation::Cardinality;
             let items: Items = if is_count && meta.size > in_memory {
                 let (id_type, profile) = item_numbers(meta.profile)?;
-                audiences.verify(&meta)?;
+                audiences.visit_verified(&meta, |_, _| Ok(()))?;
                 let entries = Box::new(audiences.entries(&meta));
                 ItemStream::new(id_type, profile, meta.size, entries).into()
             } else {
@@ -264,6 +264,31 @@ impl Inner {
             .map_err(|_| MatchError::Internal {
                 what: "the thread that reads a set died",
             })?
+    }
+}
+
+impl Inner {
+    /// Seals a statement with the node's record key.
+    pub(super) fn seal_statement(&self, statement: &[u8]) -> Vec<u8> {
+        let bytes = statement_sign_bytes(&self.identity.member, statement);
+        let signature = Signature(self.identity.records.sign(&bytes).to_bytes());
+        let key = KeyId::of(&PublicKey::from(&self.identity.records));
+        seal_bytes(&key, &signature)
+    }
+
+    /// That a member sealed a statement.
+    pub(super) fn verify_statement(
+        &self,
+        member: &MemberId,
+        statement: &[u8],
+        seal: &[u8],
+    ) -> Result<(), MatchError> {
+        const WHAT: &str = "statement";
+        let wrong = || MatchError::Signature { what: WHAT };
+        let (key, signature) = read_seal(seal).ok_or_else(wrong)?;
+        let public = record_key(&*self.ledger, member, &key, WHAT)?;
+        let bytes = statement_sign_bytes(member, statement);
+        verify(WHAT, &public, &bytes, &signature).map_err(|_| wrong())
     }
 }
 
@@ -298,16 +323,6 @@ impl<'a> Host<'a> {
             self.error = Some(error);
             text
         })
-    }
-
-    fn verify_seal(&self, statement: &Statement, seal: &[u8]) -> Result<(), MatchError> {
-        const WHAT: &str = "statement";
-        let wrong = || MatchError::Signature { what: WHAT };
-        let (key, signature) = read_seal(seal).ok_or_else(wrong)?;
-        let member = self.agreed.peer.member;
-        let public = record_key(&*self.desk.ledger, &member, &key, WHAT)?;
-        let bytes = statement_sign_bytes(&member, &statement.to_bytes());
-        verify(WHAT, &public, &bytes, &signature).map_err(|_| wrong())
     }
 
     /// Commits the release: from here on the budget is spent, whatever happens.
@@ -353,17 +368,14 @@ impl psi_wire::Desk for Host<'_> {
     }
 
     async fn seal(&mut self, statement: &Statement) -> Result<Vec<u8>, String> {
-        let identity = &self.desk.identity;
-        let bytes = statement_sign_bytes(&identity.member, &statement.to_bytes());
-        let signature = Signature(identity.records.sign(&bytes).to_bytes());
-        Ok(seal_bytes(
-            &KeyId::of(&PublicKey::from(&identity.records)),
-            &signature,
-        ))
+        Ok(self.desk.seal_statement(&statement.to_bytes()))
     }
 
     async fn check_seal(&mut self, statement: &Statement, seal: &[u8]) -> Result<(), String> {
-        let checked = self.verify_seal(statement, seal);
+        let member = self.agreed.peer.member;
+        let checked = self
+            .desk
+            .verify_statement(&member, &statement.to_bytes(), seal);
         self.fail(checked)
     }
 

@@ -209,21 +209,12 @@ impl Inner {
         self.check_noise(&terms, request.computation)?;
         let meta = self.audiences.latest(&request.audience)?;
         sums::check_holds(request.computation, Role::Initiator, &meta)?;
-        terms::check_own_size(own, &meta, &terms)?;
-        let reference = meta.reference();
-        match terms::check_audience(&*self.ledger, own, &reference, &meta.opening(), &terms) {
-            Err(MatchError::Refused { notice, .. }) if notice.code == "unknown_audience" => {
-                Err(MatchError::NotCommitted {
-                    name: request.audience.clone(),
-                })
-            }
-            Err(error) => Err(error),
-            Ok(()) => Ok(Prepared {
-                terms,
-                peer,
-                own: meta,
-            }),
-        }
+        terms::check_own(&*self.ledger, own, &meta, &terms)?;
+        Ok(Prepared {
+            terms,
+            peer,
+            own: meta,
+        })
     }
 
     /// Request and answer.

@@ -4,6 +4,7 @@ use tally_contracts::ids::{AgreementId, MemberId};
 use tally_contracts::records::{Computation, ProposeAgreement};
 use tally_contracts::refusal::RefusalNotice;
 
+use super::error::{MatchError, Side};
 use crate::audiences::{AudienceKey, AudienceMeta};
 
 /// A request that the agreement allows, before it is accepted.
@@ -39,6 +40,14 @@ pub trait Policy: Send + Sync {
     /// # Errors
     /// Why not; the asker sees it.
     fn help(&self, inquiry: &Inquiry<'_>) -> Result<(), RefusalNotice>;
+}
+
+/// A policy's no.
+pub(super) const fn declined(notice: RefusalNotice) -> MatchError {
+    MatchError::Refused {
+        by: Side::Us,
+        notice,
+    }
 }
 
 /// Answers nothing.

@@ -6,11 +6,11 @@ use tally_contracts::state;
 
 use super::desk::{Inner, MatchDesk};
 use super::engine::Agreed;
-use super::error::{MatchError, Side};
+use super::error::MatchError;
 use super::initiator::{new_file, session};
 use super::messages::{Accept, Message, ReceiptOffer, Request};
 use super::overlap::OverlapView;
-use super::policy::Inquiry;
+use super::policy::{Inquiry, declined};
 use super::ports::{MatchIo, PeerIdentity};
 use super::state::{MatchId, MatchView, Role, Stage};
 use super::sums;
@@ -141,21 +141,7 @@ impl Inner {
             initiator: peer.member,
             initiator_bucket: request.audience.size_bucket,
         };
-        let candidates = self.candidates(request.peer_audience, Role::Responder, &inquiry)?;
-        let chosen = self
-            .policy
-            .choose(&inquiry, &candidates)
-            .map_err(|notice| MatchError::Refused {
-                by: Side::Us,
-                notice,
-            })?;
-        let meta =
-            candidates
-                .into_iter()
-                .find(|m| m.key == chosen)
-                .ok_or(MatchError::Internal {
-                    what: "a policy that chose what it was not offered",
-                })?;
+        let meta = self.chosen(request.peer_audience, &inquiry)?;
         let mut nonce = [0; 32];
         OsRng.fill_bytes(&mut nonce);
         let agreed = Agreed {
@@ -195,10 +181,9 @@ impl Inner {
     }
 
     /// Own sets that a request and its agreement allow, of the audience that it names if it does, the newest epoch first.
-    pub(super) fn candidates(
+    fn candidates(
         &self,
         named: Option<AudienceLabel>,
-        role: Role,
         inquiry: &Inquiry<'_>,
     ) -> Result<Vec<AudienceMeta>, MatchError> {
         let (own, epoch) = (self.identity.member, self.epoch()?);
@@ -209,7 +194,7 @@ impl Inner {
             let named = named.is_none_or(|label| label == key.label);
             if !recent
                 || !named
-                || sums::check_holds(inquiry.computation, role, &meta).is_err()
+                || sums::check_holds(inquiry.computation, Role::Responder, &meta).is_err()
                 || terms::check_own_size(own, &meta, inquiry.terms).is_err()
                 || state::audience(&*self.ledger, &own, key.epoch, &key.label)?.is_none()
             {
@@ -224,6 +209,20 @@ impl Inner {
         }
         fitting.sort_by_key(|m| std::cmp::Reverse(m.key.epoch));
         Ok(fitting)
+    }
+
+    /// The set that the policy brings to a request.
+    pub(super) fn chosen(
+        &self,
+        named: Option<AudienceLabel>,
+        inquiry: &Inquiry<'_>,
+    ) -> Result<AudienceMeta, MatchError> {
+        let candidates = self.candidates(named, inquiry)?;
+        let chosen = self.policy.choose(inquiry, &candidates).map_err(declined)?;
+        let meta = candidates.into_iter().find(|m| m.key == chosen);
+        meta.ok_or(MatchError::Internal {
+            what: "a policy that chose what it was not offered",
+        })
     }
 
     /// Signs the receipt of a match that this node has answered.

@@ -153,6 +153,24 @@ pub(super) fn check_own_size(
     .into())
 }
 
+/// Refuses an own set that this node may not bring: not committed to, or out of the agreement's bounds.
+pub(super) fn check_own(
+    ledger: &dyn LedgerPort,
+    owner: MemberId,
+    meta: &AudienceMeta,
+    terms: &ProposeAgreement,
+) -> Result<(), MatchError> {
+    check_own_size(owner, meta, terms)?;
+    match check_audience(ledger, owner, &meta.reference(), &meta.opening(), terms) {
+        Err(MatchError::Refused { notice, .. }) if notice.code == "unknown_audience" => {
+            Err(MatchError::NotCommitted {
+                name: meta.name.clone(),
+            })
+        }
+        checked => checked,
+    }
+}
+
 /// What is left of an owner's budget for an analyst, under an agreement's caps.
 pub(super) fn budget_left(
     ledger: &dyn LedgerPort,

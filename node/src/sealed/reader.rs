@@ -94,22 +94,32 @@ impl SealedReader {
         let path = segment_path(&self.dir, position.segment);
         let bad = |what| damaged(&path, position.offset, what);
         let file = File::open(&path).map_err(SealedError::io("open", &path))?;
-        let mut head = [0; FRAME_HEAD_BYTES];
-        file.read_exact_at(&mut head, position.offset)
-            .map_err(SealedError::io("read", &path))?;
-        let len = frame_len(head, position.frame).ok_or_else(|| bad("frame head"))?;
-        let mut sealed = vec![0; len as usize];
-        file.read_exact_at(&mut sealed, position.offset + FRAME_HEAD_BYTES as u64)
-            .map_err(SealedError::io("read", &path))?;
-        let plain = self
-            .sealer
-            .open_frame(&sealed, position.segment, position.frame)
-            .ok_or_else(|| bad("frame does not open"))?;
+        let plain = self.frame(&file, &path, position)?;
         let entries = split(&plain).ok_or_else(|| bad("frame is no group"))?;
         entries
             .get(position.entry as usize)
             .map(|e| Zeroizing::new(e.to_vec()))
             .ok_or_else(|| bad("no such entry"))
+    }
+
+    /// The content of the frame at `position`, whatever its entry.
+    fn frame(
+        &self,
+        file: &File,
+        path: &Path,
+        position: Position,
+    ) -> Result<Zeroizing<Vec<u8>>, SealedError> {
+        let bad = |what| damaged(path, position.offset, what);
+        let mut head = [0; FRAME_HEAD_BYTES];
+        file.read_exact_at(&mut head, position.offset)
+            .map_err(SealedError::io("read", path))?;
+        let len = frame_len(head, position.frame).ok_or_else(|| bad("frame head"))?;
+        let mut sealed = vec![0; len as usize];
+        file.read_exact_at(&mut sealed, position.offset + FRAME_HEAD_BYTES as u64)
+            .map_err(SealedError::io("read", path))?;
+        self.sealer
+            .open_frame(&sealed, position.segment, position.frame)
+            .ok_or_else(|| bad("frame does not open"))
     }
 
     /// Shows every entry of a segment that is not the last one.
@@ -119,12 +129,9 @@ impl SealedReader {
     pub fn visit_segment<E: From<SealedError>>(
         &self,
         segment: u32,
-        mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+        visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let first_frame = self.first_frame(segment)?;
-        let start = Start::Segment { first_frame };
-        replay(self, segment, start, false, &any_size(), &mut visit)?;
-        Ok(())
+        self.visit(segment, false, visit)
     }
 
     /// Shows every entry that is whole now of the segment that is being written.
@@ -134,23 +141,27 @@ impl SealedReader {
     pub fn visit_open_segment<E: From<SealedError>>(
         &self,
         segment: u32,
-        mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+        visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let first_frame = self.first_frame(segment)?;
-        let start = Start::Segment { first_frame };
         // What is not whole yet looks like a torn tail, and is left alone.
-        replay(self, segment, start, true, &any_size(), &mut visit)?;
-        Ok(())
+        self.visit(segment, true, visit)
     }
 
-    /// The number of a segment's first frame.
-    fn first_frame(&self, segment: u32) -> Result<u64, SealedError> {
+    fn visit<E: From<SealedError>>(
+        &self,
+        segment: u32,
+        may_be_torn: bool,
+        mut visit: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let path = segment_path(&self.dir, segment);
         let mut header = [0; HEADER_BYTES];
         File::open(&path)
             .and_then(|f| f.read_exact_at(&mut header, 0))
             .map_err(SealedError::io("read", &path))?;
-        Ok(first_frame_of(&header))
+        let first_frame = first_frame_of(&header);
+        let start = Start::Segment { first_frame };
+        replay(self, segment, start, may_be_torn, &any_size(), &mut visit)?;
+        Ok(())
     }
 
     /// Writes a segment that is not the last one anew, each entry as `map` gives it, none longer than it was. Every entry keeps its position,
@@ -164,10 +175,14 @@ impl SealedReader {
         mut map: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
     ) -> Result<(), E> {
         let path = segment_path(&self.dir, segment);
-        let mut frames: Vec<(u64, u64)> = Vec::new();
+        // The first entry of each frame.
+        let mut frames: Vec<Position> = Vec::new();
         self.visit_segment(segment, |position, _| {
-            if frames.last() != Some(&(position.frame, position.offset)) {
-                frames.push((position.frame, position.offset));
+            if frames
+                .last()
+                .is_none_or(|last| last.frame != position.frame)
+            {
+                frames.push(position);
             }
             Ok::<_, E>(())
         })?;
@@ -186,20 +201,11 @@ impl SealedReader {
         old.read_exact_at(&mut header, 0)
             .map_err(SealedError::io("read", &path))?;
         write(&header, 0)?;
-        for (i, (frame, offset)) in frames.iter().copied().enumerate() {
+        for (i, position) in frames.iter().copied().enumerate() {
+            let Position { frame, offset, .. } = position;
             let bad = |what| damaged(&path, offset, what);
-            let end = frames.get(i + 1).map_or(len, |next| next.1);
-            let mut head = [0; FRAME_HEAD_BYTES];
-            old.read_exact_at(&mut head, offset)
-                .map_err(SealedError::io("read", &path))?;
-            let sealed_len = frame_len(head, frame).ok_or_else(|| bad("frame head"))?;
-            let mut sealed = vec![0; sealed_len as usize];
-            old.read_exact_at(&mut sealed, offset + FRAME_HEAD_BYTES as u64)
-                .map_err(SealedError::io("read", &path))?;
-            let plain = self
-                .sealer
-                .open_frame(&sealed, segment, frame)
-                .ok_or_else(|| bad("frame does not open"))?;
+            let end = frames.get(i + 1).map_or(len, |next| next.offset);
+            let plain = self.frame(&old, &path, position)?;
             let entries = split(&plain)
                 .ok_or_else(|| bad("frame is no group"))?
                 .into_iter()

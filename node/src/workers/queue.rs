@@ -18,12 +18,15 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use zeroize::Zeroizing;
 
 use super::{Database, WorkersError};
-use crate::database::told;
+use crate::database::{Schema, told};
 use crate::sealed::RowSealer;
 
-const VERSION: i32 = 1;
-/// The advisory lock under which tables are made.
-const SCHEMA_LOCK: i64 = 0x7461_6c6c_7900_0002;
+const SCHEMA: Schema = Schema {
+    meta: "tally_psi_meta",
+    tables: TABLES,
+    version: 1,
+    lock: 0x7461_6c6c_7900_0002,
+};
 /// How long the database may take to connect, and for one step.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -121,46 +124,13 @@ impl Queue {
         });
         let session = client.batch_execute(SESSION).await;
         session.map_err(|e| failed(told(&e)))?;
-        self.migrate(&client).await?;
-        Ok(client)
-    }
-
-    /// Makes the tables, or checks that they are those of this version and key.
-    async fn migrate(&self, client: &Client) -> Result<(), WorkersError> {
-        let fail = |e: tokio_postgres::Error| failed(told(&e));
-        client.batch_execute("BEGIN").await.map_err(fail)?;
-        // Two may start at the same moment.
-        client
-            .execute("SELECT pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])
-            .await
-            .map_err(fail)?;
-        let there = client
-            .query_one("SELECT to_regclass('tally_psi_meta') IS NOT NULL", &[])
-            .await
-            .map_err(fail)?;
-        if !there.get::<_, bool>(0) {
-            client.batch_execute(TABLES).await.map_err(fail)?;
-            let sql = "INSERT INTO tally_psi_meta VALUES (1, $1, $2)";
-            let made = client.execute(sql, &[&VERSION, &self.key_check]).await;
-            made.map_err(fail)?;
-        }
-        let meta = client
-            .query_one("SELECT version, key_check FROM tally_psi_meta", &[])
-            .await
-            .map_err(fail)?;
-        client.batch_execute("COMMIT").await.map_err(fail)?;
-        let found = meta.get::<_, i32>(0);
-        if found != VERSION {
-            return Err(failed(format!(
-                "its tables are of version {found}, expected {VERSION}"
-            )));
-        }
-        if meta.get::<_, &[u8]>(1) != self.key_check {
+        let prepared = SCHEMA.prepare(&client, &self.key_check).await;
+        if !prepared.map_err(failed)? {
             return Err(WorkersError::Key {
                 what: "the database",
             });
         }
-        Ok(())
+        Ok(client)
     }
 
     /// One statement. After a failure the session is given up.

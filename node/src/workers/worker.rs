@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Step};
+use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Step};
 use tally_psi::messages::Scope;
 use tally_psi::{Error, Progress, Seeds, SorterFactory, Statement};
 use tokio::net::TcpStream;
@@ -22,7 +22,7 @@ use super::{Job, SharedStore, WorkersError};
 use crate::bucket_files::PageReader;
 use crate::psi_wire::{self, Deadlines};
 use crate::sealed::StorageKey;
-use crate::spill::SpillSorters;
+use crate::spill::{SpillSorters, storage};
 
 /// How often an idle worker looks for a bucket.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -137,10 +137,12 @@ impl Worker {
                 }
             }
         }));
-        let job = Job::from_bytes(&taken.job).map_err(|_| WorkersError::Malformed {
+        let malformed = || WorkersError::Malformed {
             what: "a job of another form",
-        })?;
-        let matched = run_bucket(&options, lease, job, &cancel).await;
+        };
+        let job = Job::from_bytes(&taken.job).map_err(|_| malformed())?;
+        let plan = job.plan().map_err(|_| malformed())?;
+        let matched = run_bucket(&options, lease, job, plan, &cancel).await;
         drop(heartbeat);
         matched
     }
@@ -162,6 +164,7 @@ async fn run_bucket(
     options: &WorkerOptions,
     lease: Lease,
     job: Job,
+    plan: Plan,
     cancel: &CancellationToken,
 ) -> Result<(), WorkersError> {
     let (sender, mut receiver) = connect(options, &job.node, First::Asks(lease)).await?;
@@ -192,7 +195,6 @@ async fn run_bucket(
     let carried = channel::carry(far, frames_out, frames_in);
     let pipe = AbortOnDropHandle::new(tokio::spawn(carried));
     let pages = options.store.folder(&job.folder).pages(Handle::current());
-    let plan = job.plan().map_err(hopeless)?;
     let params = job.params();
     let store = Remote {
         node: node.clone(),
@@ -241,19 +243,17 @@ async fn run_bucket(
     }
 }
 
-#[allow(clippy::needless_pass_by_value)]
-fn hopeless(error: Error) -> WorkersError {
-    WorkersError::Declined {
-        reason: error.to_string(),
-        over: false,
-    }
-}
-
 /// Whether another attempt may do better. Beside what breaks a match: a newer attempt, and the end of this worker or the peer's.
 const fn is_break(error: &psi_wire::Error) -> bool {
     match error {
-        psi_wire::Error::Cancelled | psi_wire::Error::Protocol(Error::Internal { .. }) => true,
-        psi_wire::Error::Protocol(Error::PeerAborted { code, .. }) if *code == 11 => true,
+        psi_wire::Error::Cancelled
+        | psi_wire::Error::Protocol(
+            Error::Internal { .. }
+            | Error::PeerAborted {
+                code: psi_wire::CANCELLED,
+                ..
+            },
+        ) => true,
         other => other.is_break(),
     }
 }
@@ -336,31 +336,15 @@ struct Remote {
     sorters: SpillSorters,
 }
 
-fn storage(reason: String) -> Error {
-    Error::Storage { reason }
-}
-
-struct Visited(Error);
-
-impl From<std::io::Error> for Visited {
-    fn from(error: std::io::Error) -> Self {
-        Self(storage(error.to_string()))
-    }
-}
-
 impl BucketStore for Remote {
     fn load(&mut self, _: u32, each: EachItem<'_>) -> Result<(), Error> {
-        self.reader
-            .visit(&self.pages, &mut |row, value| {
-                each(row, value).map_err(Visited)
-            })
-            .map_err(|Visited(error)| error)
+        self.reader.load(&self.pages, each)
     }
 
     fn past(&mut self) -> Result<Past, Error> {
         match self.handle.block_on(self.node.ask(Ask::Past)) {
             Ok(Answer::Past(past)) => Ok(past),
-            Ok(_) => Err(storage("the node answered something else".into())),
+            Ok(_) => Err(storage("the node answered something else")),
             Err(reason) => Err(storage(reason)),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +70,7 @@ impl Frame {
             self.body.extend(key.0);
             self.body.extend(value.0);
         }
-        (u64::from(self.file) << 32) | at
+        joined(self.file, at)
     }
 
     /// Whether it is time to end it and begin the next.
@@ -85,6 +84,16 @@ struct Segment {
     bytes: u64,
     /// Bytes of pages that no later one has replaced.
     wanted: u64,
+}
+
+impl Segment {
+    const fn of(file: File, bytes: u64) -> Self {
+        Self {
+            file,
+            bytes,
+            wanted: 0,
+        }
+    }
 }
 
 /// A file whose wanted pages are being moved away, and how far that has come.
@@ -110,6 +119,18 @@ pub(super) struct Files {
 pub(super) type Newer = BTreeMap<PagePlace, Option<Page>>;
 
 impl Files {
+    fn none(dir: &Path, file_bytes: u64) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            file_bytes,
+            segments: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
+            since_directory: 0,
+            untidied: 0,
+        }
+    }
+
     /// Opens the files that a directory is of, reads the frames after it up to a height, and cuts the others off. Gives the reason if
     /// they are not the directory's.
     pub(super) fn open(
@@ -119,15 +140,7 @@ impl Files {
         height: u64,
     ) -> Result<Result<(Self, Newer), String>, Error> {
         let (first, end) = directory.end;
-        let mut files = Self {
-            dir: dir.to_owned(),
-            file_bytes,
-            segments: BTreeMap::new(),
-            retired: BTreeSet::new(),
-            unsynced: BTreeSet::new(),
-            since_directory: 0,
-            untidied: 0,
-        };
+        let mut files = Self::none(dir, file_bytes);
         let mut newer = Newer::new();
         let mut cut = false;
         for number in numbers(dir)? {
@@ -142,14 +155,7 @@ impl Files {
                 .open(&path)
                 .on("open", &path)?;
             let bytes = file.metadata().on("read", &path)?.len();
-            files.segments.insert(
-                number,
-                Segment {
-                    file,
-                    bytes,
-                    wanted: 0,
-                },
-            );
+            files.segments.insert(number, Segment::of(file, bytes));
             if number < first {
                 continue;
             }
@@ -191,15 +197,7 @@ impl Files {
             let path = path(dir, number);
             fs::remove_file(&path).on("remove", &path)?;
         }
-        let mut files = Self {
-            dir: dir.to_owned(),
-            file_bytes,
-            segments: BTreeMap::new(),
-            retired: BTreeSet::new(),
-            unsynced: BTreeSet::new(),
-            since_directory: 0,
-            untidied: 0,
-        };
+        let mut files = Self::none(dir, file_bytes);
         files.begin_file(1)?;
         Ok(files)
     }
@@ -214,14 +212,7 @@ impl Files {
             .open(&path)
             .on("create", &path)?;
         sync_dir(&self.dir)?;
-        self.segments.insert(
-            number,
-            Segment {
-                file,
-                bytes: 0,
-                wanted: 0,
-            },
-        );
+        self.segments.insert(number, Segment::of(file, 0));
         Ok(())
     }
 
@@ -281,13 +272,12 @@ impl Files {
         else {
             return Ok(None);
         };
-        let (mut length, mut sum) = ([0; 4], [0; 4]);
+        let mut head = [0; 8];
         segment
             .file
-            .read_exact_at(&mut length, offset)
-            .and_then(|()| segment.file.read_exact_at(&mut sum, offset + 4))
+            .read_exact_at(&mut head, offset)
             .on("read", &path)?;
-        let length = u32::from_be_bytes(length);
+        let (length, sum) = halves(u64::from_be_bytes(head));
         if u64::from(length) > room {
             return Ok(None);
         }
@@ -296,22 +286,26 @@ impl Files {
             .file
             .read_exact_at(&mut body, offset + FRAME_HEAD)
             .on("read", &path)?;
-        Ok((crc32c::crc32c(&body) == u32::from_be_bytes(sum)).then_some(body))
+        Ok((u64::from(crc32c::crc32c(&body)) == sum).then_some(body))
     }
 
     /// The leaves of the page of a place.
     pub(super) fn read(&self, place: &PagePlace, at: u64) -> Result<Vec<(Hash, Hash)>, Error> {
-        let (number, offset) = split(at);
+        let (number, offset) = halves(at);
         let damaged = |what: &str| {
             let reason = format!("{what} of place {place} at {offset}");
             Error::damaged_index(&path(&self.dir, number), reason)
         };
         let segment = self.segments.get(&number);
         let segment = segment.ok_or_else(|| damaged("no file with the page"))?;
-        let mut bytes = vec![0; place_bytes(place) + 2 + LEAF_BYTES * PAGE_LEAVES];
-        let read = read_up_to(&segment.file, &mut bytes, offset)
+        // The longest page, or what is left of the file.
+        let longest = entry_bytes(place, PAGE_LEAVES);
+        let length = segment.bytes.saturating_sub(offset).min(longest);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        segment
+            .file
+            .read_exact_at(&mut bytes, offset)
             .map_err(|e| damaged(&format!("{e}; reading the page")))?;
-        bytes.truncate(read);
         match entry(&mut Reader::new(&bytes)) {
             Ok((found, leaves)) if found == *place => Ok(leaves),
             _ => Err(damaged("no page")),
@@ -320,7 +314,7 @@ impl Files {
 
     /// Notes that a page of these many bytes lies here.
     pub(super) fn count(&mut self, at: u64, bytes: u64) -> Result<(), String> {
-        let (number, offset) = split(at);
+        let (number, offset) = halves(at);
         match self.segments.get_mut(&number) {
             Some(segment) if offset.saturating_add(bytes) <= segment.bytes => {
                 segment.wanted += bytes;
@@ -332,7 +326,7 @@ impl Files {
 
     /// Notes that a page that was counted is not wanted any more.
     pub(super) fn discount(&mut self, at: u64, bytes: u64) {
-        if let Some(segment) = self.segments.get_mut(&split(at).0) {
+        if let Some(segment) = self.segments.get_mut(&halves(at).0) {
             segment.wanted = segment.wanted.saturating_sub(bytes);
         }
     }
@@ -451,7 +445,7 @@ pub(super) fn frame_pages(file: u32, offset: u64, body: &[u8]) -> Option<(u64, V
     while at < end {
         let (place, leaves) = entry(&mut r).ok()?;
         let bytes = entry_bytes(&place, leaves.len());
-        pages.push((place, leaves, (u64::from(file) << 32) | at));
+        pages.push((place, leaves, joined(file, at)));
         at += bytes;
     }
     Some((height, pages))
@@ -472,22 +466,14 @@ fn entry(r: &mut Reader<'_>) -> Result<(PagePlace, Vec<(Hash, Hash)>), CodecErro
     Ok((place, leaves))
 }
 
-/// File and offset of a page.
-const fn split(at: u64) -> (u32, u64) {
-    ((at >> 32) as u32, at & 0xffff_ffff)
+/// Where a page lies, in one number.
+fn joined(file: u32, offset: u64) -> u64 {
+    (u64::from(file) << 32) | offset
 }
 
-fn read_up_to(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + done as u64) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(done)
+/// The halves of a number: file and offset of a page.
+const fn halves(at: u64) -> (u32, u64) {
+    ((at >> 32) as u32, at & 0xffff_ffff)
 }
 
 fn path(dir: &Path, number: u32) -> PathBuf {

@@ -12,6 +12,7 @@ use tally_contracts::ids::BlockHash;
 
 use super::*;
 use crate::kv::{Kv as _, MemoryKv};
+use crate::waited::ran_and_waited;
 
 /// Files so small that a few blocks fill some.
 const SMALL: Sizes = Sizes {
@@ -322,7 +323,7 @@ fn what_is_damaged_is_made_anew_or_found_out() {
 fn a_state_past_memory_is_gathered_by_way_of_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut gathered = Gathered::begin(&dir.path().join("gathered")).unwrap();
-    let n = u32::try_from(gather::IN_MEMORY).unwrap() + 1000;
+    let n = u32::try_from(leaves::IN_MEMORY).unwrap() + 1000;
     for i in 0..n {
         gathered.add(&i.to_be_bytes(), b"").unwrap();
     }
@@ -348,15 +349,6 @@ fn rss_mb() -> u64 {
     let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib / 1024
-}
-
-/// How long this thread has run, in steps of some milliseconds, and waited for a processor; zeros where the system does not say.
-pub(crate) fn ran_and_waited() -> [Duration; 2] {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let mut ns = text
-        .split_whitespace()
-        .map(|n| n.parse().unwrap_or_default());
-    [(); 2].map(|()| Duration::from_nanos(ns.next().unwrap_or_default()))
 }
 
 /// `cargo test --release -p tally-ledger --lib -- --ignored --nocapture state_tree_speed`; `TALLY_TREE_KEYS` is how many keys, ten

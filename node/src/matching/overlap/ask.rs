@@ -12,7 +12,7 @@ use crate::matching::desk::{Inner, MatchDesk};
 use crate::matching::error::MatchError;
 use crate::matching::messages::{Invite, Message, Seat};
 use crate::matching::state::MatchId;
-use crate::matching::terms::{allowed, check_audience, check_own_size};
+use crate::matching::terms::{allowed, check_own};
 use crate::matching::wire::{Wire, unexpected};
 
 /// What an analyst asks for.
@@ -111,22 +111,8 @@ impl Inner {
             }
         }
         let meta = self.audiences.latest(&request.audience)?;
-        check_own_size(own, &meta, &terms)?;
-        match check_audience(
-            &*self.ledger,
-            own,
-            &meta.reference(),
-            &meta.opening(),
-            &terms,
-        ) {
-            Err(MatchError::Refused { notice, .. }) if notice.code == "unknown_audience" => {
-                Err(MatchError::NotCommitted {
-                    name: request.audience.clone(),
-                })
-            }
-            Err(error) => Err(error),
-            Ok(()) => Ok((terms, meta)),
-        }
+        check_own(&*self.ledger, own, &meta, &terms)?;
+        Ok((terms, meta))
     }
 
     /// Invites all others, tells them who is there, and returns once everybody has joined.

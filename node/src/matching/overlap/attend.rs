@@ -13,11 +13,11 @@ use super::state::{OverlapFile, OverlapPartyView, OverlapRole, OverlapView, set_
 use super::terms;
 use crate::audiences::AudienceMeta;
 use crate::matching::desk::Inner;
-use crate::matching::error::{MatchError, Side};
+use crate::matching::error::MatchError;
 use crate::matching::messages::{Invite, Message, Seat};
-use crate::matching::policy::Inquiry;
+use crate::matching::policy::{Inquiry, declined};
 use crate::matching::ports::{MatchIo, PeerIdentity};
-use crate::matching::state::{HashText, MatchId, Role, Stage};
+use crate::matching::state::{HashText, MatchId, Stage};
 use crate::matching::terms::{allowed, check_committed};
 use crate::matching::wire::{Wire, unexpected, within};
 
@@ -236,23 +236,11 @@ impl Inner {
             initiator: asker,
             initiator_bucket: invite.audience.size_bucket,
         };
-        let refused = |notice| MatchError::Refused {
-            by: Side::Us,
-            notice,
-        };
         let (role, meta) = if own == helper {
-            self.policy.help(&inquiry).map_err(refused)?;
+            self.policy.help(&inquiry).map_err(declined)?;
             (OverlapRole::Helper, None)
         } else if terms.parties.contains(&own) {
-            let candidates = self.candidates(invite.peer_audience, Role::Responder, &inquiry)?;
-            let chosen = self.policy.choose(&inquiry, &candidates).map_err(refused)?;
-            let meta =
-                candidates
-                    .into_iter()
-                    .find(|m| m.key == chosen)
-                    .ok_or(MatchError::Internal {
-                        what: "a policy that chose what it was not offered",
-                    })?;
+            let meta = self.chosen(invite.peer_audience, &inquiry)?;
             (OverlapRole::Party, Some(meta))
         } else {
             return Err(MatchError::decline(

@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use ed25519_dalek::Signer as _;
 use rand_core::OsRng;
-use tally_contracts::ids::{KeyId, MemberId, PublicKey, SessionId, Signature};
+use tally_contracts::ids::{MemberId, PublicKey, SessionId};
 use tally_contracts::records::{Computation, ProposeAgreement, ReleaseOverlap, size_bucket};
-use tally_contracts::signature::verify;
 use tally_contracts::state::{self, OverlapState};
 use tally_merkle::Hash;
 use tally_psi::overlap::{
@@ -23,10 +21,10 @@ use super::terms;
 use crate::matching::desk::Inner;
 use crate::matching::engine::item_set;
 use crate::matching::error::MatchError;
-use crate::matching::messages::{Message, Seat, read_seal, seal_bytes, statement_sign_bytes};
+use crate::matching::messages::{Message, Seat};
 use crate::matching::ports::MatchIo;
 use crate::matching::state::{HashText, MatchId, Stage};
-use crate::matching::wire::{record_key, unexpected, within};
+use crate::matching::wire::{unexpected, within};
 use crate::psi_wire;
 use crate::spill::SpillSorters;
 
@@ -241,24 +239,17 @@ impl Host<'_> {
         statement: &OverlapStatement,
         seal: &[u8],
     ) -> Result<(), MatchError> {
-        const WHAT: &str = "statement";
-        let wrong = || MatchError::Signature { what: WHAT };
         let member = self.member(from)?;
-        let (key, signature) = read_seal(seal).ok_or_else(wrong)?;
-        let public = record_key(&*self.desk.ledger, &member, &key, WHAT)?;
-        let bytes = statement_sign_bytes(&member, &statement.to_bytes());
-        verify(WHAT, &public, &bytes, &signature).map_err(|_| wrong())?;
-        match statement.stage {
-            OverlapStage::End(place) => statement
-                .streams
-                .iter()
-                .try_for_each(|(count, _)| self.check_length(place, *count)),
-            OverlapStage::Result | OverlapStage::Ack(_) => statement
-                .streams
-                .iter()
-                .enumerate()
-                .try_for_each(|(place, (count, _))| self.check_length(place, *count)),
+        self.desk
+            .verify_statement(&member, &statement.to_bytes(), seal)?;
+        for (i, (count, _)) in statement.streams.iter().enumerate() {
+            let place = match statement.stage {
+                OverlapStage::End(place) => place,
+                OverlapStage::Result | OverlapStage::Ack(_) => i,
+            };
+            self.check_length(place, *count)?;
         }
+        Ok(())
     }
 
     /// Stores what a statement makes known, before it is sealed.
@@ -308,13 +299,7 @@ impl psi_wire::overlap::OverlapDesk for Host<'_> {
     async fn seal(&mut self, statement: &OverlapStatement) -> Result<Vec<u8>, String> {
         let held = self.hold(statement);
         self.fail(held)?;
-        let identity = &self.desk.identity;
-        let bytes = statement_sign_bytes(&identity.member, &statement.to_bytes());
-        let signature = Signature(identity.records.sign(&bytes).to_bytes());
-        Ok(seal_bytes(
-            &KeyId::of(&PublicKey::from(&identity.records)),
-            &signature,
-        ))
+        Ok(self.desk.seal_statement(&statement.to_bytes()))
     }
 
     async fn check_seal(

@@ -24,14 +24,17 @@ use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use zeroize::Zeroizing;
 
 use super::{CodeHash, Group, IndexError, Resume, ScanError, ScanIndex, Seen, Wanted};
-use crate::database::told;
+use crate::database::{Schema, told};
 use crate::sealed::{RowSealer, StorageKey};
 
-const VERSION: i32 = 1;
 /// First half of the advisory locks of gateways; the second is the log's ID.
 const GATEWAY_LOCK: i32 = 0x7461_6c79;
-/// The advisory lock under which tables are made.
-const SCHEMA_LOCK: i64 = 0x7461_6c6c_7900_0001;
+const SCHEMA: Schema = Schema {
+    meta: "tally_scan_meta",
+    tables: TABLES,
+    version: 1,
+    lock: 0x7461_6c6c_7900_0001,
+};
 /// How long the database may take for one step.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long it may take to connect.
@@ -213,7 +216,9 @@ impl Database {
             .batch_execute("SET lock_timeout = '3s'")
             .await
             .map_err(fail)?;
-        self.migrate(&client).await?;
+        if !SCHEMA.prepare(&client, &self.key_check).await? {
+            return Err("it was made under another key: scans.index_key_file must be the same at every gateway".into());
+        }
         let prepare = |sql: &'static str| client.prepare(sql);
         let make = prepare(
             "INSERT INTO tally_scan_codes (code, data) SELECT k, ''::bytea FROM unnest($1::bytea[]) AS k ON CONFLICT DO NOTHING",
@@ -241,48 +246,6 @@ impl Database {
             client,
             open: false,
         })
-    }
-
-    /// Makes the tables, or checks that they are those of this version and of this member's key.
-    async fn migrate(&self, client: &Client) -> Result<(), String> {
-        let fail = |e: tokio_postgres::Error| told(&e);
-        client.batch_execute("BEGIN").await.map_err(fail)?;
-        // Two gateways may start at the same moment.
-        client
-            .execute("SELECT pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])
-            .await
-            .map_err(fail)?;
-        let there = client
-            .query_one("SELECT to_regclass('tally_scan_meta') IS NOT NULL", &[])
-            .await
-            .map_err(fail)?;
-        if !there.get::<_, bool>(0) {
-            client.batch_execute(TABLES).await.map_err(fail)?;
-            client
-                .execute(
-                    "INSERT INTO tally_scan_meta VALUES (1, $1, $2)",
-                    &[&VERSION, &self.key_check],
-                )
-                .await
-                .map_err(fail)?;
-        }
-        let meta = client
-            .query_one("SELECT version, key_check FROM tally_scan_meta", &[])
-            .await
-            .map_err(fail)?;
-        client.batch_execute("COMMIT").await.map_err(fail)?;
-        match meta.get::<_, i32>(0) {
-            VERSION => {}
-            found => {
-                return Err(format!(
-                    "its tables are of version {found}, expected {VERSION}"
-                ));
-            }
-        }
-        if meta.get::<_, &[u8]>(1) != self.key_check {
-            return Err("it was made under another key: scans.index_key_file must be the same at every gateway".into());
-        }
-        Ok(())
     }
 }
 
