@@ -157,7 +157,7 @@ where
     let (read, write) = tokio::io::split(stream);
     let (frames_in, inbox) = mpsc::channel(FRAMES_IN_FLIGHT);
     let (outbox, frames_out) = mpsc::channel(FRAMES_IN_FLIGHT);
-    let (abort, aborted) = oneshot::channel();
+    let (abort, mut aborted) = oneshot::channel();
     let reader = tokio::spawn(read_frames(read, frames_in, abort, deadlines));
     let mut writer = tokio::spawn(write_frames(write, frames_out, deadlines));
     let mut run = Run {
@@ -170,12 +170,13 @@ where
     let result = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Error::Cancelled),
-        Ok(frame) = aborted => Err(peer_abort(&frame)),
+        Ok(frame) = &mut aborted => Err(peer_abort(&frame)),
         done = timeout(deadlines.total, run.steps()) => done.unwrap_or(Err(Error::Deadline {
             what: "the match",
             limit: deadlines.total,
         })),
     };
+    let result = with_reason(result, &mut aborted);
     let Run {
         outbox, mut inbox, ..
     } = run;
@@ -191,20 +192,32 @@ where
     // Both sides close their half and wait for the other's: a process that ends at once would take its last frame with it.
     let closing = async {
         let _ = (&mut writer).await;
-        while let Some(Ok(frame)) = inbox.recv().await {
-            if frame.first() == Some(&ABORT) {
-                return Some(peer_abort(&frame));
-            }
-        }
-        None
+        while let Some(Ok(_)) = inbox.recv().await {}
     };
-    let late = timeout(Duration::from_secs(2), closing).await;
+    let _ = timeout(Duration::from_secs(2), closing).await;
     writer.abort();
     reader.abort();
-    match (result, late) {
-        // The stream broke because the peer had aborted: its reason says more.
-        (Err(Error::Io(_) | Error::Internal(_)), Ok(Some(aborted))) => Err(aborted),
-        (result, _) => result,
+    with_reason(result, &mut aborted)
+}
+
+/// Whether a run ended as one does whose peer has aborted: the stream broke, or came to its end.
+const fn is_end(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Io(_) | Error::Internal(_) | Error::Protocol(tally_psi::Error::EarlyEnd { .. })
+    )
+}
+
+/// Where the peer has aborted, its reason says more than how that showed.
+fn with_reason<T>(
+    result: Result<T, Error>,
+    aborted: &mut oneshot::Receiver<Vec<u8>>,
+) -> Result<T, Error> {
+    match result {
+        Err(error) if is_end(&error) => {
+            Err(aborted.try_recv().map_or(error, |frame| peer_abort(&frame)))
+        }
+        other => other,
     }
 }
 
@@ -268,14 +281,12 @@ impl Run<'_> {
         on_thread(&mut self.machine, work).await
     }
 
-    /// Why the writer is gone: the peer's words if it left any, else that the stream broke.
+    /// Why the writer is gone: what the reader says, else that the stream broke.
     async fn broken(&mut self) -> Error {
         let wait = async {
             while let Some(frame) = self.inbox.recv().await {
-                match frame {
-                    Ok(frame) if frame.first() == Some(&ABORT) => return Some(peer_abort(&frame)),
-                    Ok(_) => {}
-                    Err(error) => return Some(error),
+                if let Err(error) = frame {
+                    return Some(error);
                 }
             }
             None
@@ -353,9 +364,8 @@ async fn read_frames<S: AsyncRead>(
             Ok(None) => return,
             Ok(Some(frame)) if frame.first() == Some(&WORKING) => {}
             Ok(Some(frame)) if frame.first() == Some(&ABORT) => {
-                if let Err(frame) = abort.send(frame) {
-                    let _ = frames.send(Ok(frame)).await;
-                }
+                // Who does not hear it has ended.
+                let _ = abort.send(frame);
                 return;
             }
             Ok(Some(frame)) => {

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::{
-    Deadlines, Error, FRAMES_IN_FLIGHT, goodbye, on_thread, peer_abort, read_frames, refused,
-    write_frames,
+    Deadlines, Error, FRAMES_IN_FLIGHT, goodbye, is_end, on_thread, peer_abort, read_frames,
+    refused, write_frames,
 };
 
 /// How long the last frames of either side are waited for.
@@ -130,13 +130,11 @@ where
     })
     .await;
     match result {
-        // The stream broke because a peer had aborted: its reason says more.
-        Err(error @ (Error::Io(_) | Error::Internal(_))) => {
-            match timeout(FAREWELL, aborted.recv()).await {
-                Ok(Some(frame)) => Err(peer_abort(&frame)),
-                _ => Err(error),
-            }
-        }
+        // Where a peer has aborted, its reason says more than how that showed.
+        Err(error) if is_end(&error) => match timeout(FAREWELL, aborted.recv()).await {
+            Ok(Some(frame)) => Err(peer_abort(&frame)),
+            _ => Err(error),
+        },
         other => other,
     }
 }
