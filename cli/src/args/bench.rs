@@ -38,8 +38,9 @@ pub(crate) enum BenchComputation {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
-    Files have a header line with a column `phone` or `id`, or one column alone; values are taken as they are. Time is from the start of the two processes to\n\
-    both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
+    Files have a header line with a column `phone` or `id`, or one column alone, which needs no header line if it\n\
+    holds hashes of 64 hexadecimal characters; values are taken as they are. Time is from the start of the two processes\n\
+    to both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
 )]
 pub(crate) struct BenchPsiArgs {
     /// Generate two sets of this many phone numbers, half of them common

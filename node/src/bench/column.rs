@@ -1,6 +1,7 @@
 //! The column of a CSV file that a bench matches, row by row, and the file of matches.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Cursor, Read, Seek as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -10,87 +11,174 @@ use super::psi::Error;
 const COLUMNS: [&str; 2] = ["phone", "id"];
 /// Bytes read ahead.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Bytes of a digest in hexadecimal. A file that begins with one alone has no header.
+const DIGEST_CHARS: usize = 64;
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Calls `each` with every value of the column that is not empty, trimmed, until it says that it is enough; a value's row is the number
-/// of those before it. Returns the column's name.
-pub(super) fn read_column(
-    path: &Path,
-    mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
-) -> Result<String, Error> {
-    let bad = |reason: String| bad(path, reason);
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .buffer_capacity(BUFFER_BYTES)
-        .from_path(path)
-        .map_err(|e| bad(e.to_string()))?;
-    let headers = reader.headers().map_err(|e| bad(e.to_string()))?.clone();
-    let at = place(path, &headers)?;
-    let mut record = csv::ByteRecord::new();
-    while reader
-        .read_byte_record(&mut record)
-        .map_err(|e| bad(e.to_string()))?
-    {
-        let value = record.get(at).unwrap_or_default().trim_ascii();
-        if !value.is_empty() && each(value)?.is_break() {
-            break;
-        }
-    }
-    Ok(headers.get(at).unwrap_or_default().trim().to_owned())
+/// A file whose header is read.
+struct Column {
+    /// Its name, where the file has a header.
+    name: Option<String>,
+    rows: Rows,
 }
 
-/// How many values [`read_column`] gives. A file of one column without quotes has one a line: counted so, at a quarter of the time.
-pub(super) fn count_column(path: &Path) -> Result<u64, Error> {
-    let bad = |e: std::io::Error| bad(path, e.to_string());
-    let file = std::fs::File::open(path).map_err(bad)?;
-    let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
-    let (mut line, mut values, mut is_header) = (Vec::new(), 0, true);
-    loop {
-        line.clear();
-        if file.read_until(b'\n', &mut line).map_err(bad)? == 0 {
-            return Ok(values);
+enum Rows {
+    /// One column and no quotes so far: a value is a line, read at a fraction of the time.
+    Lines {
+        file: BufReader<File>,
+        /// The first line, where it is no header.
+        first: Vec<u8>,
+    },
+    /// Anything else that is CSV.
+    Csv {
+        file: csv::Reader<BufReader<File>>,
+        /// Which column.
+        at: usize,
+        /// The first record, where it is no header.
+        first: csv::ByteRecord,
+    },
+}
+
+impl Column {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let io = |e: std::io::Error| bad(path, e.to_string());
+        let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path).map_err(io)?);
+        if file.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
+            file.consume(BYTE_ORDER_MARK.len());
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        let is_plain = !text.contains(&b'"') && !text.contains(&b'\r') && !text.contains(&b',');
+        let mut first = Vec::new();
+        let is_plain = loop {
+            first.clear();
+            let read = file.read_until(b'\n', &mut first).map_err(io)?;
+            match plain(&first) {
+                Some([]) if read > 0 => {}
+                found => break found.is_some(),
+            }
+        };
         if !is_plain {
-            break;
+            file.rewind().map_err(io)?;
+            return Self::of_csv(path, file);
         }
-        // A line with nothing in it is none.
-        if !text.is_empty() {
-            values += u64::from(!is_header && !text.trim_ascii().is_empty());
-            is_header = false;
+        let mut name = None;
+        if !first.is_empty() && !is_digest(first.trim_ascii()) {
+            name = Some(String::from_utf8_lossy(&first).trim().to_owned());
+            first.clear();
+        }
+        let rows = Rows::Lines { file, first };
+        Ok(Self { name, rows })
+    }
+
+    fn of_csv(path: &Path, file: BufReader<File>) -> Result<Self, Error> {
+        let mut file = csv_reader(file);
+        let mut first = csv::ByteRecord::new();
+        let read = file.read_byte_record(&mut first);
+        read.map_err(|e| bad(path, e.to_string()))?;
+        if first.len() == 1 && first.iter().all(|v| is_digest(v.trim_ascii())) {
+            let rows = Rows::Csv { file, at: 0, first };
+            return Ok(Self { name: None, rows });
+        }
+        let find = |name: &str| first.iter().position(|h| h.trim_ascii() == name.as_bytes());
+        let at = COLUMNS.iter().find_map(|name| find(name));
+        let at = at.or((first.len() == 1).then_some(0)).ok_or_else(|| {
+            let expected = "expected a column phone or id, or one column alone";
+            bad(path, expected.into())
+        })?;
+        let name = String::from_utf8_lossy(first.get(at).unwrap_or_default());
+        let name = Some(name.trim().to_owned());
+        first.clear();
+        let rows = Rows::Csv { file, at, first };
+        Ok(Self { name, rows })
+    }
+
+    fn each(
+        self,
+        path: &Path,
+        mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        match self.rows {
+            Rows::Csv { file, at, first } => each_record(path, file, at, first, each),
+            Rows::Lines { mut file, first } => {
+                let mut line = first;
+                loop {
+                    let Some(text) = plain(&line) else {
+                        // From here on it is CSV of one column.
+                        let rest = csv_reader(Cursor::new(line).chain(file));
+                        return each_record(path, rest, 0, csv::ByteRecord::new(), each);
+                    };
+                    let value = text.trim_ascii();
+                    if !value.is_empty() && each(value)?.is_break() {
+                        return Ok(());
+                    }
+                    line.clear();
+                    let read = file.read_until(b'\n', &mut line);
+                    if read.map_err(|e| bad(path, e.to_string()))? == 0 {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
+}
+
+/// Calls `each` with what is not empty in column `at` of `record` and of the records after it.
+fn each_record(
+    path: &Path,
+    mut file: csv::Reader<impl Read>,
+    at: usize,
+    mut record: csv::ByteRecord,
+    mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
+) -> Result<(), Error> {
+    loop {
+        let value = record.get(at).unwrap_or_default().trim_ascii();
+        if !value.is_empty() && each(value)?.is_break() {
+            return Ok(());
+        }
+        let read = file.read_byte_record(&mut record);
+        if !read.map_err(|e| bad(path, e.to_string()))? {
+            return Ok(());
+        }
+    }
+}
+
+fn csv_reader<R: Read>(file: R) -> csv::Reader<R> {
+    csv::ReaderBuilder::new()
+        .flexible(true)
+        .has_headers(false)
+        .buffer_capacity(BUFFER_BYTES)
+        .from_reader(file)
+}
+
+/// A line without its end, where it is a record of one field without quotes.
+fn plain(line: &[u8]) -> Option<&[u8]> {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    // One pass without branches: the compiler makes vectors of it.
+    let special = |c: u8| (c == b'"') | (c == b',') | (c == b'\r');
+    let is_special = text.iter().fold(false, |found, &c| found | special(c));
+    (!is_special).then_some(text)
+}
+
+fn is_digest(value: &[u8]) -> bool {
+    value.len() == DIGEST_CHARS && value.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Calls `each` with every value of the column that is not empty, trimmed, until it says that it is enough; a value's row is the number
+/// of those before it.
+pub(super) fn read_column(
+    path: &Path,
+    each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
+) -> Result<(), Error> {
+    Column::open(path)?.each(path, each)
+}
+
+/// How many values [`read_column`] gives.
+pub(super) fn count_column(path: &Path) -> Result<u64, Error> {
     let mut values = 0;
     read_column(path, |_| {
         values += 1;
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(values)
-}
-
-/// The column's name.
-fn column_name(path: &Path) -> Result<String, Error> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_path(path)
-        .map_err(|e| bad(path, e.to_string()))?;
-    let headers = reader.headers().map_err(|e| bad(path, e.to_string()))?;
-    let at = place(path, headers)?;
-    Ok(headers.get(at).unwrap_or_default().trim().to_owned())
-}
-
-/// Which column is taken.
-fn place(path: &Path, headers: &csv::StringRecord) -> Result<usize, Error> {
-    let find = |name: &str| headers.iter().position(|h| h.trim() == name);
-    COLUMNS
-        .iter()
-        .find_map(|name| find(name))
-        .or((headers.len() == 1).then_some(0))
-        .ok_or_else(|| {
-            let expected = "expected a column phone or id, or one column alone";
-            bad(path, expected.into())
-        })
 }
 
 fn bad(path: &Path, reason: String) -> Error {
@@ -101,7 +189,7 @@ fn bad(path: &Path, reason: String) -> Error {
 }
 
 /// Writes the values of the rows that `is_match` names, which is asked for each in order, from the column of `input` to `output`,
-/// under the column's name. Returns how many.
+/// under the column's name if it has one. Returns how many.
 pub(super) fn write_matches(
     input: &Path,
     mut is_match: impl FnMut(u64) -> bool,
@@ -111,21 +199,23 @@ pub(super) fn write_matches(
         what: format!("writing {}", output.display()),
         source,
     };
-    let file = std::fs::File::create(output).map_err(io)?;
-    let mut out = std::io::BufWriter::with_capacity(BUFFER_BYTES, file);
-    out.write_all(column_name(input)?.as_bytes()).map_err(io)?;
+    let column = Column::open(input)?;
+    let mut out =
+        std::io::BufWriter::with_capacity(BUFFER_BYTES, File::create(output).map_err(io)?);
+    if let Some(name) = &column.name {
+        writeln!(out, "{name}").map_err(io)?;
+    }
     let (mut row, mut written) = (0, 0);
-    read_column(input, |value| {
+    column.each(input, |value| {
         if is_match(row) {
-            out.write_all(b"\n")
-                .and_then(|()| out.write_all(value))
+            out.write_all(value)
+                .and_then(|()| out.write_all(b"\n"))
                 .map_err(io)?;
             written += 1;
         }
         row += 1;
         Ok(ControlFlow::Continue(()))
     })?;
-    out.write_all(b"\n").map_err(io)?;
     out.flush().map_err(io)?;
     Ok(written)
 }
@@ -136,23 +226,75 @@ mod tests {
 
     use super::*;
 
+    fn read(path: &Path) -> (Option<String>, Vec<String>) {
+        let column = Column::open(path).unwrap();
+        let name = column.name.clone();
+        let mut values = Vec::new();
+        column
+            .each(path, |value| {
+                values.push(String::from_utf8(value.to_vec()).unwrap());
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+        (name, values)
+    }
+
     proptest! {
         #[test]
-        fn values_are_counted_as_they_are_read(
-            header in "(phone|id|x|phone,id|\\ufeffphone)",
+        fn lines_are_read_as_the_library_reads_them(
+            header in "(phone|id|x|phone,id|\\ufeffphone|\"id\"|\n\r?\nid)",
+            end_of_header in "\r?\n",
             lines in proptest::collection::vec("[a1 ,\"]{0,3}\r?", 0..12),
             end in "\n{0,2}",
         ) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a.csv");
-            std::fs::write(&path, format!("{header}\n{}{end}", lines.join("\n"))).unwrap();
-            let mut read = 0;
-            let name = read_column(&path, |_| {
-                read += 1;
-                Ok(ControlFlow::Continue(()))
-            });
-            prop_assert!(name.is_ok());
-            prop_assert_eq!(count_column(&path).unwrap(), read);
+            std::fs::write(&path, format!("{header}{end_of_header}{}{end}", lines.join("\n"))).unwrap();
+            let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(&path).unwrap();
+            let name = reader.headers().unwrap().get(0).unwrap().trim().to_owned();
+            let expected: Vec<String> = reader
+                .byte_records()
+                .map(|r| String::from_utf8(r.unwrap().get(0).unwrap_or_default().trim_ascii().to_vec()).unwrap())
+                .filter(|v| !v.is_empty())
+                .collect();
+            prop_assert_eq!(count_column(&path).unwrap(), expected.len() as u64);
+            prop_assert_eq!(read(&path), (Some(name), expected));
         }
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        for text in ["", "\n", "\u{feff}", "\u{feff}\r\n\n"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read(&path), (None, vec![]), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_begins_with_a_digest_has_no_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let out = dir.path().join("out.csv");
+        let digests: Vec<String> = (0..3).map(|i| format!("{i:064x}")).collect();
+        let [a, b, c] = [0, 1, 2].map(|i| &digests[i]);
+        for text in [
+            format!("{a}\n{b}\n{c}\n"),
+            format!("{a}\r\n\r\n{b}\r\n{c}"),
+            format!("\u{feff}\"{a}\"\n{b}\n{c}\n"),
+            format!("\u{feff}{a}\n{b}\n\"{c}\"\n"),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(read(&path), (None, digests.clone()), "{text:?}");
+            assert_eq!(write_matches(&path, |row| row != 1, &out).unwrap(), 2);
+            assert_eq!(
+                std::fs::read_to_string(&out).unwrap(),
+                format!("{a}\n{c}\n")
+            );
+        }
+        // One digit fewer is a name.
+        std::fs::write(&path, format!("{}\n{b}\n", &a[1..])).unwrap();
+        assert_eq!(read(&path), (Some(a[1..].into()), vec![b.clone()]));
     }
 }

@@ -102,7 +102,8 @@ pub enum Error {
 pub enum Input {
     /// Two generated files of this many phone numbers each, half of them common, in random order.
     Generated(u64),
-    /// Two CSV files with a column `phone` or `id`, or with one column; values are taken as they are, without normalisation.
+    /// Two CSV files with a column `phone` or `id`, or with one column; values are taken as they are, without normalisation. A file
+    /// that begins with 64 hexadecimal characters alone has no header line, and its matches get none.
     Files(PathBuf, PathBuf),
 }
 
