@@ -15,6 +15,11 @@ mod quickstart;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mimalloc::MiMalloc;
+
+/// Records are taken apart by one thread and freed by another, for which the C library's allocator is slow and leaves holes.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();

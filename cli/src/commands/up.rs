@@ -1,7 +1,5 @@
 //! `tally up`
 
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -17,11 +15,7 @@ use crate::exit::{Exit, Failure};
 /// How long tasks that are still at work may take when a node ends.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// How many heaps the C library may keep apart, and the variable that tells it.
-const HEAPS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
-
 pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
-    with_few_heaps();
     let (config, dir) = ctx.config()?;
     ctx.stopped(&dir)?;
     Context::genesis(&dir)?;
@@ -64,24 +58,6 @@ pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
                     .context(Failure::new(Exit::Failed, "up", "the node stopped").next(next)));
             }
         }
-    }
-}
-
-/// Starts this program again in its own place, if it was started without [`HEAPS`]. glibc gives threads heaps of their own, eight for
-/// each processor, and a block of records that one thread takes apart and another frees leaves holes in all of them: a node then
-/// holds nearly twice the memory. The library reads the variable before `main`, so it cannot be set later. What cannot be done here is
-/// not done: the node then runs with more memory.
-fn with_few_heaps() {
-    let (name, value) = HEAPS;
-    if std::env::var_os(name).is_some() {
-        return;
-    }
-    if let Ok(program) = std::env::current_exe() {
-        let error = Command::new(program)
-            .args(std::env::args_os().skip(1))
-            .env(name, value)
-            .exec();
-        eprintln!("tally: {name} could not be set: {error}");
     }
 }
 
