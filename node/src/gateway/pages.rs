@@ -9,12 +9,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tally_codes::ClaimCode;
+use tally_contracts::records::ExpiryDate;
 use zeroize::Zeroizing;
 
 use super::api::owner_name;
 use super::lang::{Choice, Lang, query_with};
 use super::link::{code_path, code_proof_path, parse_product_path};
-use super::moments::{place, rfc3339, when};
+use super::moments::{day, place, rfc3339, when};
 use super::render::{
     ChoicesPage, ClaimField, CodePage, Facts, Form, LandingPage, ProductPage, ResultPage, Visit,
 };
@@ -150,6 +151,7 @@ fn facts(
     code: &ScannedCode,
     (product, verdict): (Option<&Product>, Verdict),
     (count, first): (u64, Option<&First>),
+    expires: Option<&ExpiryDate>,
 ) -> Facts {
     let is_issued = !matches!(verdict, Verdict::Unknown | Verdict::CannotVerifyNow);
     Facts {
@@ -164,6 +166,7 @@ fn facts(
             }
         }),
         checks: (count > 0).then_some(count),
+        expires: expires.map(|date| day(lang, date)),
     }
 }
 
@@ -187,6 +190,7 @@ async fn code_page(
         look: true,
         claim: ClaimCheck::Absent,
         reasons: known.reasons.as_slice(),
+        expires: known.expires,
         own: None,
     };
     let status = if mistyped.is_some() {
@@ -207,6 +211,7 @@ async fn code_page(
                 code,
                 (known.product.as_ref(), known.verdict),
                 (known.count, known.first.as_ref()),
+                known.expires.as_ref(),
             ),
             gtin: code.gtin().as_str(),
             serial: code.serial(),
@@ -366,6 +371,7 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
         ),
         Some(l) => (l.verdict, l.count, l.first.as_ref(), &l.reasons),
     };
+    let expires = gateway.service.expires(&outcome.scan);
     let said = Said {
         verdict,
         count,
@@ -374,6 +380,7 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
         look: false,
         claim: record.claim,
         reasons: reasons.as_slice(),
+        expires,
         own,
     };
     let base = gateway.config.base_path();
@@ -394,6 +401,7 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
                 &record.code,
                 (outcome.product.as_ref(), verdict),
                 (count, first),
+                expires.as_ref(),
             ),
             gtin: record.code.gtin().as_str(),
             serial: record.code.serial(),

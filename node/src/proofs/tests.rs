@@ -127,6 +127,7 @@ impl World {
             lot: lot.parse().unwrap(),
             count,
             first_index,
+            expiry: None,
         };
         let mut rows = Vec::new();
         let base = UrlBase::parse("https://id.t.cn").unwrap();
@@ -140,7 +141,7 @@ impl World {
                 &mut |_, _| {},
             )
             .unwrap();
-        self.commit(vec![meta.to_record(None).into()]);
+        self.commit(vec![meta.to_record().into()]);
         let rows = String::from_utf8(rows).unwrap();
         let codes = rows
             .lines()

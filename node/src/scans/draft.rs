@@ -89,6 +89,14 @@ pub(super) enum Job {
 }
 
 impl Finding {
+    /// The unit, if this member issued it.
+    pub(super) const fn unit(&self) -> Option<UnitRef> {
+        match self {
+            Self::Counted(unit) | Self::Held(unit, _) => Some(*unit),
+            Self::Other(_) | Self::Answered { .. } => None,
+        }
+    }
+
     /// Whether it cannot be decided without the index.
     pub(super) const fn needs_index(&self) -> bool {
         matches!(self, Self::Counted(_) | Self::Held(..))
