@@ -114,7 +114,8 @@ pub(crate) enum DealerCommand {
     /// Let a dealer or shop say what becomes of units, and write its key
     #[command(
         after_help = "Example:\n  tally dealer add \"Corner shop\" --key-file corner-shop.key\n\n\
-        The key is told once and kept by nobody but the dealer. Each gateway has its own list: give another one the same key with --have-key."
+        The key is told once and kept by nobody but the dealer. Gateways that share a scan index share the dealers; to another gateway give the\n\
+        same key with --have-key."
     )]
     Add {
         /// Its name: events and the detector of copies know it by this, so it must be the same at every gateway
@@ -126,7 +127,7 @@ pub(crate) enum DealerCommand {
         #[arg(long)]
         have_key: bool,
     },
-    /// List the dealers of this node
+    /// List the dealers of this node, or of all gateways that share its scan index
     List,
     /// Refuse a dealer's key from now on; what it said stays
     Remove {

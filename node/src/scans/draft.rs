@@ -73,6 +73,8 @@ pub(super) enum Appended {
     Before { index: u64 },
     /// A later verdict was written, or there was one already.
     Later,
+    /// The dealer said the same of the code before, at this gateway or another one.
+    EventBefore,
     /// The event stands in the log, durably. Whether the unit had been sold before it.
     Event { index: u64, sold_before: bool },
 }

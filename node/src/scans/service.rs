@@ -228,7 +228,9 @@ impl ScanService {
                 false,
             )),
             Appended::Before { index } => self.repeat(index).await,
-            Appended::Later | Appended::Event { .. } => Err(not_as_a_scan()),
+            Appended::Later | Appended::EventBefore | Appended::Event { .. } => {
+                Err(not_as_a_scan())
+            }
         }
     }
 
@@ -585,7 +587,9 @@ impl ScanService {
         match appended {
             Appended::New { record, .. } => Ok(*record),
             Appended::Before { index } => Ok(self.repeat(index).await?.scan.record),
-            Appended::Later | Appended::Event { .. } => Err(not_as_a_scan()),
+            Appended::Later | Appended::EventBefore | Appended::Event { .. } => {
+                Err(not_as_a_scan())
+            }
         }
     }
 

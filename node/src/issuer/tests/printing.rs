@@ -302,15 +302,15 @@ fn links_have_the_expiry_date_where_it_is_wanted() {
     let w = World::new();
     let folder = TempDir::new().unwrap();
     let date = "280229".parse().unwrap();
-    for (first, in_links) in [(0, true), (300, false)] {
+    for (first, in_links) in [(0, true), (40_000, false)] {
         let out = folder.path().join(format!("{first}.csv"));
         let order = order(&out, RowFormat::Csv, None);
         let new = NewBatch {
             expiry: Some(Expiry { date, in_links }),
-            ..new_batch(first, 300)
+            ..new_batch(first, 40_000)
         };
         // Killed and begun again: the date is kept with the job.
-        interrupted(&w, &new, &order, 1);
+        interrupted(&w, &new, &order, 2);
         let meta = w.store.print_batch(&new, &order, &mut |_, _| {}).unwrap();
         let rows = fs::read_to_string(&out).unwrap();
         let again = folder.path().join("again.csv");
@@ -318,7 +318,7 @@ fn links_have_the_expiry_date_where_it_is_wanted() {
             .export(&meta, &export(Some(&again), None), &mut |_, _| {})
             .unwrap();
         assert_eq!(fs::read_to_string(&again).unwrap(), rows);
-        assert_eq!(rows.lines().count(), 301);
+        assert_eq!(rows.lines().count(), 40_001);
         for row in rows.lines().skip(1) {
             let (url, serial) = row.split_once(',').unwrap();
             let path = format!("HTTPS://ID.T.CN/01/{GTIN}/21/{serial}");

@@ -244,7 +244,7 @@ fn a_batch_expires_by_the_time_that_is_given() {
     });
     assert_eq!(meta.to_record().expires, Some(expiry.date));
     w.reopen().unwrap();
-    assert_eq!(w.store.batches(), [meta.clone()]);
+    assert_eq!(w.store.batches(), std::slice::from_ref(&meta));
     let code = ScannedCode::new(GTIN, &rows[3].0).unwrap();
     let over = expiry.date.over_from_ms();
     let ask = |w: &World, now| Issuer::verify(&w.store, &code, None, now).0;
