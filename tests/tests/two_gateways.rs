@@ -80,6 +80,7 @@ fn both(scenario: &Scenario) -> Result<()> {
     let product = gtin(77);
     network[0].add_product(&product)?;
     let batch = network[0].issue(&product, "L1", CODES, false)?;
+    let sold = network[0].issue(&product, "L2", 1, true)?;
 
     // A second node that its operator took for one that issues: it made keys of its own, and must not use them.
     second.start()?;
@@ -179,16 +180,13 @@ fn both(scenario: &Scenario) -> Result<()> {
     }
     ensure!(units == CODES as u64, "{units} units");
     ensure!(repeats >= 2 * CODES as u64 - 10, "{repeats} repeats");
-    dealers_are_shared(&network[0], &second, &product)?;
+    dealers_are_shared(&network[0], &second, &sold.codes[0].0)?;
     network.stop()?;
     second.stop()
 }
 
 /// A dealer of one gateway is one of the other; what it says at both is one event; and what is said at either reaches the detector.
-fn dealers_are_shared(first: &Member, second: &Member, product: &str) -> Result<()> {
-    let batch = first.issue(product, "L3", 1, true)?;
-    second.wait_height(first.head(None)?.0, LIMIT)?;
-    let code = batch.codes[0].0.as_str();
+fn dealers_are_shared(first: &Member, second: &Member, code: &str) -> Result<()> {
     for (node, name) in [(first, "shop"), (second, "kiosk")] {
         node.ok(&["dealer", "add", name, "--key-file", &format!("{name}.key")])?;
     }
