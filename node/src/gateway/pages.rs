@@ -170,13 +170,20 @@ fn facts(
     }
 }
 
+/// A claim code to be mended.
+struct Mistyped<'a> {
+    typed: &'a str,
+    /// The visitor's scan that it was to be added to.
+    after: Option<ScanId>,
+}
+
 /// The page of a code; with `mistyped`, that claim code is shown again to be mended.
 async fn code_page(
     gateway: &Gateway,
     visit: &Visit,
     source: Source,
     code: &ScannedCode,
-    mistyped: Option<&str>,
+    mistyped: Option<Mistyped<'_>>,
 ) -> Result<Response, Problem> {
     let known = gateway.look_from(source, code).await?;
     let can_scan = gateway.read_only().is_none();
@@ -224,10 +231,15 @@ async fn code_page(
                     t.check_now
                 },
                 claim: (known.verdict != Verdict::Unknown).then(|| ClaimField {
-                    typed: mistyped.unwrap_or_default().to_owned(),
+                    typed: mistyped
+                        .as_ref()
+                        .map_or_else(String::new, |m| m.typed.to_owned()),
                     mistyped: mistyped.is_some(),
                 }),
-                after: None,
+                after: mistyped
+                    .as_ref()
+                    .and_then(|m| m.after)
+                    .map(|after| after.to_string()),
             }),
         },
     ))
@@ -287,7 +299,8 @@ pub(super) async fn scan(
     if let Some(typed) = claim
         && (typed.len() > MAX_CLAIM || ClaimCode::parse(typed).is_err())
     {
-        return code_page(&gateway, &visit, source, &code, Some(typed)).await;
+        let mistyped = Some(Mistyped { typed, after });
+        return code_page(&gateway, &visit, source, &code, mistyped).await;
     }
     let _turn = gateway.enter(source, claim.map(|_| &code)).await?;
     // Another claim code with the same page is another scan; the same one again is not.

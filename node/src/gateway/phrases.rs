@@ -216,14 +216,18 @@ impl Lang {
 /// What a page says of a problem, by its kind; the exact reason stands below it, for whoever can use it.
 pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
     let seconds = problem.retry_after_s.unwrap_or(1);
+    let in_seconds = match seconds {
+        1 => "in a second".to_owned(),
+        n => format!("in {n} seconds"),
+    };
     let (tone, en, zh) = match problem.kind {
         "slow-down" => (
             Tone::Wait,
             (
                 "Please wait a moment",
                 format!(
-                    "Many codes are being tried from your connection. That says nothing about your product. Reload this page in \
-                     {seconds} seconds."
+                    "Many codes are being tried from your connection. That says nothing about your product. Reload this page \
+                     {in_seconds}."
                 ),
             ),
             (
@@ -235,7 +239,7 @@ pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
             Tone::Wait,
             (
                 "The proof is not ready yet",
-                format!("The ledger is still taking it in. Reload this page in {seconds} seconds."),
+                format!("The ledger is still taking it in. Reload this page {in_seconds}."),
             ),
             (
                 "证明尚未生成",
@@ -257,7 +261,7 @@ pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
             Tone::Wait,
             (
                 "Not possible right now",
-                format!("That says nothing about your product. Reload this page in {seconds} seconds."),
+                format!("That says nothing about your product. Reload this page {in_seconds}."),
             ),
             (
                 "暂时无法处理",
