@@ -334,6 +334,7 @@ pub(super) async fn verify(node: &Arc<Node>, a: VerifyArgs) -> Result<Value, Adm
         "verdict": known.verdict.name(),
         "count": known.count,
         "product": known.product.map(|p| p.description),
+        "expires": known.expires.map(|date| date.to_calendar()),
         "claim": claim,
     }))
 }

@@ -344,6 +344,7 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
             "status": batch.status.name(),
             "void": void,
             "territory": territory,
+            "expires": batch.expires.map(|date| date.to_calendar()),
             "record": batch.record.to_string(),
             "own": batch.owner == node.chain.member(),
         }));

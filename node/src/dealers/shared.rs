@@ -37,12 +37,15 @@ const FRESH: Duration = Duration::from_secs(1);
 const SESSION: &str =
     "SET synchronous_commit = on; SET statement_timeout = '4s'; SET lock_timeout = '3s'";
 
+type Read = Result<Arc<Vec<Entry>>, String>;
+
 pub(super) struct SharedList {
     config: Config,
     rows: RowSealer,
     key_check: Vec<u8>,
     session: tokio::sync::Mutex<Option<Client>>,
-    read: Mutex<Option<(Instant, Arc<Vec<Entry>>)>>,
+    /// What was read last, or why nothing was.
+    read: Mutex<Option<(Instant, Read)>>,
 }
 
 fn away(reason: impl Into<String>) -> DealerError {
@@ -107,48 +110,57 @@ impl SharedList {
         Ok(List::from_bytes(&plain)?.0)
     }
 
-    fn remember(&self, entries: Vec<Entry>) -> Arc<Vec<Entry>> {
-        let entries = Arc::new(entries);
+    fn remember(&self, found: Read) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        *read = Some((Instant::now(), Arc::clone(&entries)));
-        entries
+        *read = Some((Instant::now(), found));
     }
 
-    fn fresh(&self) -> Option<Arc<Vec<Entry>>> {
+    /// What was found less than a second ago.
+    fn fresh(&self) -> Option<Result<Arc<Vec<Entry>>, DealerError>> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, entries) = read.as_ref()?;
-        (at.elapsed() < FRESH).then(|| Arc::clone(entries))
+        let (at, found) = read.as_ref()?;
+        (at.elapsed() < FRESH).then(|| found.clone().map_err(away))
     }
 
-    /// The list, at most a second old.
+    /// The list, at most a second old. While the database does not answer it is asked once a second, whoever else wants to know.
     pub(super) async fn entries(&self) -> Result<Arc<Vec<Entry>>, DealerError> {
-        if let Some(entries) = self.fresh() {
-            return Ok(entries);
+        if let Some(found) = self.fresh() {
+            return found;
         }
         let mut session = self.session.lock().await;
-        // Whoever had the session before may have read it just now.
-        if let Some(entries) = self.fresh() {
-            return Ok(entries);
+        // Whoever had the session before may have asked just now.
+        if let Some(found) = self.fresh() {
+            return found;
         }
-        // The database may have been started again since: then the session is begun anew, once.
-        let kept = session.take().filter(|client| !client.is_closed());
-        let mut last = None;
-        for client in [kept.map(Ok), None] {
-            let client = match client {
-                Some(client) => client,
-                None => self.connect().await,
-            }?;
-            let sql = "SELECT data FROM tally_dealer_list WHERE id = 1";
-            match step(client.query_one(sql, &[])).await {
-                Ok(row) => {
-                    *session = Some(client);
-                    let sealed: &[u8] = row.try_get(0).map_err(|e| away(told(&e)))?;
-                    return Ok(self.remember(self.open(sealed)?));
-                }
-                Err(error) => last = Some(error),
+        let found = self.look(&mut session).await.map(Arc::new);
+        match &found {
+            Ok(entries) => self.remember(Ok(Arc::clone(entries))),
+            Err(error) => {
+                *session = None;
+                self.remember(Err(match error {
+                    DealerError::Away { reason } => reason.clone(),
+                    other => other.to_string(),
+                }));
             }
         }
-        Err(last.unwrap_or_else(|| away("no session")))
+        found
+    }
+
+    /// Reads the list in the session, or in a new one: the database may have been started again since.
+    async fn look(&self, session: &mut Option<Client>) -> Result<Vec<Entry>, DealerError> {
+        let sql = "SELECT data FROM tally_dealer_list WHERE id = 1";
+        let mut row = None;
+        if let Some(client) = session.as_ref().filter(|client| !client.is_closed()) {
+            row = step(client.query_one(sql, &[])).await.ok();
+        }
+        let row = match row {
+            Some(row) => row,
+            None => {
+                let client = session.insert(self.connect().await?);
+                step(client.query_one(sql, &[])).await?
+            }
+        };
+        self.open(row.try_get(0).map_err(|e| away(told(&e)))?)
     }
 
     /// Replaces the list while no other gateway can.
@@ -171,7 +183,7 @@ impl SharedList {
         let sql = "UPDATE tally_dealer_list SET data = $1 WHERE id = 1";
         step(transaction.execute(sql, &[&sealed])).await?;
         step(transaction.commit()).await?;
-        self.remember(list.0);
+        self.remember(Ok(Arc::new(list.0)));
         Ok(())
     }
 }

@@ -105,7 +105,7 @@ impl Issuer for Letters {
             Some(b'H') => UnitFinding::NotReleased(unit),
             Some(b'R') => UnitFinding::Recalled(unit),
             Some(b'V') => UnitFinding::Revoked(unit),
-            Some(b'E') if now_ms % 2 == 0 => UnitFinding::Expired(unit),
+            Some(b'E') if now_ms.is_multiple_of(2) => UnitFinding::Expired(unit),
             Some(b'E') => UnitFinding::Released(unit),
             Some(b'N') => UnitFinding::Unavailable,
             _ => UnitFinding::Unknown,

@@ -5,9 +5,9 @@ use std::fs;
 use std::sync::LazyLock;
 
 use sha2::{Digest as _, Sha256};
-use tally_contracts::Record;
 use tally_contracts::ids::PublicKey;
 use tally_contracts::records::Change;
+use tally_contracts::Record;
 use tally_ledger::sample::{START_MS, SampleNetwork};
 use tally_ledger::snapshot::{FileSum, Handover, MANIFEST, Manifest, Source, restore};
 use tally_ledger::{Error, Head, Ledger, Options, cosigner_name, origin};
