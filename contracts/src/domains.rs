@@ -188,6 +188,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/scan-anchors/v1",
     b"tally/scan-secret/v1",
     b"tally/dealer-keys/v1",
+    b"tally/shared-dealers/v1",
     b"tally/psi/v1/key",
     b"tally/psi/v1/bucket/",
     b"tally/psi/overlap/v1/pseudonyms",

@@ -47,8 +47,18 @@ pub fn samples(keys: &BatchKeys) -> Vec<(&'static str, Vec<u8>)> {
             epoch: 0,
             unit_root: Hash([2; 32]),
             redemption_root: Hash([3; 32]),
+            expiry: None,
         };
         out.push(("batch-file", issuer::encode_batch(&meta, keys)));
+        let expiry = "271200".parse().map(|date| issuer::Expiry {
+            date,
+            in_links: true,
+        });
+        let dated = BatchMeta {
+            expiry: expiry.ok(),
+            ..meta
+        };
+        out.push(("batch-file-dated", issuer::encode_batch(&dated, keys)));
     }
     out
 }

@@ -39,8 +39,8 @@ use crate::passphrase::Passphrase;
 use crate::proofs;
 use crate::room::Room;
 use crate::scans::{
-    Copies, ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SystemClock, TaskConfig,
-    run_anchoring, run_retention, run_retries,
+    Copies, ScanError, ScanLog, ScanLogConfig, ScanService, ServiceConfig, SharedIndex,
+    SystemClock, TaskConfig, run_anchoring, run_retention, run_retries,
 };
 use crate::sealed::StorageKey;
 use crate::snapshots;
@@ -283,6 +283,7 @@ pub async fn run_until(
     if log_id > 0 && member.roles.has(Roles::BRAND) && !has_issuer(&dir.codes()) {
         return Err(RunError::NoCodes { path: dir.codes() });
     }
+    let dealers = open_dealers(&dir, &keys.storage(), index.as_deref())?;
     let scan_config = ScanLogConfig {
         min_free_bytes: config.limits.disk_reserve_bytes,
         history: Arc::new(Copies {
@@ -293,10 +294,6 @@ pub async fn run_until(
     };
     let storage = keys.storage();
     let log = blocking(move || ScanLog::open(&scan_config, &storage)).await??;
-    let dealers = Arc::new(Dealers::open(
-        &dir.scans().join("dealers"),
-        &keys.storage(),
-    )?);
     let issuer = open_issuer(&dir, codes_key, member.id, ledger.clone()).await?;
     let book = LedgerBook::new(ledger.clone(), member.id);
     let service = Arc::new(ScanService::new(
@@ -578,6 +575,28 @@ async fn run_announcing_until(chain: Chain, host: Host, stop: CancellationToken)
         () = run_announcing(chain, host) => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// The dealers: of all gateways where they share an index, else of this node.
+fn open_dealers(
+    dir: &DataDir,
+    storage: &StorageKey,
+    index: Option<&SharedIndex>,
+) -> Result<Arc<Dealers>, DealerError> {
+    let file = dir.scans().join("dealers");
+    let dealers = match index {
+        Some(index) => {
+            if file.exists() {
+                tracing::warn!(
+                    "the gateways of this member share one list of dealers; the one of this node alone is not used any more: add its \
+                     dealers again with --have-key"
+                );
+            }
+            Dealers::shared(index)?
+        }
+        None => Dealers::open(&file, storage)?,
+    };
+    Ok(Arc::new(dealers))
 }
 
 fn routes(

@@ -171,10 +171,25 @@ impl Client {
     /// # Errors
     /// If a command fails, or the file is not as announced.
     pub fn issue(&self, gtin: &str, lot: &str, count: usize, activate: bool) -> Result<Batch> {
+        self.issue_with(gtin, lot, count, activate, &[])
+    }
+
+    /// The same with more options of the command.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_with(
+        &self,
+        gtin: &str,
+        lot: &str,
+        count: usize,
+        activate: bool,
+        more: &[&str],
+    ) -> Result<Batch> {
         let out = self.dir.join(format!("{lot}.csv"));
         let printer = Printer::new();
         let (count_text, out_text) = (count.to_string(), path_text(&out)?);
-        let made = self.ok(&[
+        let base = [
             "codes",
             "issue",
             "--gtin",
@@ -187,7 +202,8 @@ impl Client {
             &out_text,
             "--claims-to",
             &printer.recipient,
-        ])?;
+        ];
+        let made = self.ok(&[&base[..], more].concat())?;
         let batch = Batch {
             id: id(&made, "batch")?,
             record: id(&made, "record")?,

@@ -1,11 +1,13 @@
 //! The consumer's pages in a real browser: at the width of a phone and of a desk, in both languages, with and without script, by
 //! keyboard alone; every page's structure, contrast and size.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use tally_contracts::records::ExpiryDate;
 use tally_tests::{Client, Network, Plan, Scenario, get, gtin, request, skip, until};
 
 #[path = "browser/webdriver.rs"]
@@ -24,6 +26,7 @@ struct Goods {
     sold: Vec<(String, String)>,
     held: Vec<(String, String)>,
     recalled: Vec<(String, String)>,
+    sold_batch: String,
     product: String,
 }
 
@@ -44,6 +47,7 @@ fn goods(brand: &Client, per_batch: usize) -> Result<Goods> {
     let recalled = brand.issue(&gtin, "RECALLED", 4, true)?;
     brand.ok(&["codes", "recall", &recalled.id, "--reason", "taste"])?;
     Ok(Goods {
+        sold_batch: sold.id,
         sold: sold.codes,
         held: held.codes,
         recalled: recalled.codes,
@@ -201,6 +205,30 @@ fn tour(driver: &Driver, brand: &Client, goods: &Goods, screen: Screen, at: usiz
         expect(&session, said)?;
         audit(name)?;
     }
+    // A label that was withdrawn.
+    let (url, _) = &goods.sold[at + 4];
+    std::fs::write(brand.dir.join("waste.txt"), url)?;
+    brand.ok(&["codes", "void", &goods.sold_batch, "waste.txt"])?;
+    session.open(url)?;
+    expect(&session, "Withdrawn")?;
+    check(&session)?;
+    audit("revoked")?;
+    // One code in three cities within minutes.
+    let (url, _) = &goods.sold[at + 5];
+    for (person, cell) in [("a", "wx4g"), ("b", "wtw3"), ("c", "ws0e"), ("d", "wm6n")] {
+        let body = format!(
+            r#"{{"code":"{url}","place":{{"country":"CN","cell":"{cell}","accuracy_m":50}}}}"#
+        );
+        let headers = [("content-type", "application/json"), ("user-agent", person)];
+        let answer = request(&brand.http, "POST", "/v1/scans", &headers, body.as_bytes())?;
+        ensure!(answer.status == 200, "{}", answer.told());
+    }
+    session.open(url)?;
+    expect(&session, "unusual history")?;
+    audit("look-suspect")?;
+    check(&session)?;
+    expect(&session, "unusual history")?;
+    audit("suspect")?;
     // An invented code, by the form of the home page.
     session.open(&home)?;
     session.fill("#code", &format!("{} 0123456789ABCDEFGHJK", goods.product))?;
@@ -236,6 +264,176 @@ fn every_page_is_right_at_both_widths() {
         tour(driver, &brand, goods, PHONE, 0)?;
         tour(driver, &brand, goods, DESKTOP, 10)
     });
+}
+
+/// The end of the next month that lasts at least two days more, and when it is over, POSIX milliseconds.
+fn end_of_a_month() -> Result<(String, u64)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() * 1000;
+    let months =
+        (2026..2075).flat_map(|year| (1..=12).map(move |month| format!("{year}-{month:02}")));
+    for month in months {
+        let date = ExpiryDate::from_calendar(&month)?;
+        if date.over_from_ms() > now + 4 * 86_400_000 {
+            return Ok((month, date.over_from_ms()));
+        }
+    }
+    anyhow::bail!("no month is left")
+}
+
+/// Goods that have a last day: told before, and after it by the node's clock, on pages, to programs, in counts and in proofs.
+#[test]
+fn the_last_day_of_a_pack_is_told_before_and_after() {
+    let Some(library) = faketime() else {
+        skip("browser-expired", "libfaketime is not installed");
+        return;
+    };
+    story("browser-expired", &Plan::one(), |driver, network, goods| {
+        let (month, over_ms) = end_of_a_month()?;
+        let brand = network[0].client();
+        let dated = ["--expires", &month];
+        let refused = brand.run(&[
+            "codes",
+            "issue",
+            "--gtin",
+            &goods.product,
+            "--lot",
+            "OLD",
+            "--count",
+            "2",
+            "--out",
+            "old.csv",
+            "--expires",
+            "2020-01-01",
+        ])?;
+        ensure!(refused.refusal()?.1 == "usage", "{refused:?}");
+        let batch = brand.issue_with(&goods.product, "DATED", 6, true, &dated)?;
+        let held = brand.issue_with(&goods.product, "DATED-HELD", 2, false, &dated)?;
+        let plain = ["--expires", &month, "--plain-links"];
+        let plain = brand.issue_with(&goods.product, "DATED-PLAIN", 2, true, &plain)?;
+        // The address of a test has no room for more than its port; what counts is that all links of a batch are alike.
+        let code = &batch.codes[0].0;
+        let in_link = code.contains("?17=");
+        for (url, _) in &batch.codes {
+            ensure!(url.contains("?17=") == in_link, "{url}");
+        }
+        ensure!(!plain.codes[0].0.contains('?'), "{}", plain.codes[0].0);
+        let visit =
+            |screen, lang: &str, audit: &str, code: &str, say: &str, then: &str| -> Result<()> {
+                let session = driver.session(screen, lang)?;
+                session.open(code)?;
+                expect(&session, say)?;
+                session.audit(audit)?;
+                check(&session)?;
+                expect(&session, then)?;
+                session.audit(&format!("{audit}-checked"))?;
+                Ok(())
+            };
+        visit(
+            PHONE,
+            "en",
+            "dated",
+            code,
+            "not checked yet",
+            "you are the first",
+        )?;
+        let session = driver.session(PHONE, "en")?;
+        session.open(code)?;
+        ensure!(session.text(".card")?.contains("Good until"));
+        drop(session);
+        let proof = |name: &str, code: &str| -> Result<(i32, String)> {
+            let file = network[0]
+                .dir
+                .join(format!("{name}.proof"))
+                .display()
+                .to_string();
+            let policy = network[0].dir.join("policy").display().to_string();
+            brand.ok(&["proof", code, "--out", &file, "--policy-out", &policy])?;
+            let args = [
+                "audit",
+                "verify",
+                "--network",
+                &network.id,
+                "--policy",
+                &policy,
+                "--proof",
+                &file,
+            ];
+            let judged = brand.run(&args)?;
+            let reason = judged.json.pointer("/error/code").and_then(|c| c.as_str());
+            Ok((judged.exit, reason.unwrap_or_default().to_owned()))
+        };
+        ensure!(proof("before", code)? == (0, String::new()));
+
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let ahead = over_ms / 1000 - now + 3_600;
+        let node = &mut network[0];
+        node.stop()?;
+        node.set_env("LD_PRELOAD", &library);
+        node.set_env("FAKETIME", &format!("+{ahead}s"));
+        node.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        node.set_env("DONT_FAKE_MONOTONIC", "1");
+        node.start()?;
+        node.wait_up(3 * PATIENCE)?;
+        node.wait_ready(3 * PATIENCE)?;
+        visit(
+            PHONE,
+            "en",
+            "expired",
+            code,
+            "Past its last day",
+            "Past its last day",
+        )?;
+        visit(
+            DESKTOP,
+            "zh-CN,zh",
+            "zh-expired",
+            &batch.codes[1].0,
+            "已过有效期",
+            "已过有效期",
+        )?;
+        let brand = network[0].client();
+        let verdict = |code: &str| -> Result<String> {
+            let said = brand.scan(code, &format!("again-{code}"))?.json();
+            Ok(said["verdict"].as_str().unwrap_or_default().to_owned())
+        };
+        ensure!(verdict(&plain.codes[0].0)? == "expired");
+        ensure!(verdict(&held.codes[0].0)? == "not_released");
+        let stats = brand.ok(&["scans", "stats"])?;
+        ensure!(stats["verdicts"]["expired"] == 3, "{stats}");
+        // A proof is of the time of its checkpoint: so a block is waited for.
+        until("a proof that the batch has expired", 3 * PATIENCE, || {
+            let file = network[0].dir.join("after.proof").display().to_string();
+            let policy = network[0].dir.join("policy").display().to_string();
+            brand.ok(&["proof", code, "--out", &file])?;
+            let args = [
+                "audit",
+                "verify",
+                "--network",
+                &network.id,
+                "--policy",
+                &policy,
+                "--proof",
+                &file,
+            ];
+            let judged = brand.run(&args)?;
+            ensure!(judged.exit == 4, "{judged:?}");
+            ensure!(judged.refusal()?.1 == "expired", "{judged:?}");
+            Ok(())
+        })?;
+        // What goes before it is told before it.
+        brand.ok(&["codes", "recall", &batch.id, "--reason", "mould"])?;
+        ensure!(verdict(&batch.codes[2].0)? == "recalled");
+        Ok(())
+    });
+}
+
+/// The library that shows a process another time, if it is installed.
+fn faketime() -> Option<String> {
+    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
+        .iter()
+        .map(|dir| Path::new(dir).join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.is_file())
+        .and_then(|path| path.to_str().map(str::to_owned))
 }
 
 #[test]

@@ -6,12 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tally_tests::postgres::{PASSWORD, Postgres};
-use tally_tests::{Client, Member, Network, Scenario, get, gtin, skip, until};
+use tally_tests::{Client, Member, Network, Scenario, get, gtin, request, skip, until};
 
 const CODES: usize = 120;
 const LIMIT: Duration = Duration::from_secs(60);
+const BEIJING: &str = "wx4g";
+const SHANGHAI: &str = "wtw3";
+const GUANGZHOU: &str = "ws0e";
 
 fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
@@ -77,6 +80,7 @@ fn both(scenario: &Scenario) -> Result<()> {
     let product = gtin(77);
     network[0].add_product(&product)?;
     let batch = network[0].issue(&product, "L1", CODES, false)?;
+    let sold = network[0].issue(&product, "L2", 1, true)?;
 
     // A second node that its operator took for one that issues: it made keys of its own, and must not use them.
     second.start()?;
@@ -176,8 +180,71 @@ fn both(scenario: &Scenario) -> Result<()> {
     }
     ensure!(units == CODES as u64, "{units} units");
     ensure!(repeats >= 2 * CODES as u64 - 10, "{repeats} repeats");
+    dealers_are_shared(&network[0], &second, &sold.codes[0].0)?;
     network.stop()?;
     second.stop()
+}
+
+/// A dealer of one gateway is one of the other; what it says at both is one event; and what is said at either reaches the detector.
+fn dealers_are_shared(first: &Member, second: &Member, code: &str) -> Result<()> {
+    for (node, name) in [(first, "shop"), (second, "kiosk")] {
+        node.ok(&["dealer", "add", name, "--key-file", &format!("{name}.key")])?;
+    }
+    fs::copy(first.dir.join("shop.key"), second.dir.join("shop.key"))?;
+    fs::copy(second.dir.join("kiosk.key"), first.dir.join("kiosk.key"))?;
+    let again = second.run(&["dealer", "add", "shop", "--key-file", "again.key"])?;
+    let (_, refused, _) = again.refusal()?;
+    ensure!(refused == "known", "{refused}");
+    for node in [first, second] {
+        until("both dealers at both gateways", LIMIT, || {
+            let list = node.ok(&["dealer", "list"])?;
+            ensure!(list.as_array().is_some_and(|l| l.len() == 2), "{list}");
+            Ok(())
+        })?;
+    }
+    let say = |node: &Member, event: &str, dealer: &str, cell: &str| {
+        let (key, url) = (format!("{dealer}.key"), format!("http://{}", node.http));
+        let head = ["event", event, code, "--key-file", &key, "--url", &url];
+        let place = ["--country", "CN", "--cell", cell, "--accuracy-m", "50"];
+        node.run(&[&head[..], &place].concat())
+    };
+    let received = say(first, "receive", "shop", SHANGHAI)?.ok()?;
+    ensure!(received["taken"] == 1, "{received}");
+    let sold = say(second, "sell", "shop", SHANGHAI)?.ok()?;
+    ensure!(sold["taken"] == 1 && sold["again"] == 0, "{sold}");
+    // The same at the other gateway, and again at this one.
+    for node in [first, second] {
+        let said = say(node, "sell", "shop", SHANGHAI)?.ok()?;
+        ensure!(said["again"] == 1, "{said}");
+    }
+    let bought = scan_at(first, code, "customer", SHANGHAI)?;
+    ensure!(bought["verdict"] == "genuine_first", "{bought}");
+    // Another dealer has it in stock afterwards: the other gateway knows of the sale.
+    let stocked = say(second, "receive", "kiosk", GUANGZHOU)?.ok()?;
+    ensure!(stocked["sold_before"] == 1, "{stocked}");
+    let found = scan_at(first, code, "another", BEIJING)?;
+    let reasons = found["reasons"].to_string();
+    ensure!(
+        found["verdict"] == "suspect" && reasons.contains("after_sale"),
+        "{found}"
+    );
+    // A key that is taken back at one gateway is refused at the other.
+    first.ok(&["dealer", "remove", "kiosk"])?;
+    until("the key to be refused", LIMIT, || {
+        let (_, reason, _) = say(second, "sell", "kiosk", GUANGZHOU)?.refusal()?;
+        ensure!(reason == "dealers-only", "{reason}");
+        Ok(())
+    })
+}
+
+/// A scan whose device tells its place.
+fn scan_at(member: &Member, code: &str, person: &str, cell: &str) -> Result<Value> {
+    let headers = [("content-type", "application/json"), ("user-agent", person)];
+    let place = json!({"country": "CN", "cell": cell, "accuracy_m": 50});
+    let body = json!({"code": code, "place": place}).to_string();
+    let answer = request(&member.http, "POST", "/v1/scans", &headers, body.as_bytes())?;
+    ensure!(answer.status == 200, "{}", answer.told());
+    Ok(answer.json())
 }
 
 fn index_is_back(node: &Client) -> Result<()> {

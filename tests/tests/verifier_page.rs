@@ -209,15 +209,17 @@ fn the_page_and_the_command_agree() {
             ensure!(said["code"] == "verified", "{kind}: {said}");
             ensure!(golden.judge(&golden.policy, &proof, None)? == "verified");
         }
-        let void = Golden::proof("void")?;
-        let script = format!(
-            "return tally.verify('{}', null, Uint8Array.from(atob('{}'), c => c.charCodeAt(0)), '')",
-            golden.network,
-            STANDARD.encode(&void)
-        );
-        let said = session.execute(&script)?;
-        ensure!(said["code"] == "revoked" && said["ok"] == false, "{said}");
-        ensure!(golden.judge(&golden.policy, &void, None)? == "revoked");
+        for (kind, refused) in [("void", "revoked"), ("expired", "expired")] {
+            let proof = Golden::proof(kind)?;
+            let script = format!(
+                "return tally.verify('{}', null, Uint8Array.from(atob('{}'), c => c.charCodeAt(0)), '')",
+                golden.network,
+                STANDARD.encode(&proof)
+            );
+            let said = session.execute(&script)?;
+            ensure!(said["code"] == refused && said["ok"] == false, "{said}");
+            ensure!(golden.judge(&golden.policy, &proof, None)? == refused);
+        }
         // A whole proof byte by byte, the others in steps that no length of a field divides.
         let mut count = agree(&session, &golden, "code", "policy", 1)?;
         for kind in KINDS {

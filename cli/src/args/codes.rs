@@ -114,7 +114,8 @@ pub(crate) enum DealerCommand {
     /// Let a dealer or shop say what becomes of units, and write its key
     #[command(
         after_help = "Example:\n  tally dealer add \"Corner shop\" --key-file corner-shop.key\n\n\
-        The key is told once and kept by nobody but the dealer. Each gateway has its own list: give another one the same key with --have-key."
+        The key is told once and kept by nobody but the dealer. Gateways that share a scan index share the dealers; to another gateway give the\n\
+        same key with --have-key."
     )]
     Add {
         /// Its name: events and the detector of copies know it by this, so it must be the same at every gateway
@@ -126,7 +127,7 @@ pub(crate) enum DealerCommand {
         #[arg(long)]
         have_key: bool,
     },
-    /// List the dealers of this node
+    /// List the dealers of this node, or of all gateways that share its scan index
     List,
     /// Refuse a dealer's key from now on; what it said stays
     Remove {
@@ -198,10 +199,14 @@ pub(crate) struct RowArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv\n  \
+    tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --expires 2027-06-30\n  \
     tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --claims-to age1qz...\n\n\
     The file has the outer code of every unit: it goes to the printer and to nobody else. Claim codes, under a scratch layer or in\n\
     the cap, are written only encrypted, to the printer's age key; `age --decrypt` reads them. The ledger holds only the batch's\n\
-    roots. Codes are not released yet: activate the batch when the goods leave. Interrupted, the same command goes on."
+    roots. Codes are not released yet: activate the batch when the goods leave. Interrupted, the same command goes on.\n\n\
+    An expiry date stands in the ledger for ever, with the batch; it cannot be changed. It is in the links too (?17=YYMMDD) where a QR\n\
+    symbol of version 4-M has room for it: the address has at most 26 characters after https://. The last day is over when it is over\n\
+    everywhere on Earth: at noon UTC on the day after."
 )]
 pub(crate) struct IssueArgs {
     /// GTIN of a product of this member
@@ -220,6 +225,12 @@ pub(crate) struct IssueArgs {
     pub(crate) rows: RowArgs,
     #[command(flatten)]
     pub(crate) territory: TerritoryArg,
+    /// The last day on which the units are good, or the month at whose end they are not any more: then their codes answer `expired`
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub(crate) expires: Option<String>,
+    /// Leave the expiry date out of the links: their QR symbols may be smaller
+    #[arg(long, requires = "expires")]
+    pub(crate) plain_links: bool,
     /// Issue although this node has no keys of earlier batches of its member, because they are lost for good
     #[arg(long)]
     pub(crate) keys_lost: bool,
@@ -305,8 +316,8 @@ pub(crate) struct VerifyArgs {
 #[command(
     after_help = "Examples:\n  tally scan http://127.0.0.1:26680/01/09521234543213/21/ABC...\n  \
     tally scan 09521234543213/ABC... --country CN --region Sichuan --receipt scan.receipt\n\n\
-    Verdicts: genuine_first, genuine_repeat, not_released, recalled, revoked, suspect, unknown, cannot_verify_now. A verdict is an\n\
-    answer, so the exit code is 0 for each of them."
+    Verdicts: genuine_first, genuine_repeat, not_released, recalled, revoked, expired, suspect, unknown,\n\
+    cannot_verify_now. A verdict is an answer, so the exit code is 0 for each of them."
 )]
 pub(crate) struct ScanArgs {
     /// The code: the link of its QR code, or GTIN/SERIAL

@@ -85,6 +85,8 @@ fn issue(ctx: &Context, args: &IssueArgs) -> Result<()> {
         "claims_to": claims_to,
         "claims_out": claims_out,
         "territory": args.territory.territory,
+        "expires": args.expires,
+        "plain_links": args.plain_links,
         "keys_lost": args.keys_lost,
     });
     let answer = ctx.ask("codes_issue", &request)?;

@@ -3,6 +3,7 @@
 mod agreement;
 mod anchor;
 mod audience;
+mod expiry;
 mod governance;
 mod matches;
 mod overlap;
@@ -11,9 +12,9 @@ mod revoke;
 mod sums;
 mod territory;
 
+pub(crate) use expiry::{read_expiry, write_expiry};
 pub(crate) use matches::read_count_charge;
 pub(crate) use overlap::read_digests;
-pub(crate) use product::{read_expiry, write_expiry};
 
 pub use agreement::{
     AcceptAgreement, BudgetCap, Computation, DELTA_ONE, Form, IdType, MAX_NOISE_BOUND, MAX_PARTIES,
@@ -22,6 +23,7 @@ pub use agreement::{
 };
 pub use anchor::{AnchorScans, MAX_CONSISTENCY_HASHES};
 pub use audience::{CommitAudience, size_bucket};
+pub use expiry::ExpiryDate;
 pub use governance::{
     Change, KeyPurpose, MAX_CHANGES, MAX_DELAY_BLOCKS, MAX_VOTING_MS, MAX_WHY, Parameters,
     ProposeChange, Vote,
@@ -32,8 +34,8 @@ pub use overlap::{
     OverlapReceipt, ReleaseOverlap,
 };
 pub use product::{
-    ActivateBatch, ExpiryDate, Gtin, INDEX_BITS, IssueBatch, Lot, MAX_BATCH_COUNT, MAX_DESCRIPTION,
-    MAX_LOT, MAX_REASON, ParseTradeError, RecallBatch, RegisterProduct, batch_id,
+    ActivateBatch, Gtin, INDEX_BITS, IssueBatch, Lot, MAX_BATCH_COUNT, MAX_DESCRIPTION, MAX_LOT,
+    MAX_REASON, ParseTradeError, RecallBatch, RegisterProduct, batch_id,
 };
 pub use revoke::{MAX_REVOKED_PARTS, REVOKED_PART_LEAVES, RevokeCodes, RevokedLeaves, RevokedPart};
 pub use sums::{

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use tally_merkle::Hash;
 
 use super::BODY_VERSION;
+use super::expiry::{ExpiryDate, read_expiry, write_expiry};
 use crate::codec::{Canonical, CodecError, Reader, Writer};
 use crate::domains;
 use crate::ids::{BatchId, MemberId, head};
@@ -51,6 +52,14 @@ pub enum ParseTradeError {
     /// Not a date.
     #[error("expected a date YYMMDD, found {found:?}")]
     Date {
+        /// The text.
+        found: String,
+    },
+    /// Not a day or month of a calendar.
+    #[error(
+        "expected a date YYYY-MM-DD, or YYYY-MM for the end of the month, in 2000 to 2075, found {found:?}"
+    )]
+    CalendarDate {
         /// The text.
         found: String,
     },
@@ -184,80 +193,6 @@ impl Canonical for Lot {
     }
 }
 
-/// A GS1 date, YYMMDD; day 00 means the end of the month.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExpiryDate([u8; 6]);
-
-impl ExpiryDate {
-    /// The digits as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl FromStr for ExpiryDate {
-    type Err = ParseTradeError;
-
-    fn from_str(text: &str) -> Result<Self, ParseTradeError> {
-        let bad = || ParseTradeError::Date {
-            found: text.chars().take(16).collect(),
-        };
-        let digits: [u8; 6] = text.as_bytes().try_into().map_err(|_| bad())?;
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return Err(bad());
-        }
-        let [y1, y2, m1, m2, d1, d2] = digits.map(|d| u32::from(d - b'0'));
-        let (year, month, day) = (10 * y1 + y2, 10 * m1 + m2, 10 * d1 + d2);
-        // Two-digit years of this format fall in 1976 to 2075, where every fourth year is a leap year.
-        let days = match month {
-            2 if year % 4 == 0 => 29,
-            2 => 28,
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => return Err(bad()),
-        };
-        if day <= days {
-            Ok(Self(digits))
-        } else {
-            Err(bad())
-        }
-    }
-}
-
-impl fmt::Display for ExpiryDate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for ExpiryDate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ExpiryDate({self})")
-    }
-}
-
-/// One byte 0, or 1 and the six digits.
-pub(crate) fn write_expiry(w: &mut Writer, date: Option<&ExpiryDate>) {
-    w.bool(date.is_some());
-    if let Some(date) = date {
-        w.raw(&date.0);
-    }
-}
-
-/// Reverses [`write_expiry`].
-pub(crate) fn read_expiry(r: &mut Reader<'_>) -> Result<Option<ExpiryDate>, CodecError> {
-    const WHAT: &str = "expiry date";
-    if !r.bool(WHAT)? {
-        return Ok(None);
-    }
-    std::str::from_utf8(r.raw(WHAT, 6)?)
-        .ok()
-        .and_then(|t| t.parse().ok())
-        .map(Some)
-        .ok_or(CodecError::Text { what: WHAT })
-}
-
 /// Reads text that may not be empty.
 pub(crate) fn non_empty(
     r: &mut Reader<'_>,
@@ -314,7 +249,7 @@ pub struct IssueBatch {
     pub unit_root: Hash,
     /// Root of the tree of redemption nullifiers.
     pub redemption_root: Hash,
-    /// When the units expire.
+    /// The last day on which the units are good.
     pub expires: Option<ExpiryDate>,
 }
 

@@ -28,9 +28,9 @@ pub enum Verdict {
     CannotVerifyNow,
     /// Issued, and this unit is withdrawn: a wasted label, a lost pack.
     Revoked,
-    /// Reserved: issued, and past its date.
+    /// Issued, released, and its last day is over.
     Expired,
-    /// Reserved: issued, and its scans fit a copied code better than an honest one.
+    /// Issued, and its scans fit a copied code better than an honest one.
     Suspect,
 }
 
@@ -64,16 +64,25 @@ impl Verdict {
         }
     }
 
-    /// The verdict on an issued unit by where its batch is in its life and whether the unit is void; `scanned_before` counts
-    /// deliberate scans only. A recall is told before all else: it may be about somebody's health.
+    /// Why an issued unit is not good, whoever scanned it before; `None` if it is. A recall is told before all else, since it may be about
+    /// somebody's health; then that the unit is void; then that its batch was never released; then that its last day is over.
     #[must_use]
-    pub const fn of_unit(status: BatchStatus, void: bool, scanned_before: bool) -> Self {
-        match (status, void, scanned_before) {
-            (BatchStatus::Recalled, ..) => Self::Recalled,
-            (_, true, _) => Self::Revoked,
-            (BatchStatus::Issued, ..) => Self::NotReleased,
-            (BatchStatus::Active, false, false) => Self::GenuineFirst,
-            (BatchStatus::Active, false, true) => Self::GenuineRepeat,
+    pub const fn of_standing(standing: Standing) -> Option<Self> {
+        match standing {
+            Standing {
+                status: BatchStatus::Recalled,
+                ..
+            } => Some(Self::Recalled),
+            Standing { void: true, .. } => Some(Self::Revoked),
+            Standing {
+                status: BatchStatus::Issued,
+                ..
+            } => Some(Self::NotReleased),
+            Standing { expired: true, .. } => Some(Self::Expired),
+            Standing {
+                status: BatchStatus::Active,
+                ..
+            } => None,
         }
     }
 }
@@ -82,6 +91,17 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Where an issued unit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Standing {
+    /// Where its batch is in its life.
+    pub status: BatchStatus,
+    /// Whether this one unit is withdrawn.
+    pub void: bool,
+    /// Whether its last day is over.
+    pub expired: bool,
 }
 
 /// Where an anchored batch is in its life.

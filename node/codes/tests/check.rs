@@ -5,7 +5,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tally_codes::batch::{BatchSpec, Deriver};
 use tally_codes::gs1::Gtin;
 use tally_codes::keys::{BatchKeys, IssuerId, IssuerKeys, KeyEpoch};
-use tally_codes::verdict::{Alarm, AlarmReason, BatchChecker, BatchStatus, check};
+use tally_codes::verdict::{Alarm, AlarmReason, BatchChecker, BatchStatus, Standing, check};
 use tally_codes::{CheckResult, Serial, Verdict};
 
 const ONE: &str = "09521234543213";
@@ -216,17 +216,28 @@ fn verdicts_have_stable_names() {
             "suspect"
         ]
     );
-    for (status, void, before, verdict) in [
-        (BatchStatus::Issued, false, false, Verdict::NotReleased),
-        (BatchStatus::Issued, false, true, Verdict::NotReleased),
-        (BatchStatus::Issued, true, false, Verdict::Revoked),
-        (BatchStatus::Active, false, false, Verdict::GenuineFirst),
-        (BatchStatus::Active, false, true, Verdict::GenuineRepeat),
-        (BatchStatus::Active, true, false, Verdict::Revoked),
-        (BatchStatus::Active, true, true, Verdict::Revoked),
-        (BatchStatus::Recalled, false, true, Verdict::Recalled),
-        (BatchStatus::Recalled, true, true, Verdict::Recalled),
+    let mut asked = 0;
+    for status in [
+        BatchStatus::Issued,
+        BatchStatus::Active,
+        BatchStatus::Recalled,
     ] {
-        assert_eq!(Verdict::of_unit(status, void, before), verdict);
+        for (void, expired) in [(false, false), (false, true), (true, false), (true, true)] {
+            let expected = match (status, void, expired) {
+                (BatchStatus::Recalled, _, _) => Some(Verdict::Recalled),
+                (_, true, _) => Some(Verdict::Revoked),
+                (BatchStatus::Issued, false, _) => Some(Verdict::NotReleased),
+                (BatchStatus::Active, false, true) => Some(Verdict::Expired),
+                (BatchStatus::Active, false, false) => None,
+            };
+            let standing = Standing {
+                status,
+                void,
+                expired,
+            };
+            assert_eq!(Verdict::of_standing(standing), expected, "{standing:?}");
+            asked += 1;
+        }
     }
+    assert_eq!(asked, 12);
 }

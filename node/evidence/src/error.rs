@@ -147,6 +147,9 @@ pub enum Error {
     /// All is proven, and what is proven is that the batch was issued and not released for sale.
     #[error("the batch was issued, but it is not released")]
     NotReleased(Box<Report>),
+    /// All is proven, and what is proven is that the last day of the batch was over at the time of the checkpoint.
+    #[error("the batch has expired: its last day was {}", last_day(.0))]
+    Expired(Box<Report>),
     /// All is proven, and what is proven is that the ledger has no such thing.
     #[error("the ledger has no such {}", asked_for(.0))]
     Absent(Box<Report>),
@@ -181,21 +184,38 @@ impl Error {
             Self::Recalled(_) => "recalled",
             Self::Revoked(_) => "revoked",
             Self::NotReleased(_) => "not_released",
+            Self::Expired(_) => "expired",
             Self::Absent(_) => "absent",
         }
     }
 
-    /// What is proven all the same: that the batch is recalled or not released, the code void, or that there is no such thing.
+    /// What is proven all the same: that the batch is recalled, not released or expired, the code void, or that there is no such thing.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         match self {
             Self::Recalled(report)
             | Self::Revoked(report)
             | Self::NotReleased(report)
+            | Self::Expired(report)
             | Self::Absent(report) => Some(report),
             _ => None,
         }
     }
+}
+
+/// The last day of the batch, as in a calendar.
+fn last_day(report: &Report) -> String {
+    let date = match &report.proven {
+        Proven::Code(code) => code.expires,
+        Proven::State(state) => match &state.statement {
+            Statement::Batch {
+                state: Some(batch), ..
+            } => batch.expires,
+            _ => None,
+        },
+        _ => None,
+    };
+    date.map_or_else(String::new, |date| date.to_calendar())
 }
 
 fn recall_reason(report: &Report) -> &str {

@@ -85,7 +85,7 @@ pub struct CodeReport {
     pub brand: String,
     /// The lot.
     pub lot: Lot,
-    /// When the units of the batch expire.
+    /// The last day on which the units of the batch are good.
     pub expires: Option<ExpiryDate>,
     /// The batch.
     pub batch: BatchId,
@@ -118,6 +118,12 @@ pub struct CodeReport {
 }
 
 impl CodeReport {
+    /// Whether its last day was over everywhere at the time that this is of.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|date| date.is_over(self.as_of_ms))
+    }
+
     /// The product's number.
     #[must_use]
     pub const fn gtin(&self) -> &Gtin {

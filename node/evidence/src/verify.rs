@@ -25,7 +25,7 @@ use crate::{Error, UnitCode};
 /// under the checkpoint; of anything later no proof can speak. At most a few hundred signatures and hashes; no IO, no clock.
 ///
 /// # Errors
-/// [`Error`]. For [`Error::Recalled`], [`Error::Revoked`] and [`Error::NotReleased`] all else is proven, and [`Error::report`] has it.
+/// [`Error`]. For [`Error::Recalled`], [`Error::Revoked`], [`Error::NotReleased`] and [`Error::Expired`] all else is proven, and [`Error::report`] has it.
 pub fn verify(
     network: &NetworkId,
     policy: &[u8],
@@ -149,19 +149,23 @@ pub fn verify_under(
         proven,
     };
     let status = match &report.proven {
-        Proven::Code(shown) => Some((shown.status, shown.revoked)),
+        Proven::Code(shown) => Some((shown.status, shown.revoked, shown.is_expired())),
         Proven::State(shown) => match &shown.statement {
             statement if !statement.is_there() => return Err(Error::Absent(Box::new(report))),
-            Statement::Batch { state, .. } => state.as_ref().map(|b| (b.status, false)),
+            Statement::Batch { state, .. } => state.as_ref().map(|b| {
+                let expired = b.expires.is_some_and(|date| date.is_over(shown.as_of_ms));
+                (b.status, false, expired)
+            }),
             _ => None,
         },
         _ => None,
     };
     match status {
-        Some((BatchStatus::Recalled, _)) => Err(Error::Recalled(Box::new(report))),
-        Some((_, true)) => Err(Error::Revoked(Box::new(report))),
-        Some((BatchStatus::Issued, false)) => Err(Error::NotReleased(Box::new(report))),
-        None | Some((BatchStatus::Active, false)) => Ok(report),
+        Some((BatchStatus::Recalled, ..)) => Err(Error::Recalled(Box::new(report))),
+        Some((_, true, _)) => Err(Error::Revoked(Box::new(report))),
+        Some((BatchStatus::Issued, ..)) => Err(Error::NotReleased(Box::new(report))),
+        Some((BatchStatus::Active, _, true)) => Err(Error::Expired(Box::new(report))),
+        None | Some((BatchStatus::Active, ..)) => Ok(report),
     }
 }
 

@@ -269,6 +269,15 @@ fn a_proof_of_a_void_code_is_refused_as_that() {
 }
 
 #[test]
+fn a_proof_of_an_expired_code_is_refused_as_that() {
+    let (network, policy, ..) = golden();
+    let proof = file("expired.tlog-proof");
+    let error = verify(&network, policy.as_bytes(), proof.as_bytes(), None).unwrap_err();
+    assert_eq!(error.reason(), "expired");
+    assert!(error.report().is_some());
+}
+
+#[test]
 fn a_proof_of_the_second_version_still_verifies() {
     let (network, policy, proof, code) = golden();
     let report = verify(&network, policy.as_bytes(), proof.as_bytes(), Some(&code)).unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tally_codes::gs1::UrlBase;
 use tally_contracts::Canonical;
 use tally_contracts::ids::BatchId;
-use tally_contracts::records::{Body, Gtin, Lot, Territory};
+use tally_contracts::records::{Body, ExpiryDate, Gtin, Lot, Territory};
 use tally_contracts::state::{self, BatchState, keys};
 
 use super::ops::{DEADLINE, committed, internal, usage};
@@ -17,7 +17,7 @@ use super::printing::RowArgs;
 use super::{AdminError, Progress, trade};
 use crate::chain::SubmitError;
 use crate::gateway::parse_link_url;
-use crate::issuer::{BatchMeta, IssuerError, NewBatch, PrintOrder};
+use crate::issuer::{BatchMeta, Expiry, IssuerError, NewBatch, PrintOrder};
 use crate::runtime::Node;
 
 /// Arguments of `codes_issue`.
@@ -40,6 +40,31 @@ pub(super) struct IssueArgs {
     /// Where the batch is meant to be sold.
     #[serde(default)]
     territory: Option<Vec<String>>,
+    /// The last day on which the units are good: `YYYY-MM-DD` or `YYYY-MM`.
+    #[serde(default)]
+    expires: Option<String>,
+    /// Leave the date out of the links.
+    #[serde(default)]
+    plain_links: bool,
+}
+
+impl IssueArgs {
+    /// The date, in the links where they have room for it.
+    fn expiry(&self, base: &UrlBase, now_ms: u64) -> Result<Option<Expiry>, AdminError> {
+        let Some(text) = &self.expires else {
+            return Ok(None);
+        };
+        let date = ExpiryDate::from_calendar(text).map_err(usage)?;
+        if date.is_over(now_ms) {
+            return Err(usage(format!(
+                "the units would have expired on {text} already"
+            )));
+        }
+        Ok(Some(Expiry {
+            date,
+            in_links: !self.plain_links && base.has_room_for_expiry(),
+        }))
+    }
 }
 
 /// Arguments of `codes_verify`.
@@ -139,13 +164,15 @@ pub(super) async fn issue(
     let gtin: Gtin = a.gtin.parse().map_err(usage)?;
     let lot: Lot = a.lot.parse().map_err(usage)?;
     let territory = a.territory.as_deref().map(trade::territory).transpose()?;
+    let base = UrlBase::parse(&node.config.http.base_url).map_err(usage)?;
+    let expiry = a.expiry(&base, node.scans.now_ms())?;
     let rows = RowArgs {
         format: a.format,
         claims_to: a.claims_to,
         claims_out: a.claims_out,
     };
     let order = PrintOrder {
-        base: UrlBase::parse(&node.config.http.base_url).map_err(usage)?,
+        base,
         format: rows.format()?,
         out: a.out,
         claims: rows.claims()?,
@@ -179,6 +206,7 @@ pub(super) async fn issue(
         lot,
         count: a.count,
         first_index,
+        expiry,
     };
     let (issuer, wanted) = (node.issuer.clone(), order.clone());
     let (meta, known) = tokio::task::spawn_blocking(move || {
@@ -197,7 +225,7 @@ pub(super) async fn issue(
         say_territory(node, &meta, territory).await?;
         return said_again(node, &meta, &order);
     }
-    let body = Body::from(meta.to_record(None));
+    let body = Body::from(meta.to_record());
     let done = match node.records.submit(&body, DEADLINE).await {
         Ok((record, place)) => committed(&record, place),
         Err(e) => {
@@ -215,7 +243,7 @@ pub(super) async fn issue(
     };
     say_territory(node, &meta, territory).await?;
     node.issuer.announced(meta.first_index)?;
-    Ok(issued(&meta, &order, &done["record"], &done["height"]))
+    issued(&meta, &order, &done["record"], &done["height"])
 }
 
 /// Says in the ledger where the batch is meant to be sold, unless that stands there or nothing was given.
@@ -234,8 +262,14 @@ async fn say_territory(
     Ok(())
 }
 
-fn issued(meta: &BatchMeta, order: &PrintOrder, record: &Value, height: &Value) -> Value {
-    json!({
+fn issued(
+    meta: &BatchMeta,
+    order: &PrintOrder,
+    record: &Value,
+    height: &Value,
+) -> Result<Value, AdminError> {
+    let links = meta.links(&order.base).map_err(internal)?;
+    Ok(json!({
         "batch": meta.id.to_string(),
         "count": meta.count,
         "first_index": meta.first_index,
@@ -246,14 +280,28 @@ fn issued(meta: &BatchMeta, order: &PrintOrder, record: &Value, height: &Value) 
         "claims_out": order.claims.as_ref().map(|c| &c.out),
         "claims_to": order.claims.as_ref().map(|c| c.to.as_slice()),
         "qr": {
-            "version": order.base.qr_version(),
+            "version": links.qr_version(),
             "level": "M",
-            "link_characters": order.base.url_len(),
-            "note": order.base.qr_note(),
+            "link_characters": links.url_len(),
+            "note": qr_note(meta, &links),
         },
+        "expires": meta.expires().map(|date| date.to_calendar()),
+        "expires_in_links": meta.expiry.map(|e| e.in_links),
         "record": record,
         "height": height,
-    })
+    }))
+}
+
+/// Which symbol the links need, and whether they have the expiry date.
+fn qr_note(meta: &BatchMeta, links: &UrlBase) -> String {
+    let mut note = links.qr_note();
+    if meta.expiry.is_some_and(|e| !e.in_links) {
+        note.push_str("; they are without the expiry date, which stands in the ledger");
+        if !links.has_room_for_expiry() {
+            note.push_str(": with ?17= they would need a larger symbol than version 4-M");
+        }
+    }
+    note
 }
 
 /// The answer for a batch that is in the ledger already.
@@ -266,12 +314,12 @@ fn said_again(node: &Arc<Node>, meta: &BatchMeta, order: &PrintOrder) -> Result<
         .find(&batch.record)
         .map_err(internal)?
         .ok_or_else(|| internal("a record that was in the ledger is not"))?;
-    Ok(issued(
+    issued(
         meta,
         order,
         &json!(batch.record.to_string()),
         &json!(place.height),
-    ))
+    )
 }
 
 /// What is known of a code, without a scan.
@@ -286,6 +334,7 @@ pub(super) async fn verify(node: &Arc<Node>, a: VerifyArgs) -> Result<Value, Adm
         "verdict": known.verdict.name(),
         "count": known.count,
         "product": known.product.map(|p| p.description),
+        "expires": known.expires.map(|date| date.to_calendar()),
         "claim": claim,
     }))
 }

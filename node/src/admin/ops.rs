@@ -103,7 +103,7 @@ pub(super) async fn carry_out(
         "batch_territory" => trade::set_territory(node, args(given)?).await,
         "dealer_add" => trade::add_dealer(node, args(given)?).await,
         "dealer_remove" => trade::remove_dealer(node, args(given)?).await,
-        "dealers" => Ok(trade::dealers(node)),
+        "dealers" => trade::dealers(node).await,
         "batch_recall" => {
             let a: BatchArgs = args(given)?;
             let batch = a.batch.parse::<BatchId>().map_err(usage)?;
@@ -344,6 +344,7 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
             "status": batch.status.name(),
             "void": void,
             "territory": territory,
+            "expires": batch.expires.map(|date| date.to_calendar()),
             "record": batch.record.to_string(),
             "own": batch.owner == node.chain.member(),
         }));

@@ -55,6 +55,11 @@ impl From<DealerError> for AdminError {
             DealerError::Full { .. } => {
                 Self::new("full", message, "remove those that are not needed any more")
             }
+            DealerError::Away { .. } => Self::new(
+                "index_away",
+                message,
+                "try again when the database of scans.index answers",
+            ),
             DealerError::Sealed(_) | DealerError::Codec(_) => internal(message),
         }
     }
@@ -88,34 +93,25 @@ pub(super) async fn set_territory(node: &Arc<Node>, a: TerritoryArgs) -> Result<
 
 /// Adds a dealer; the answer has its key, once.
 pub(super) async fn add_dealer(node: &Arc<Node>, a: DealerArgs) -> Result<Value, AdminError> {
-    let (dealers, now_ms) = (node.dealers.clone(), node.scans.now_ms());
     let key = a.key.map(zeroize::Zeroizing::new);
-    let name = a.name.trim().to_owned();
-    let key = tokio::task::spawn_blocking(move || {
-        dealers.add(&a.name, key.as_ref().map(|k| k.as_str()), now_ms)
-    })
-    .await
-    .map_err(internal)??;
-    Ok(json!({"dealer": name, "key": key.as_str()}))
+    let key = key.as_ref().map(|k| k.as_str());
+    let key = node.dealers.add(&a.name, key, node.scans.now_ms()).await?;
+    Ok(json!({"dealer": a.name.trim(), "key": key.as_str()}))
 }
 
 /// Removes a dealer.
 pub(super) async fn remove_dealer(node: &Arc<Node>, a: DealerName) -> Result<Value, AdminError> {
-    let dealers = node.dealers.clone();
-    let name = a.name.clone();
-    tokio::task::spawn_blocking(move || dealers.remove(&a.name))
-        .await
-        .map_err(internal)??;
-    Ok(json!({"removed": name}))
+    node.dealers.remove(&a.name).await?;
+    Ok(json!({"removed": a.name}))
 }
 
 /// The dealers, without their keys.
-pub(super) fn dealers(node: &Node) -> Value {
-    let rows = node.dealers.list().into_iter().map(|dealer| {
+pub(super) async fn dealers(node: &Node) -> Result<Value, AdminError> {
+    let rows = node.dealers.list().await?.into_iter().map(|dealer| {
         let since =
             OffsetDateTime::from_unix_timestamp_nanos(i128::from(dealer.since_ms) * 1_000_000);
         let since = since.ok().and_then(|t| t.format(&Rfc3339).ok());
         json!({"dealer": dealer.name, "since": since})
     });
-    Value::Array(rows.collect())
+    Ok(Value::Array(rows.collect()))
 }

@@ -134,6 +134,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Figu
             .map_err(|e| Error::Internal(e.to_string()))?,
         count: options.count,
         first_index: 0,
+        expiry: None,
     };
     let base = UrlBase::parse("https://id.brand.cn")?;
     let out = scratch.path().join("codes.csv");

@@ -24,7 +24,7 @@ use super::view::Said;
 use super::{Problem, parse_link_url};
 use crate::scans::{
     AnchorRecord, Cell, Channel, First, MAX_CLAIM, Place, Product, Reasons, ScanError, ScanId,
-    ScanOutcome, ScanRequest, ScannedCode,
+    ScanOutcome, ScanRequest, ScannedCode, Verdict,
 };
 
 /// Longest idempotency key, in bytes.
@@ -167,7 +167,11 @@ fn first_at(first: Option<&First>) -> Option<String> {
     first.map(|f| rfc3339(f.time_ms))
 }
 
-fn view(outcome: ScanOutcome) -> ScanView {
+fn view(gateway: &Gateway, outcome: ScanOutcome) -> ScanView {
+    // Told with this verdict alone: it costs a look into the ledger.
+    let expires = Some(&outcome.scan)
+        .filter(|scan| scan.verdict() == Verdict::Expired)
+        .and_then(|scan| gateway.service.expires(scan));
     let record = outcome.scan.record;
     let owner = outcome.product.as_ref().map(owner_name).map(str::to_owned);
     let message = |verdict, count, first: Option<&First>, reasons: &Reasons| {
@@ -179,6 +183,7 @@ fn view(outcome: ScanOutcome) -> ScanView {
             look: false,
             claim: record.claim,
             reasons: reasons.as_slice(),
+            expires,
             own: None,
         };
         let words = said.words(Lang::En);
@@ -258,7 +263,7 @@ pub(super) async fn post_scan(
         )
         .await?;
     let repeated = outcome.repeated;
-    let mut response = Json(view(outcome)).into_response();
+    let mut response = Json(view(&gateway, outcome)).into_response();
     if repeated {
         response
             .headers_mut()
@@ -357,7 +362,7 @@ pub(super) async fn get_scan(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let outcome = gateway.service.get(scan_id(&id)?).await?;
-    Ok(Json(view(outcome)).into_response())
+    Ok(Json(view(&gateway, outcome)).into_response())
 }
 
 /// `GET /v1/scans/{id}/proof`.

@@ -47,13 +47,17 @@ struct ResultView {
 }
 
 /// The dealer whose key came with the request.
-fn dealer(gateway: &Gateway, headers: &HeaderMap) -> Option<String> {
-    let key = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    gateway
-        .config
-        .dealers
-        .as_ref()?
-        .name_of(key.strip_prefix("Bearer ")?)
+async fn dealer(gateway: &Gateway, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let key = headers.get(AUTHORIZATION).and_then(|key| key.to_str().ok());
+    let key = key.and_then(|key| key.strip_prefix("Bearer "));
+    match (&gateway.config.dealers, key) {
+        (Some(dealers), Some(key)) => dealers.name_of(key).await.map_err(|error| {
+            tracing::warn!(%error, "a dealer's key cannot be looked up now");
+            let reason = "dealers cannot be looked up now".to_owned();
+            ScanError::IndexAway { reason }.into()
+        }),
+        _ => Ok(None),
+    }
 }
 
 /// Takes the events of a request, all in one group if nothing else comes. If any cannot be taken now, none is answered: the request is to be
@@ -64,7 +68,7 @@ pub(super) async fn post(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let source = Source::of(&gateway.config, &parts.headers, &parts.extensions);
-    let Some(dealer) = dealer(&gateway, &parts.headers) else {
+    let Some(dealer) = dealer(&gateway, &parts.headers).await? else {
         let mut response = Problem::new(
             StatusCode::UNAUTHORIZED,
             "dealers-only",

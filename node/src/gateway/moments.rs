@@ -1,8 +1,9 @@
 //! Times and places as people read them.
 
+use tally_contracts::records::ExpiryDate;
 use time::format_description::well_known::Rfc3339;
 use time::macros::{format_description, offset};
-use time::{OffsetDateTime, UtcOffset};
+use time::{Date, Month, OffsetDateTime, UtcOffset};
 
 use super::lang::Lang;
 use crate::scans::Place;
@@ -29,6 +30,23 @@ pub(super) fn when(lang: Lang, ms: u64) -> String {
     moment(ms)
         .to_offset(zone)
         .format(format)
+        .unwrap_or_default()
+}
+
+/// The last day of an expiry date, as `31 December 2026`, or as `2026年12月31日`.
+pub(super) fn day(lang: Lang, date: &ExpiryDate) -> String {
+    let format = match lang {
+        Lang::En => format_description!("[day padding:none] [month repr:long] [year]"),
+        Lang::Zh => format_description!("[year]年[month padding:none]月[day padding:none]日"),
+    };
+    let (year, month, day) = date.last_day();
+    let number = |n: u32| u8::try_from(n).unwrap_or_default();
+    Month::try_from(number(month))
+        .and_then(|m| {
+            Date::from_calendar_date(i32::try_from(year).unwrap_or_default(), m, number(day))
+        })
+        .ok()
+        .and_then(|d| d.format(format).ok())
         .unwrap_or_default()
 }
 
@@ -93,6 +111,15 @@ mod tests {
     fn times_and_places() {
         assert_eq!(rfc3339(1_772_719_380_123), "2026-03-05T14:03:00.123Z");
         assert_eq!(when(Lang::En, 1_772_719_380_123), "5 March 2026, 14:03 UTC");
+        for (date, en, zh) in [
+            ("261231", "31 December 2026", "2026年12月31日"),
+            ("280200", "29 February 2028", "2028年2月29日"),
+            ("750105", "5 January 2075", "2075年1月5日"),
+        ] {
+            let date = date.parse().expect("date");
+            assert_eq!(day(Lang::En, &date), en);
+            assert_eq!(day(Lang::Zh, &date), zh);
+        }
         let at = |lang, country, region| place(lang, &Place::new(country, region).expect("place"));
         assert_eq!(at(Lang::En, "cn", ""), "China");
         assert_eq!(at(Lang::Zh, "de", "Bayern"), "德国 Bayern");

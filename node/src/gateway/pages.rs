@@ -9,12 +9,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tally_codes::ClaimCode;
+use tally_contracts::records::ExpiryDate;
 use zeroize::Zeroizing;
 
 use super::api::owner_name;
 use super::lang::{Choice, Lang, query_with};
 use super::link::{code_path, code_proof_path, parse_product_path};
-use super::moments::{place, rfc3339, when};
+use super::moments::{day, place, rfc3339, when};
 use super::render::{
     ChoicesPage, ClaimField, CodePage, Facts, Form, LandingPage, ProductPage, ResultPage, Visit,
 };
@@ -150,6 +151,7 @@ fn facts(
     code: &ScannedCode,
     (product, verdict): (Option<&Product>, Verdict),
     (count, first): (u64, Option<&First>),
+    expires: Option<&ExpiryDate>,
 ) -> Facts {
     let is_issued = !matches!(verdict, Verdict::Unknown | Verdict::CannotVerifyNow);
     Facts {
@@ -164,7 +166,15 @@ fn facts(
             }
         }),
         checks: (count > 0).then_some(count),
+        expires: expires.map(|date| day(lang, date)),
     }
+}
+
+/// A claim code to be mended.
+struct Mistyped<'a> {
+    typed: &'a str,
+    /// The visitor's scan that it was to be added to.
+    after: Option<ScanId>,
 }
 
 /// The page of a code; with `mistyped`, that claim code is shown again to be mended.
@@ -173,7 +183,7 @@ async fn code_page(
     visit: &Visit,
     source: Source,
     code: &ScannedCode,
-    mistyped: Option<&str>,
+    mistyped: Option<Mistyped<'_>>,
 ) -> Result<Response, Problem> {
     let known = gateway.look_from(source, code).await?;
     let can_scan = gateway.read_only().is_none();
@@ -187,6 +197,7 @@ async fn code_page(
         look: true,
         claim: ClaimCheck::Absent,
         reasons: known.reasons.as_slice(),
+        expires: known.expires,
         own: None,
     };
     let status = if mistyped.is_some() {
@@ -207,6 +218,7 @@ async fn code_page(
                 code,
                 (known.product.as_ref(), known.verdict),
                 (known.count, known.first.as_ref()),
+                known.expires.as_ref(),
             ),
             gtin: code.gtin().as_str(),
             serial: code.serial(),
@@ -219,10 +231,15 @@ async fn code_page(
                     t.check_now
                 },
                 claim: (known.verdict != Verdict::Unknown).then(|| ClaimField {
-                    typed: mistyped.unwrap_or_default().to_owned(),
+                    typed: mistyped
+                        .as_ref()
+                        .map_or_else(String::new, |m| m.typed.to_owned()),
                     mistyped: mistyped.is_some(),
                 }),
-                after: None,
+                after: mistyped
+                    .as_ref()
+                    .and_then(|m| m.after)
+                    .map(|after| after.to_string()),
             }),
         },
     ))
@@ -282,7 +299,8 @@ pub(super) async fn scan(
     if let Some(typed) = claim
         && (typed.len() > MAX_CLAIM || ClaimCode::parse(typed).is_err())
     {
-        return code_page(&gateway, &visit, source, &code, Some(typed)).await;
+        let mistyped = Some(Mistyped { typed, after });
+        return code_page(&gateway, &visit, source, &code, mistyped).await;
     }
     let _turn = gateway.enter(source, claim.map(|_| &code)).await?;
     // Another claim code with the same page is another scan; the same one again is not.
@@ -366,6 +384,7 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
         ),
         Some(l) => (l.verdict, l.count, l.first.as_ref(), &l.reasons),
     };
+    let expires = gateway.service.expires(&outcome.scan);
     let said = Said {
         verdict,
         count,
@@ -374,6 +393,7 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
         look: false,
         claim: record.claim,
         reasons: reasons.as_slice(),
+        expires,
         own,
     };
     let base = gateway.config.base_path();
@@ -394,6 +414,7 @@ fn show(gateway: &Gateway, visit: &Visit, outcome: &ScanOutcome, own: Option<Ver
                 &record.code,
                 (outcome.product.as_ref(), verdict),
                 (count, first),
+                expires.as_ref(),
             ),
             gtin: record.code.gtin().as_str(),
             serial: record.code.serial(),

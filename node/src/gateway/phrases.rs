@@ -54,6 +54,7 @@ pub(super) struct Phrases {
     pub(super) serial: &'static str,
     pub(super) first_checked: &'static str,
     pub(super) checks: &'static str,
+    pub(super) good_until: &'static str,
     pub(super) help: &'static str,
     pub(super) help_keep: &'static str,
     pub(super) help_tell: &'static str,
@@ -109,6 +110,7 @@ static EN: Phrases = Phrases {
     serial: "Serial",
     first_checked: "First checked",
     checks: "Checks so far",
+    good_until: "Good until",
     help: "Is something wrong?",
     help_keep: "Keep the pack and the receipt.",
     help_tell: "Show this page to the seller or to",
@@ -165,6 +167,7 @@ static ZH: Phrases = Phrases {
     serial: "序列号",
     first_checked: "首次查验",
     checks: "已查验次数",
+    good_until: "有效期至",
     help: "有疑问？",
     help_keep: "请保留包装和购物凭证。",
     help_tell: "请向销售商或以下品牌方出示本页：",
@@ -213,14 +216,18 @@ impl Lang {
 /// What a page says of a problem, by its kind; the exact reason stands below it, for whoever can use it.
 pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
     let seconds = problem.retry_after_s.unwrap_or(1);
+    let in_seconds = match seconds {
+        1 => "in a second".to_owned(),
+        n => format!("in {n} seconds"),
+    };
     let (tone, en, zh) = match problem.kind {
         "slow-down" => (
             Tone::Wait,
             (
                 "Please wait a moment",
                 format!(
-                    "Many codes are being tried from your connection. That says nothing about your product. Reload this page in \
-                     {seconds} seconds."
+                    "Many codes are being tried from your connection. That says nothing about your product. Reload this page \
+                     {in_seconds}."
                 ),
             ),
             (
@@ -232,7 +239,7 @@ pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
             Tone::Wait,
             (
                 "The proof is not ready yet",
-                format!("The ledger is still taking it in. Reload this page in {seconds} seconds."),
+                format!("The ledger is still taking it in. Reload this page {in_seconds}."),
             ),
             (
                 "证明尚未生成",
@@ -254,7 +261,7 @@ pub(super) fn problem_words(lang: Lang, problem: &Problem) -> Words {
             Tone::Wait,
             (
                 "Not possible right now",
-                format!("That says nothing about your product. Reload this page in {seconds} seconds."),
+                format!("That says nothing about your product. Reload this page {in_seconds}."),
             ),
             (
                 "暂时无法处理",

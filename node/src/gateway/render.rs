@@ -174,6 +174,8 @@ pub(super) struct Facts {
     /// Time and place of the first check.
     pub(super) first: Option<String>,
     pub(super) checks: Option<u64>,
+    /// The last day on which the pack is good.
+    pub(super) expires: Option<String>,
     /// Where the file lies that proves the code.
     pub(super) proof: Option<String>,
 }

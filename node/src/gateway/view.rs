@@ -1,9 +1,10 @@
 //! What a verdict is in plain words, in two languages. Never accuses: says what is known.
 
+use tally_contracts::records::ExpiryDate;
 use tally_trace::score::Reason;
 
 use super::lang::Lang;
-use super::moments::{place, when};
+use super::moments::{day, place, when};
 use super::phrases::reason;
 use crate::scans::{ClaimCheck, First, Verdict};
 
@@ -61,6 +62,8 @@ pub(super) struct Said<'a> {
     pub(super) claim: ClaimCheck,
     /// Why it is suspect; none with another verdict.
     pub(super) reasons: &'a [Reason],
+    /// The last day on which the pack is good, if it is known here.
+    pub(super) expires: Option<ExpiryDate>,
     /// The same visitor's scan just before this one, which a claim code was added to.
     pub(super) own: Option<Verdict>,
 }
@@ -189,6 +192,17 @@ impl Said<'_> {
                      seller or {owner} before you use the product."
                 ),
             ),
+            (Verdict::Expired, _) => (
+                Tone::Stop,
+                "Past its last day",
+                format!(
+                    "{owner} issued this code. {} Ask the seller or {owner} before you use the product.",
+                    match &self.expires {
+                        Some(date) => format!("By its registration the pack was good until {}.", day(Lang::En, date)),
+                        None => "By its registration the pack is not good any more.".to_owned(),
+                    }
+                ),
+            ),
             (Verdict::Unknown, _) => (
                 Tone::Ask,
                 "This code is not known",
@@ -293,6 +307,17 @@ impl Said<'_> {
                     "此码由{owner}签发，后已作废；印刷损坏或遗失的标签会这样处理。使用前请先咨询销售商或{owner}。"
                 ),
             ),
+            (Verdict::Expired, _) => (
+                Tone::Stop,
+                "已过有效期",
+                format!(
+                    "此码由{owner}签发。{}使用前请先咨询销售商或{owner}。",
+                    match &self.expires {
+                        Some(date) => format!("{owner}登记的有效期至{}，现已过期。", day(Lang::Zh, date)),
+                        None => format!("按{owner}的登记，本包装已过有效期。"),
+                    }
+                ),
+            ),
             (Verdict::Unknown, _) => (
                 Tone::Ask,
                 "查无此码",
@@ -358,6 +383,7 @@ mod tests {
             look: false,
             claim: ClaimCheck::Absent,
             reasons: &SEVERAL,
+            expires: "261231".parse().ok(),
             own: None,
         }
     }

@@ -73,6 +73,7 @@ impl Job {
             epoch: epoch.0,
             unit_root: empty_root(),
             redemption_root: empty_root(),
+            expiry: new.expiry,
         };
         let job = Self {
             meta,
@@ -140,6 +141,7 @@ impl Job {
         let m = &self.meta;
         (m.gtin, m.first_index, m.count) == (new.gtin, new.first_index, new.count)
             && m.lot == new.lot
+            && m.expiry == new.expiry
             && self.order == *order
     }
 

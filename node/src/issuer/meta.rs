@@ -1,6 +1,7 @@
 //! What a batch is, as it stands in its sealed file.
 
 use tally_codes::batch::BatchSpec;
+use tally_codes::gs1::UrlBase;
 use tally_codes::keys::{BatchKeys, KeyEpoch};
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_contracts::ids::{BatchId, MemberId};
@@ -10,7 +11,19 @@ use zeroize::Zeroizing;
 
 use super::IssuerError;
 
+/// Of a batch without an expiry date.
 const VERSION: u8 = 1;
+/// Of one with it: the date, and whether links have it, stand before the keys.
+const VERSION_DATED: u8 = 2;
+
+/// When units expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// The last day on which they are good.
+    pub date: ExpiryDate,
+    /// Whether the date is in the printed links too.
+    pub in_links: bool,
+}
 
 /// A batch as it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +44,14 @@ pub struct BatchMeta {
     pub unit_root: Hash,
     /// Root of the tree of nullifiers.
     pub redemption_root: Hash,
+    /// When its units expire, if they do.
+    pub expiry: Option<Expiry>,
 }
 
 impl BatchMeta {
     /// The record that announces the batch.
     #[must_use]
-    pub fn to_record(&self, expires: Option<ExpiryDate>) -> IssueBatch {
+    pub fn to_record(&self) -> IssueBatch {
         IssueBatch {
             gtin: self.gtin,
             lot: self.lot.clone(),
@@ -44,7 +59,24 @@ impl BatchMeta {
             count: self.count,
             unit_root: self.unit_root,
             redemption_root: self.redemption_root,
-            expires,
+            expires: self.expires(),
+        }
+    }
+
+    /// The last day on which its units are good.
+    #[must_use]
+    pub fn expires(&self) -> Option<ExpiryDate> {
+        self.expiry.map(|e| e.date)
+    }
+
+    /// What the links of its codes begin with, and end with.
+    ///
+    /// # Errors
+    /// None for a date that is one.
+    pub fn links(&self, base: &UrlBase) -> Result<UrlBase, tally_codes::Error> {
+        match self.expiry.filter(|e| e.in_links) {
+            Some(expiry) => base.clone().with_expiry(expiry.date.as_str()),
+            None => Ok(base.clone()),
         }
     }
 
@@ -63,7 +95,11 @@ impl BatchMeta {
     /// Version, what it is, then the keys.
     pub(super) fn to_secret_bytes(&self, keys: &BatchKeys) -> Zeroizing<Vec<u8>> {
         let mut w = Writer::new();
-        w.u8(VERSION);
+        w.u8(if self.expiry.is_some() {
+            VERSION_DATED
+        } else {
+            VERSION
+        });
         self.gtin.write(&mut w);
         self.lot.write(&mut w);
         w.u64(self.first_index)
@@ -71,6 +107,9 @@ impl BatchMeta {
             .u32(self.epoch)
             .raw(self.unit_root.as_bytes())
             .raw(self.redemption_root.as_bytes());
+        if let Some(expiry) = &self.expiry {
+            w.text(expiry.date.as_str()).bool(expiry.in_links);
+        }
         let (head, keys) = (w.into_bytes(), keys.to_secret_bytes());
         let mut out = Zeroizing::new(Vec::with_capacity(head.len() + keys.len()));
         out.extend_from_slice(&head);
@@ -92,7 +131,13 @@ impl BatchMeta {
     }
 
     fn read(owner: &MemberId, r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        r.version("batch file version", VERSION)?;
+        let version = r.u8("batch file version")?;
+        if !matches!(version, VERSION | VERSION_DATED) {
+            return Err(CodecError::Invalid {
+                what: "batch file version",
+                found: version.into(),
+            });
+        }
         let (gtin, lot) = (Gtin::read(r)?, Lot::read(r)?);
         let first_index = r.u64("first index")?;
         Ok(Self {
@@ -104,6 +149,18 @@ impl BatchMeta {
             epoch: r.u32("key epoch")?,
             unit_root: Hash(r.array("unit root")?),
             redemption_root: Hash(r.array("redemption root")?),
+            expiry: match version {
+                VERSION_DATED => Some(Expiry {
+                    date: r
+                        .text("expiry date", 6)?
+                        .parse()
+                        .map_err(|_| CodecError::Text {
+                            what: "expiry date",
+                        })?,
+                    in_links: r.bool("expiry date in links")?,
+                }),
+                _ => None,
+            },
         })
     }
 
@@ -117,6 +174,7 @@ impl BatchMeta {
             && self.count == anchored.count
             && self.unit_root == anchored.unit_root
             && self.redemption_root == anchored.redemption_root
+            && self.expires() == anchored.expires
     }
 }
 

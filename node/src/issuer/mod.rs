@@ -29,7 +29,7 @@ mod void;
 
 pub use claims::{ClaimsOrder, MAX_RECIPIENTS, RecipientError, Recipients};
 pub use error::IssuerError;
-pub use meta::BatchMeta;
+pub use meta::{BatchMeta, Expiry};
 pub(crate) use meta::{encode_batch, recode_batch};
 pub use metrics::IssuerMetrics;
 pub use print::{ExportOrder, PrintOrder};

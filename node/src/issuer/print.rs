@@ -17,7 +17,6 @@ use tally_codes::batch::{
 };
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::BatchKeys;
-use tally_contracts::state::BatchStatus;
 
 use super::claims::ClaimsFile;
 use super::job::{Job, RootsFile};
@@ -57,8 +56,9 @@ pub struct ExportOrder {
 }
 
 impl PrintOrder {
-    fn forms(&self) -> RowForms {
-        RowForms::outer(self.format, self.base.clone()).with_claims(self.claims.is_some())
+    fn forms(&self, meta: &BatchMeta) -> Result<RowForms, IssuerError> {
+        let base = meta.links(&self.base)?;
+        Ok(RowForms::outer(self.format, base).with_claims(self.claims.is_some()))
     }
 }
 
@@ -127,7 +127,7 @@ impl IssuerStore {
             &job.keys,
             job.meta.spec()?,
         )?;
-        let forms = order.forms();
+        let forms = order.forms(&job.meta)?;
         let length = file.metadata().map_err(failed("read"))?.len();
         let chunks = chunks_within(length, job.made.len() as u64, job.meta.count, &forms);
         let journal = job.journal(usize::try_from(chunks).unwrap_or(0))?;
@@ -187,7 +187,7 @@ impl IssuerStore {
             let mut forms = RowForms::claims(order.format);
             let mut outer = None;
             if let Some(out) = &order.out {
-                forms = RowForms::outer(order.format, order.base.clone());
+                forms = RowForms::outer(order.format, meta.links(&order.base)?);
                 outer = Some(begin_outer(out, order.format)?);
             }
             let forms = forms.with_claims(order.claims.is_some());
@@ -232,7 +232,7 @@ impl IssuerStore {
         let mut found = None;
         for job in Job::all(&self.jobs(), &self.key, &self.owner)? {
             for meta in self.batches_with_id(&job.meta.id) {
-                let anchored: Option<BatchStatus> = self.status_of(&meta)?;
+                let anchored = self.anchored(&meta)?;
                 if anchored.is_some() {
                     let there = order.claims.as_ref().is_none_or(|c| c.out.exists());
                     if job.is_same_request(new, order) && order.out.exists() && there {

@@ -16,7 +16,7 @@ use super::meta::damaged;
 use super::print::{Plain, write_rows};
 use super::trees;
 use super::verify::{AnchoredBatches, Tally};
-use super::{BatchMeta, IssuerError};
+use super::{BatchMeta, Expiry, IssuerError};
 use crate::files::{FileError, create_private_dir, sync_dir};
 use crate::sealed::{StorageKey, read_sealed, write_sealed};
 
@@ -39,6 +39,8 @@ pub struct NewBatch {
     pub count: u64,
     /// The index after the issuer's last batch in the ledger, 0 for its first.
     pub first_index: u64,
+    /// When its units expire, if they do.
+    pub expiry: Option<Expiry>,
 }
 
 /// A batch in memory.
@@ -179,6 +181,7 @@ impl IssuerStore {
             epoch: epoch.0,
             unit_root: tally_merkle::empty_root(),
             redemption_root: tally_merkle::empty_root(),
+            expiry: new.expiry,
         };
         let deriver = Deriver::new(&loadout.issuer, epoch, &keys, meta.spec()?)?;
         let mut build = BatchBuild::new(&deriver, forms);
@@ -298,7 +301,7 @@ impl IssuerStore {
     /// [`IssuerError::Unavailable`].
     pub fn anchored_batch(&self, id: &BatchId) -> Result<Option<BatchMeta>, IssuerError> {
         for meta in self.batches_with_id(id) {
-            if self.status_of(&meta)?.is_some() {
+            if self.anchored(&meta)?.is_some() {
                 return Ok(Some(meta));
             }
         }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tally_codes::batch::{UnitOpening, verify_unit_opening};
 use tally_codes::claim::ClaimOutcome;
-use tally_codes::verdict::{self, AlarmReason, check};
+use tally_codes::verdict::{self, AlarmReason, Standing, Verdict, check};
 use tally_codes::{CheckResult, Serial};
 use tally_contracts::ids::BatchId;
-use tally_contracts::records::{Gtin, Territory};
+use tally_contracts::records::{ExpiryDate, Gtin, Territory};
 use tally_contracts::state::{self, BatchStatus};
 use tally_ledger::Ledger;
 use tally_merkle::Hash;
@@ -32,6 +32,8 @@ pub struct AnchoredBatch {
     pub unit_root: Hash,
     /// Root of the tree of nullifiers.
     pub redemption_root: Hash,
+    /// The last day on which its units are good, if there is one.
+    pub expires: Option<ExpiryDate>,
 }
 
 /// The batches in the ledger's state.
@@ -64,6 +66,7 @@ impl AnchoredBatches for Ledger {
             status: b.status,
             unit_root: b.unit_root,
             redemption_root: b.redemption_root,
+            expires: b.expires,
         }))
     }
 
@@ -90,6 +93,8 @@ pub enum Finding {
         status: BatchStatus,
         /// Whether this one unit is withdrawn.
         void: bool,
+        /// The last day on which it is good, if there is one.
+        expires: Option<ExpiryDate>,
     },
     /// It is not.
     Unknown,
@@ -185,9 +190,9 @@ impl IssuerStore {
         let found = self
             .find(&loadout, gtin, serial)
             .and_then(|found| match found {
-                Some((batch, index, status)) => {
+                Some((batch, index, anchored)) => {
                     let void = self.is_void(batch, index)?;
-                    Ok(Some((batch, index, status, void)))
+                    Ok(Some((batch, index, anchored, void)))
                 }
                 None => Ok(None),
             });
@@ -201,7 +206,7 @@ impl IssuerStore {
                 };
             }
         };
-        let Some((batch, index, status, void)) = found else {
+        let Some((batch, index, anchored, void)) = found else {
             return unknown;
         };
         // Most scans come without a claim code; then nothing has to be derived.
@@ -226,8 +231,9 @@ impl IssuerStore {
             finding: Finding::Issued {
                 batch: batch.meta.id,
                 index,
-                status,
+                status: anchored.status,
                 void,
+                expires: anchored.expires,
             },
             claim,
         }
@@ -280,33 +286,29 @@ impl IssuerStore {
         loadout: &'a Loadout,
         gtin: &Gtin,
         serial: &str,
-    ) -> Result<Option<(&'a Loaded, u64, BatchStatus)>, IssuerError> {
+    ) -> Result<Option<(&'a Loaded, u64, AnchoredBatch)>, IssuerError> {
         let gtin = tally_codes::gs1::Gtin::from_bytes(gtin.as_bytes())?;
         let Ok(serial) = serial.parse::<Serial>() else {
             count(&self.tally.tag_failures);
             return Ok(None);
         };
         let table = loadout.batches.iter().map(|b| &b.checker);
-        let mut status = None;
+        let mut anchored = None;
         let found = check(&loadout.issuer, &table, &gtin, serial, |row| {
-            status = loadout
+            anchored = loadout
                 .batches
                 .get(row)
-                .map(|b| self.anchored(b))
+                .map(|b| self.anchored(&b.meta))
                 .transpose()?
                 .flatten();
-            Ok::<_, IssuerError>(status.map(|s| match s {
-                BatchStatus::Issued => verdict::BatchStatus::Issued,
-                BatchStatus::Active => verdict::BatchStatus::Active,
-                BatchStatus::Recalled => verdict::BatchStatus::Recalled,
-            }))
+            Ok::<_, IssuerError>(anchored.as_ref().map(|a| status_in_codes(a.status)))
         })?;
         match found {
             CheckResult::Valid { row, index, .. } => Ok(loadout
                 .batches
                 .get(row)
-                .zip(status)
-                .map(|(b, status)| (&**b, index, status))),
+                .zip(anchored)
+                .map(|(b, anchored)| (&**b, index, anchored))),
             CheckResult::Unknown => {
                 count(&self.tally.tag_failures);
                 Ok(None)
@@ -339,17 +341,21 @@ impl IssuerStore {
             .map_err(|reason| IssuerError::Unavailable { reason })
     }
 
-    /// The status of a batch, if the ledger has it as it was made here.
-    fn anchored(&self, batch: &Loaded) -> Result<Option<BatchStatus>, IssuerError> {
-        self.status_of(&batch.meta)
-    }
-
-    pub(super) fn status_of(&self, meta: &BatchMeta) -> Result<Option<BatchStatus>, IssuerError> {
+    /// A batch as the ledger has it, if it has it as it was made here.
+    pub(super) fn anchored(&self, meta: &BatchMeta) -> Result<Option<AnchoredBatch>, IssuerError> {
         let anchored = self
             .ledger
             .batch(&meta.id)
             .map_err(|reason| IssuerError::Unavailable { reason })?;
-        Ok(anchored.filter(|a| meta.is(a)).map(|a| a.status))
+        Ok(anchored.filter(|a| meta.is(a)))
+    }
+}
+
+const fn status_in_codes(status: BatchStatus) -> verdict::BatchStatus {
+    match status {
+        BatchStatus::Issued => verdict::BatchStatus::Issued,
+        BatchStatus::Active => verdict::BatchStatus::Active,
+        BatchStatus::Recalled => verdict::BatchStatus::Recalled,
     }
 }
 
@@ -362,7 +368,22 @@ impl Issuer for IssuerStore {
         })
     }
 
-    fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
+    fn expires(&self, batch: &BatchId) -> Option<ExpiryDate> {
+        self.ledger
+            .batch(batch)
+            .unwrap_or_else(|reason| {
+                tracing::warn!(reason, %batch, "the expiry date of a batch cannot be read");
+                None
+            })
+            .and_then(|b| b.expires)
+    }
+
+    fn verify(
+        &self,
+        code: &ScannedCode,
+        claim: Option<&str>,
+        now_ms: u64,
+    ) -> (UnitFinding, ClaimCheck) {
         let outcome = Self::verify(self, code.gtin(), code.serial(), claim);
         let finding = match outcome.finding {
             Finding::Issued {
@@ -370,14 +391,24 @@ impl Issuer for IssuerStore {
                 index,
                 status,
                 void,
+                expires,
             } => {
                 let unit = UnitRef { batch, index };
-                // A recall is told before all else: it may be about somebody's health.
-                match (status, void) {
-                    (BatchStatus::Recalled, _) => UnitFinding::Recalled(unit),
-                    (_, true) => UnitFinding::Revoked(unit),
-                    (BatchStatus::Issued, false) => UnitFinding::NotReleased(unit),
-                    (BatchStatus::Active, false) => UnitFinding::Released(unit),
+                let standing = Standing {
+                    status: status_in_codes(status),
+                    void,
+                    expired: expires.is_some_and(|date| date.is_over(now_ms)),
+                };
+                match Verdict::of_standing(standing) {
+                    None => UnitFinding::Released(unit),
+                    Some(Verdict::Recalled) => UnitFinding::Recalled(unit),
+                    Some(Verdict::Revoked) => UnitFinding::Revoked(unit),
+                    Some(Verdict::NotReleased) => UnitFinding::NotReleased(unit),
+                    Some(Verdict::Expired) => UnitFinding::Expired(unit),
+                    Some(other) => {
+                        tracing::error!(verdict = %other, "a unit stands in no known way");
+                        UnitFinding::Unavailable
+                    }
                 }
             }
             Finding::Unknown => UnitFinding::Unknown,

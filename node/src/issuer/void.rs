@@ -87,7 +87,7 @@ impl IssuerStore {
         let loadout = self.loadout();
         let mut batch = None;
         for candidate in loadout.batches.iter().filter(|b| b.meta.id == *id) {
-            if self.status_of(&candidate.meta)?.is_some() {
+            if self.anchored(&candidate.meta)?.is_some() {
                 batch = Some(candidate);
             }
         }

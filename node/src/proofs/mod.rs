@@ -250,6 +250,7 @@ fn kit(ledger: &Ledger, index: u64, extra: &Extra, checkpoint: &Note) -> Result<
             tally_evidence::Error::Recalled(report)
             | tally_evidence::Error::Revoked(report)
             | tally_evidence::Error::NotReleased(report)
+            | tally_evidence::Error::Expired(report)
             | tally_evidence::Error::Absent(report),
         ) => *report,
         Err(e) => return Err(e.into()),

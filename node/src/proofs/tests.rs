@@ -10,7 +10,8 @@ use tally_codes::gs1::UrlBase;
 use tally_contracts::codec::Canonical as _;
 use tally_contracts::ids::{BatchId, NetworkId, PublicKey};
 use tally_contracts::records::{
-    ActivateBatch, Body, RecallBatch, RegisterProduct, RevokeCodes, RevokedLeaves, RevokedPart,
+    ActivateBatch, Body, ExpiryDate, RecallBatch, RegisterProduct, RevokeCodes, RevokedLeaves,
+    RevokedPart,
 };
 use tally_contracts::state::BatchStatus;
 use tally_contracts::{Signer, Unsigned};
@@ -21,7 +22,7 @@ use tally_merkle::{Note, TlogProof, note};
 use tempfile::TempDir;
 
 use super::*;
-use crate::issuer::{IssuerStore, NewBatch};
+use crate::issuer::{Expiry, IssuerStore, NewBatch};
 use crate::sealed::StorageKey;
 
 pub(super) const GTIN: &str = "09521234543213";
@@ -122,11 +123,26 @@ impl World {
 
     /// Makes and issues a batch.
     pub(super) fn issue(&mut self, lot: &str, first_index: u64, count: u64) -> Batch {
+        self.issue_dated(lot, first_index, count, None)
+    }
+
+    /// The same with a last day.
+    fn issue_dated(
+        &mut self,
+        lot: &str,
+        first_index: u64,
+        count: u64,
+        expires: Option<ExpiryDate>,
+    ) -> Batch {
         let new = NewBatch {
             gtin: GTIN.parse().unwrap(),
             lot: lot.parse().unwrap(),
             count,
             first_index,
+            expiry: expires.map(|date| Expiry {
+                date,
+                in_links: false,
+            }),
         };
         let mut rows = Vec::new();
         let base = UrlBase::parse("https://id.t.cn").unwrap();
@@ -140,7 +156,7 @@ impl World {
                 &mut |_, _| {},
             )
             .unwrap();
-        self.commit(vec![meta.to_record(None).into()]);
+        self.commit(vec![meta.to_record().into()]);
         let rows = String::from_utf8(rows).unwrap();
         let codes = rows
             .lines()
@@ -349,6 +365,53 @@ fn every_bit_of_the_extra_counts() {
         with([extra.as_slice(), &[0]].concat()),
         Err(Error::Extra(_))
     ));
+}
+
+#[test]
+fn a_batch_has_expired_as_of_the_checkpoint_or_not() {
+    let (mut w, ..) = world();
+    // The last day is over at noon of the day after; the blocks of this ledger follow each other by a second.
+    let over = |date: &str| date.parse::<ExpiryDate>().unwrap();
+    let day = 86_400_000;
+    let today = w.time_ms - w.time_ms % day;
+    let noon = today + day / 2;
+    let (past, future) = (over("260919"), over("261231"));
+    assert!(
+        past.is_over(w.time_ms) && !future.is_over(w.time_ms),
+        "{noon}"
+    );
+    let old = w.issue_dated("OLD", 900, 20, Some(past));
+    let new = w.issue_dated("NEW", 920, 20, Some(future));
+    let (old_code, new_code) = (old.codes[3], new.codes[3]);
+    let released = |w: &mut World, batch| w.commit(vec![ActivateBatch { batch }.into()]);
+    let error = w.verify(&w.kit(&old_code).proof, None).unwrap_err();
+    assert_eq!(error.reason(), "not_released", "that goes first");
+    released(&mut w, old.id);
+    released(&mut w, new.id);
+    let kit = w.kit(&old_code);
+    let error = w.verify(&kit.proof, Some(&old_code)).unwrap_err();
+    assert_eq!(error.reason(), "expired");
+    assert!(error.to_string().contains("2026-09-19"), "{error}");
+    assert!(matches!(&error.report().unwrap().proven, Proven::Code(c) if c.is_expired()));
+    let report = w.verify(&w.kit(&new_code).proof, Some(&new_code)).unwrap();
+    assert!(
+        matches!(&report.proven, Proven::Code(c) if !c.is_expired() && c.expires == Some(future))
+    );
+    if std::env::var_os("TALLY_BLESS").is_some() {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("evidence/tests/golden");
+        if !dir.join("expired.tlog-proof").exists() {
+            std::fs::write(dir.join("expired.tlog-proof"), &kit.proof).unwrap();
+        }
+    }
+    w.commit(vec![
+        RecallBatch {
+            batch: old.id,
+            reason: "mould".into(),
+        }
+        .into(),
+    ]);
+    let error = w.verify(&w.kit(&old_code).proof, None).unwrap_err();
+    assert_eq!(error.reason(), "recalled", "that goes first");
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn observation(scan: &Observation<'_>) -> observation::Observation {
             Some(Verdict::NotReleased) => Stage::BeforeRelease,
             Some(Verdict::Recalled) => Stage::Recalled,
             Some(Verdict::Revoked) => Stage::Void,
+            // An expired pack that is scanned is one on the market: whoever holds it looks at its date.
             _ => Stage::Market,
         },
         territory: territory(scan.reach),

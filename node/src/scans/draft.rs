@@ -73,6 +73,8 @@ pub(super) enum Appended {
     Before { index: u64 },
     /// A later verdict was written, or there was one already.
     Later,
+    /// The dealer said the same of the code before, at this gateway or another one.
+    EventBefore,
     /// The event stands in the log, durably. Whether the unit had been sold before it.
     Event { index: u64, sold_before: bool },
 }
@@ -89,6 +91,14 @@ pub(super) enum Job {
 }
 
 impl Finding {
+    /// The unit, if this member issued it.
+    pub(super) const fn unit(&self) -> Option<UnitRef> {
+        match self {
+            Self::Counted(unit) | Self::Held(unit, _) => Some(*unit),
+            Self::Other(_) | Self::Answered { .. } => None,
+        }
+    }
+
     /// Whether it cannot be decided without the index.
     pub(super) const fn needs_index(&self) -> bool {
         matches!(self, Self::Counted(_) | Self::Held(..))

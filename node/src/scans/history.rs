@@ -10,7 +10,7 @@ pub const MAX_HISTORY: usize = 512;
 pub struct Observation<'a> {
     /// POSIX milliseconds of the scan.
     pub time_ms: u64,
-    /// Why it did not count, not released or recalled; `None` if it counted.
+    /// Why it did not count: not released, recalled, revoked, expired; `None` if it counted.
     pub held: Option<Verdict>,
     /// Counted scans of the code, this one included if it counted.
     pub count: u64,

@@ -24,7 +24,7 @@ use super::table::Table;
 use super::writer;
 use super::{
     CodeHash, Copies, History, LaterVerdict, Reasons, ScanError, ScanId, ScanRecord, Seen,
-    SharedIndex, Verdict,
+    SharedIndex, UnitRef, Verdict,
 };
 use crate::sealed::{LogOptions, RowSealer, SealedError, SealedLog, SealedReader, StorageKey};
 
@@ -87,6 +87,24 @@ pub struct StoredScan {
     pub leaf: Hash,
     /// What the issuer said later, if it could not be asked at once.
     pub later: Option<LaterVerdict>,
+}
+
+impl StoredScan {
+    /// The verdict as it is known now: the later one, if there is one.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.later
+            .as_ref()
+            .map_or(self.record.verdict, |l| l.verdict)
+    }
+
+    /// The unit, if this member issued it.
+    #[must_use]
+    pub fn unit(&self) -> Option<UnitRef> {
+        self.record
+            .unit
+            .or_else(|| self.later.as_ref().and_then(|l| l.unit))
+    }
 }
 
 /// That a scan stands under a root which the ledger holds.

@@ -46,7 +46,7 @@ pub use copies::{Copies, Reasons};
 pub use error::ScanError;
 pub use event::{EventKind, MAX_DEALER, TradeEvent};
 pub use history::{Handling, History, MAX_HISTORY, NoHistory, Observation};
-pub use index::{Seen, SharedIndex};
+pub use index::{MAX_SAID, Said, Seen, SharedIndex};
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
 pub use place::{Cell, DEVICE_ACCURACY_M, MAX_CELL, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};

@@ -51,7 +51,7 @@ macro_rules! byte_enum {
 pub(super) use byte_enum;
 
 byte_enum! {
-    /// What a scan says of the code. Number 8 is kept for expired.
+    /// What a scan says of the code.
     Verdict "verdict" {
         /// Issued, released, and never scanned before.
         1 GenuineFirst "genuine_first",
@@ -67,6 +67,8 @@ byte_enum! {
         6 CannotVerifyNow "cannot_verify_now",
         /// Issued, and this one unit is withdrawn.
         7 Revoked "revoked",
+        /// Issued and released, and the last day of its batch is over.
+        8 Expired "expired",
         /// Issued and released, but its scans are better explained by several packs with this code; see the reasons.
         9 Suspect "suspect",
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand_core::OsRng;
 use tally_contracts::codec::Canonical;
 use tally_contracts::ids::{MemberId, NetworkId};
-use tally_contracts::records::Gtin;
+use tally_contracts::records::{ExpiryDate, Gtin};
 use zeroize::Zeroizing;
 
 use super::draft::{Appended, Draft, Finding, LaterDraft};
@@ -76,6 +76,8 @@ pub struct Knowledge {
     pub first: Option<First>,
     /// Why it is suspect; none with another verdict.
     pub reasons: Reasons,
+    /// The last day on which the unit is good, if this member issued it and there is one.
+    pub expires: Option<ExpiryDate>,
 }
 
 /// The scan service of a node; cheap to share behind an `Arc`.
@@ -149,6 +151,12 @@ impl ScanService {
         self.code_book.product(gtin)
     }
 
+    /// The last day on which the unit of a scan is good; `None` if there is none, or another member issued it.
+    #[must_use]
+    pub fn expires(&self, scan: &StoredScan) -> Option<ExpiryDate> {
+        self.issuer.expires(&scan.unit()?.batch)
+    }
+
     /// The node's clock.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
@@ -220,7 +228,9 @@ impl ScanService {
                 false,
             )),
             Appended::Before { index } => self.repeat(index).await,
-            Appended::Later | Appended::Event { .. } => Err(not_as_a_scan()),
+            Appended::Later | Appended::EventBefore | Appended::Event { .. } => {
+                Err(not_as_a_scan())
+            }
         }
     }
 
@@ -312,8 +322,16 @@ impl ScanService {
         let found = self
             .find(product.as_ref(), id, code, None, None, true)
             .await;
+        let expires = found
+            .finding
+            .unit()
+            .and_then(|u| self.issuer.expires(&u.batch));
         let view = self.view(code, found.finding).await?;
-        Ok(Knowledge { product, ..view })
+        Ok(Knowledge {
+            product,
+            expires,
+            ..view
+        })
     }
 
     /// The verdict that the finding would get now.
@@ -324,6 +342,7 @@ impl ScanService {
             count,
             first,
             reasons,
+            expires: None,
         };
         if let Finding::Answered {
             verdict,
@@ -397,12 +416,14 @@ impl ScanService {
         claim: Option<&Zeroizing<String>>,
         place: Option<&Place>,
     ) -> Found {
-        let (finding, claim) = self.issuer.verify(code, claim.map(|c| c.as_str()));
+        let now_ms = self.clock.now_ms();
+        let (finding, claim) = self.issuer.verify(code, claim.map(|c| c.as_str()), now_ms);
         let finding = match finding {
             UnitFinding::Released(unit) => Finding::Counted(unit),
             UnitFinding::NotReleased(unit) => Finding::Held(unit, Verdict::NotReleased),
             UnitFinding::Recalled(unit) => Finding::Held(unit, Verdict::Recalled),
             UnitFinding::Revoked(unit) => Finding::Held(unit, Verdict::Revoked),
+            UnitFinding::Expired(unit) => Finding::Held(unit, Verdict::Expired),
             UnitFinding::Unknown => Finding::Other(Verdict::Unknown),
             UnitFinding::Unavailable => Finding::Other(Verdict::CannotVerifyNow),
         };
@@ -497,6 +518,7 @@ impl ScanService {
                 count: record.count,
                 first: record.first,
                 reasons: record.reasons,
+                expires: None,
             };
             (known, record.claim)
         };
@@ -565,7 +587,9 @@ impl ScanService {
         match appended {
             Appended::New { record, .. } => Ok(*record),
             Appended::Before { index } => Ok(self.repeat(index).await?.scan.record),
-            Appended::Later | Appended::Event { .. } => Err(not_as_a_scan()),
+            Appended::Later | Appended::EventBefore | Appended::Event { .. } => {
+                Err(not_as_a_scan())
+            }
         }
     }
 

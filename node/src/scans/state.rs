@@ -12,7 +12,7 @@ use tally_merkle::Hash;
 use tokio::sync::watch;
 
 use super::checkpoint::{Due, Keeper, Snapshot};
-use super::index::{IndexError, ScanIndex, Wanted};
+use super::index::{IndexError, MAX_SAID, Said, ScanIndex, Wanted};
 use super::keys::{KeyState, KeyUse};
 use super::leaves::Leaves;
 use super::line::Line;
@@ -197,8 +197,21 @@ impl Effect {
                 },
             ),
         };
+        let mut said = row.said.clone();
+        if let Happened::Event { at, kind } = &self.what {
+            said.retain(|s| s.source != at.source || s.kind != *kind);
+            if said.len() >= MAX_SAID {
+                said.remove(0);
+            }
+            said.push(Said {
+                source: at.source,
+                kind: *kind,
+                time_ms: at.time_ms,
+            });
+        }
         Seen {
             count,
+            said,
             first: row.first.clone().or_else(|| self.first.clone()),
             history: if after.len() <= MAX_HISTORY {
                 after
@@ -297,6 +310,16 @@ impl Shared {
 
     pub(super) fn history(&self) -> &dyn History {
         self.history.as_ref()
+    }
+
+    /// Whether the dealer has said the same of the code already, at this gateway or another one.
+    pub(super) fn was_said(&self, row: &Seen, event: &TradeEvent) -> bool {
+        row.was_said(
+            &event.source,
+            event.kind,
+            event.time_ms,
+            self.limits.max_key_age_ms,
+        )
     }
 
     /// Takes over one entry of the log at start.

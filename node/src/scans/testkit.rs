@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tally_contracts::ids::{BatchId, MemberId, NetworkId, PublicKey, RecordId};
-use tally_contracts::records::{AnchorScans, Gtin, Territory};
+use tally_contracts::records::{AnchorScans, ExpiryDate, Gtin, Territory};
 use tally_merkle::{Hash, verify_consistency};
 
 use super::*;
@@ -57,19 +57,38 @@ impl CodeBook for Book {
 pub(crate) const RIGHT_CLAIM: &str = "0000-0000-00000";
 pub(crate) const WRONG_CLAIM: &str = "0000-0000-00011";
 
-/// Serials that start with G are genuine, with H not released, with R recalled, with V void.
+/// When units whose serials start with E expire, ten days after the tests' clock begins.
+pub(crate) const EXPIRES: &str = "260930";
+
+fn is_over(now_ms: u64) -> bool {
+    let date: ExpiryDate = EXPIRES.parse().expect("date");
+    date.is_over(now_ms)
+}
+
+/// Serials that start with G are genuine, with H not released, with R recalled, with V void, with E genuine until their last day is over.
 #[derive(Default)]
 pub(crate) struct FakeIssuer {
     pub(crate) unavailable: AtomicBool,
     pub(crate) territory: Mutex<Option<Territory>>,
+    /// What pages show; every unit is of one batch here.
+    pub(crate) expires: Mutex<Option<ExpiryDate>>,
 }
 
 impl Issuer for FakeIssuer {
+    fn expires(&self, _: &BatchId) -> Option<ExpiryDate> {
+        *self.expires.lock().expect("expires")
+    }
+
     fn territory(&self, _: &BatchId) -> Option<Territory> {
         self.territory.lock().expect("territory").clone()
     }
 
-    fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
+    fn verify(
+        &self,
+        code: &ScannedCode,
+        claim: Option<&str>,
+        now_ms: u64,
+    ) -> (UnitFinding, ClaimCheck) {
         let unit = UnitRef {
             batch: BatchId([9; 16]),
             index: 3,
@@ -80,6 +99,8 @@ impl Issuer for FakeIssuer {
             Some(b'H') => UnitFinding::NotReleased(unit),
             Some(b'R') => UnitFinding::Recalled(unit),
             Some(b'V') => UnitFinding::Revoked(unit),
+            Some(b'E') if is_over(now_ms) => UnitFinding::Expired(unit),
+            Some(b'E') => UnitFinding::Released(unit),
             _ => UnitFinding::Unknown,
         };
         let claim = match claim {

@@ -108,7 +108,7 @@ impl ScanService {
             .await?;
         match appended {
             Appended::Event { sold_before, .. } => Ok(EventOutcome::Taken { sold_before }),
-            Appended::Before { .. } => Ok(EventOutcome::Again),
+            Appended::Before { .. } | Appended::EventBefore => Ok(EventOutcome::Again),
             Appended::New { .. } | Appended::Later => Err(ScanError::Internal {
                 what: "an event was not written as one",
             }),

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use tally_contracts::ids::{BatchId, MemberId, PublicKey, RecordId, Signature};
-use tally_contracts::records::{AnchorScans, Gtin, Territory};
+use tally_contracts::records::{AnchorScans, ExpiryDate, Gtin, Territory};
 use tally_merkle::Hash;
 
 use super::{ClaimCheck, ScannedCode, UnitRef};
@@ -86,6 +86,8 @@ pub enum UnitFinding {
     Recalled(UnitRef),
     /// Issued, and this one unit is withdrawn.
     Revoked(UnitRef),
+    /// Issued, its batch is active, and its last day is over.
+    Expired(UnitRef),
     /// Not issued; also a right tag outside every anchored batch, for which the issuer raises its own alarm.
     Unknown,
     /// The keys cannot be used now, or the ledger is not there yet.
@@ -94,8 +96,16 @@ pub enum UnitFinding {
 
 /// Verifies codes that this node's member issued. Called on a worker thread; may compute, must not wait.
 pub trait Issuer: Send + Sync {
-    /// What is known of the code. `claim` is the covert code as typed, secret.
-    fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck);
+    /// What is known of the code at `now_ms`, POSIX milliseconds. `claim` is the covert code as typed, secret.
+    fn verify(
+        &self,
+        code: &ScannedCode,
+        claim: Option<&str>,
+        now_ms: u64,
+    ) -> (UnitFinding, ClaimCheck);
+
+    /// The last day on which units of a batch are good; `None` if there is none or it is not known.
+    fn expires(&self, batch: &BatchId) -> Option<ExpiryDate>;
 
     /// Where a batch is meant to be sold; `None` if that is not known.
     fn territory(&self, batch: &BatchId) -> Option<Territory>;

@@ -76,11 +76,26 @@ impl CodeBook for Book {
 struct Letters;
 
 impl Issuer for Letters {
-    fn territory(&self, _: &tally_contracts::ids::BatchId) -> Option<tally_contracts::records::Territory> {
+    fn expires(
+        &self,
+        _: &tally_contracts::ids::BatchId,
+    ) -> Option<tally_contracts::records::ExpiryDate> {
+        "260930".parse().ok()
+    }
+
+    fn territory(
+        &self,
+        _: &tally_contracts::ids::BatchId,
+    ) -> Option<tally_contracts::records::Territory> {
         None
     }
 
-    fn verify(&self, code: &ScannedCode, claim: Option<&str>) -> (UnitFinding, ClaimCheck) {
+    fn verify(
+        &self,
+        code: &ScannedCode,
+        claim: Option<&str>,
+        now_ms: u64,
+    ) -> (UnitFinding, ClaimCheck) {
         let unit = UnitRef {
             batch: BatchId([9; 16]),
             index: 3,
@@ -90,6 +105,8 @@ impl Issuer for Letters {
             Some(b'H') => UnitFinding::NotReleased(unit),
             Some(b'R') => UnitFinding::Recalled(unit),
             Some(b'V') => UnitFinding::Revoked(unit),
+            Some(b'E') if now_ms.is_multiple_of(2) => UnitFinding::Expired(unit),
+            Some(b'E') => UnitFinding::Released(unit),
             Some(b'N') => UnitFinding::Unavailable,
             _ => UnitFinding::Unknown,
         };

@@ -139,6 +139,9 @@ fn advice(error: &tally_evidence::Error) -> &'static str {
         E::NotReleased(_) => {
             "ask the brand: goods of this batch should not be on sale yet; the proof itself is right"
         }
+        E::Expired(_) => {
+            "its last day is over: do not sell it, and ask the brand before you use it; the proof itself is right"
+        }
         E::Absent(_) => "all verified: what was asked for is not there as of that time",
         E::OtherNetwork { .. } => {
             "compare the network ID with what each founder says, apart from who gave you the proof"

@@ -117,9 +117,9 @@ fn code_words(code: &CodeReport, line: &mut dyn FnMut(&str, String)) {
             code.gtin()
         ),
     );
-    let expiry = code
-        .expires
-        .map_or_else(String::new, |date| format!(", expires {date} (YYMMDD)"));
+    let expiry = code.expires.map_or_else(String::new, |date| {
+        format!(", good until {}", date.to_calendar())
+    });
     line("lot", format!("{}{expiry}", code.lot));
     line(
         "issued",
@@ -229,7 +229,8 @@ pub(super) fn json(report: &Report) -> Value {
             out["product"] = json!(code.description);
             out["brand"] = json!(code.brand);
             out["lot"] = json!(code.lot.as_str());
-            out["expires"] = json!(code.expires.map(|d| d.to_string()));
+            out["expires"] = json!(code.expires.map(|d| d.to_calendar()));
+            out["expired"] = json!(code.is_expired());
             out["batch"] = json!(code.batch.to_string());
             out["units"] = json!(code.units);
             out["issuer"] = json!(code.issuer_name);

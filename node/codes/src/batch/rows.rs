@@ -178,7 +178,7 @@ impl Row {
             Some(gtin) => base.write_url(&mut template, gtin, SERIAL),
             None => template.resize(template.len() + base.url_len(), b'0'),
         }
-        let first = template.len() - SERIAL.len();
+        let first = before.len() + base.serial_at();
         template.extend_from_slice(between.as_bytes());
         let second = template.len();
         template.extend_from_slice(SERIAL);

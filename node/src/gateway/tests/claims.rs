@@ -86,6 +86,30 @@ async fn a_claim_code_is_checked_with_its_pack_and_a_slip_costs_nothing() {
         then.status, 303,
         "another claim code with the same page is another scan"
     );
+    // A typing error after the visitor's own check: when it is mended, that check is still known as the visitor's.
+    let path = format!("/01/{GTIN}/21/G3");
+    let page = site.get(&path).await;
+    let pressed = site.press(&path, &token(&page)).await;
+    let first = pressed.header("location").expect("location").to_owned();
+    let id = first.trim_start_matches("/s/");
+    let mistyped = site
+        .claim(
+            &path,
+            &token(&site.get(&first).await),
+            "0000-0000-00001",
+            id,
+        )
+        .await;
+    assert_eq!(mistyped.status, 422);
+    let hidden = format!("name=\"after\" value=\"{id}\"");
+    assert!(mistyped.body.contains(&hidden), "{}", mistyped.body);
+    let mended = site.claim(&path, &token(&mistyped), RIGHT_CLAIM, id).await;
+    let result = site.get(mended.header("location").expect("location")).await;
+    assert!(
+        result.body.contains("nobody checked this pack before you"),
+        "{}",
+        result.body
+    );
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ async fn send(site: &Site, key: &str, body: &Value) -> Answer {
 async fn a_dealer_with_a_key_says_what_was_sold() {
     let dir = dir();
     let (site, dealers) = site_of_dealers(dir.path()).await;
-    let shop = dealers.add("shop", None, 0).expect("key");
-    let kiosk = dealers.add("kiosk", None, 0).expect("key");
+    let shop = dealers.add("shop", None, 0).await.expect("key");
+    let kiosk = dealers.add("kiosk", None, 0).await.expect("key");
     let body = json!({
         "event": "sell",
         "codes": [
@@ -69,7 +69,7 @@ async fn a_dealer_with_a_key_says_what_was_sold() {
 async fn nobody_else_does() {
     let dir = dir();
     let (site, dealers) = site_of_dealers(dir.path()).await;
-    let key = dealers.add("shop", None, 0).expect("key");
+    let key = dealers.add("shop", None, 0).await.expect("key");
     let body = json!({"event": "sell", "codes": [format!("{GTIN}/G1")]});
     for wrong in ["", "dealer-", &key[..key.len() - 1]] {
         let answer = send(&site, wrong, &body).await;
@@ -88,7 +88,7 @@ async fn nobody_else_does() {
         assert_eq!(send(&site, &key, &bad).await.status, 400, "{bad}");
     }
     assert_eq!(site.node.service.log().size(), 0);
-    dealers.remove("shop").expect("remove");
+    dealers.remove("shop").await.expect("remove");
     assert_eq!(send(&site, &key, &body).await.status, 401);
     // A gateway without dealers.
     let other = self::dir();
@@ -100,7 +100,7 @@ async fn nobody_else_does() {
 async fn a_node_that_takes_nothing_takes_no_event() {
     let dir = dir();
     let (site, dealers) = site_of_dealers(dir.path()).await;
-    let key = dealers.add("shop", None, 0).expect("key");
+    let key = dealers.add("shop", None, 0).await.expect("key");
     *site.status.read_only.lock().expect("status") = Some("disk".to_owned());
     let body = json!({"event": "sell", "codes": [format!("{GTIN}/G1")]});
     assert_eq!(send(&site, &key, &body).await.status, 503);

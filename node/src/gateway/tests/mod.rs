@@ -25,9 +25,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::scans::testkit::{
-    BRAND, GTIN, GTIN_OF_NOBODY, RIGHT_CLAIM, TestNode, WRONG_CLAIM, node, pair, signing_key,
+    BRAND, EXPIRES, GTIN, GTIN_OF_NOBODY, RIGHT_CLAIM, TestNode, WRONG_CLAIM, node, pair,
+    signing_key,
 };
-use crate::scans::{Signer, verify_receipt};
+use crate::scans::{Clock as _, Signer, verify_receipt};
 
 #[derive(Default)]
 struct Status {

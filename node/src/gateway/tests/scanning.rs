@@ -34,6 +34,18 @@ async fn the_api_gives_every_verdict_with_a_receipt() {
     assert_eq!(site.scan("H1").await.verdict(), said("not_released", 0));
     assert_eq!(site.scan("R1").await.verdict(), said("recalled", 0));
     assert_eq!(site.scan("V1").await.verdict(), said("revoked", 0));
+    *site.node.issuer.expires.lock().expect("expires") = EXPIRES.parse().ok();
+    assert_eq!(site.scan("E1").await.verdict(), said("genuine_first", 1));
+    let begin = site.node.clock.now_ms();
+    site.node.clock.0.store(1_790_856_000_000, Ordering::SeqCst);
+    let expired = site.scan("E1").await;
+    assert_eq!(expired.verdict(), said("expired", 1));
+    let message = expired.json()["message"].to_string();
+    assert!(
+        message.contains("good until 30 September 2026"),
+        "{message}"
+    );
+    site.node.clock.0.store(begin, Ordering::SeqCst);
     let unknown = site.scan("X1").await;
     assert_eq!(unknown.verdict(), said("unknown", 0));
     let of_nobody = site

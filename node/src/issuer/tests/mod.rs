@@ -46,6 +46,7 @@ impl FakeLedger {
             status,
             unit_root: meta.unit_root,
             redemption_root: meta.redemption_root,
+            expires: meta.expires(),
         };
         self.batches.lock().unwrap().insert(meta.id, batch);
     }
@@ -98,6 +99,7 @@ fn new_batch(first_index: u64, count: u64) -> NewBatch {
         lot: format!("LOT-{}", first_index % 1000).parse().unwrap(),
         count,
         first_index,
+        expiry: None,
     }
 }
 
@@ -116,11 +118,15 @@ impl World {
 
     /// Makes a batch and returns its rows: serial and claim code.
     fn prepare(&self, first: u64, count: u64) -> (BatchMeta, Vec<(String, String)>) {
+        self.prepare_new(&new_batch(first, count))
+    }
+
+    fn prepare_new(&self, new: &NewBatch) -> (BatchMeta, Vec<(String, String)>) {
         let mut claims = Vec::new();
         let meta = self
             .store
             .prepare_batch(
-                &new_batch(first, count),
+                new,
                 &RowForms::claims(RowFormat::Csv),
                 (&mut io::sink(), &mut claims),
                 &mut |_, _| {},

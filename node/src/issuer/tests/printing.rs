@@ -296,3 +296,35 @@ fn another_batch_takes_the_place_of_a_killed_one() {
     assert!(matches!(failed, Err(IssuerError::PrinterFile(_))));
     assert_eq!(fs::read_dir(w.dir.path().join("jobs")).unwrap().count(), 0);
 }
+
+#[test]
+fn links_have_the_expiry_date_where_it_is_wanted() {
+    let w = World::new();
+    let folder = TempDir::new().unwrap();
+    let date = "280229".parse().unwrap();
+    for (first, in_links) in [(0, true), (40_000, false)] {
+        let out = folder.path().join(format!("{first}.csv"));
+        let order = order(&out, RowFormat::Csv, None);
+        let new = NewBatch {
+            expiry: Some(Expiry { date, in_links }),
+            ..new_batch(first, 40_000)
+        };
+        // Killed and begun again: the date is kept with the job.
+        interrupted(&w, &new, &order, 2);
+        let meta = w.store.print_batch(&new, &order, &mut |_, _| {}).unwrap();
+        let rows = fs::read_to_string(&out).unwrap();
+        let again = folder.path().join("again.csv");
+        w.store
+            .export(&meta, &export(Some(&again), None), &mut |_, _| {})
+            .unwrap();
+        assert_eq!(fs::read_to_string(&again).unwrap(), rows);
+        assert_eq!(rows.lines().count(), 40_001);
+        for row in rows.lines().skip(1) {
+            let (url, serial) = row.split_once(',').unwrap();
+            let path = format!("HTTPS://ID.T.CN/01/{GTIN}/21/{serial}");
+            let tail = if in_links { "?17=280229" } else { "" };
+            assert_eq!(url, format!("{path}{tail}"));
+        }
+        assert_eq!(meta.to_record().expires, Some(date));
+    }
+}

@@ -49,6 +49,7 @@ fn a_batch_lives() {
                 index: i,
                 status: s,
                 void: false,
+                expires: None,
             } = w.finding(&typed)
             else {
                 panic!("{typed}")
@@ -196,7 +197,7 @@ fn the_scan_log_hears_what_it_needs() {
     let (meta, rows) = w.prepare(0, 10);
     let (serial, claim) = &rows[3];
     let code = ScannedCode::new(GTIN, serial).unwrap();
-    let ask = |claim| Issuer::verify(&w.store, &code, claim);
+    let ask = |claim| Issuer::verify(&w.store, &code, claim, 0);
     assert_eq!(ask(None), (UnitFinding::Unknown, ClaimCheck::Absent));
     w.ledger.anchor(&meta, BatchStatus::Issued);
     let Finding::Issued { index, .. } = w.finding(serial) else {
@@ -228,6 +229,50 @@ fn the_scan_log_hears_what_it_needs() {
         ask(Some(claim)),
         (UnitFinding::Unavailable, ClaimCheck::Absent)
     );
+}
+
+#[test]
+fn a_batch_expires_by_the_time_that_is_given() {
+    let mut w = World::new();
+    let expiry = Expiry {
+        date: "271200".parse().unwrap(),
+        in_links: true,
+    };
+    let (meta, rows) = w.prepare_new(&NewBatch {
+        expiry: Some(expiry),
+        ..new_batch(0, 10)
+    });
+    assert_eq!(meta.to_record().expires, Some(expiry.date));
+    w.reopen().unwrap();
+    assert_eq!(w.store.batches(), std::slice::from_ref(&meta));
+    let code = ScannedCode::new(GTIN, &rows[3].0).unwrap();
+    let over = expiry.date.over_from_ms();
+    let ask = |w: &World, now| Issuer::verify(&w.store, &code, None, now).0;
+    w.ledger.anchor(&meta, BatchStatus::Issued);
+    assert!(matches!(ask(&w, over), UnitFinding::NotReleased(_)));
+    w.ledger.anchor(&meta, BatchStatus::Active);
+    assert!(matches!(ask(&w, over - 1), UnitFinding::Released(_)));
+    assert!(matches!(ask(&w, over), UnitFinding::Expired(_)));
+    assert_eq!(Issuer::expires(&w.store, &meta.id), Some(expiry.date));
+    let Finding::Issued { index, .. } = w.finding(&rows[3].0) else {
+        panic!()
+    };
+    let batch = w.store.loadout().batches[0].clone();
+    let leaf = batch.checker.leaf_index(index).unwrap();
+    w.ledger.revoked.lock().unwrap().insert((meta.id, leaf));
+    assert!(matches!(ask(&w, over), UnitFinding::Revoked(_)));
+    w.ledger.anchor(&meta, BatchStatus::Recalled);
+    assert!(matches!(ask(&w, over), UnitFinding::Recalled(_)));
+
+    // A batch that the ledger has with another date is not the one that was made here.
+    w.ledger
+        .batches
+        .lock()
+        .unwrap()
+        .get_mut(&meta.id)
+        .unwrap()
+        .expires = None;
+    assert_eq!(ask(&w, 0), UnitFinding::Unknown);
 }
 
 #[test]
@@ -267,10 +312,15 @@ fn bad_input_is_refused() {
     }
     assert_eq!(w.batch_dirs(), 0);
     let (meta, _) = w.prepare(0, 5);
-    let record = meta.to_record(Some("271231".parse().unwrap()));
+    let record = meta.to_record();
     assert_eq!(
-        (record.id(&OWNER), record.count, record.unit_root),
-        (meta.id, 5, meta.unit_root)
+        (
+            record.id(&OWNER),
+            record.count,
+            record.unit_root,
+            record.expires
+        ),
+        (meta.id, 5, meta.unit_root, None)
     );
     let other = BatchMeta { count: 6, ..meta };
     assert!(matches!(

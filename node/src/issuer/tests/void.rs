@@ -55,7 +55,7 @@ fn void_lists_name_codes_of_one_batch_or_do_nothing() {
         Finding::Issued { void: false, .. }
     ));
     let code = ScannedCode::new(GTIN, serial(0)).unwrap();
-    let said = |w: &World| Issuer::verify(&w.store, &code, None).0;
+    let said = |w: &World| Issuer::verify(&w.store, &code, None, 0).0;
     assert!(matches!(said(&w), UnitFinding::Revoked(_)));
     w.ledger.anchor(&meta, BatchStatus::Issued);
     assert!(matches!(said(&w), UnitFinding::Revoked(_)));

@@ -15,7 +15,7 @@ pub(super) use self::embedded::EmbeddedIndex;
 pub(super) use self::postgres::PostgresIndex;
 pub use self::postgres::SharedIndex;
 use super::record::{read_option, write_option};
-use super::{CodeHash, First, MAX_HISTORY, ScanError};
+use super::{CodeHash, EventKind, First, MAX_HISTORY, ScanError};
 
 /// What the scans of one code were.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +26,56 @@ pub struct Seen {
     pub first: Option<First>,
     /// What the detector keeps; see [`History`](super::History). At most [`MAX_HISTORY`] bytes.
     pub history: Vec<u8>,
+    /// What dealers said of it last, at most [`MAX_SAID`], in that order: the same said again, at whichever gateway, is one event.
+    pub said: Vec<Said>,
+}
+
+/// The most events of a code that are remembered in its row.
+pub const MAX_SAID: usize = 16;
+
+/// That a dealer said something of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// Pseudonym of the dealer, the same at every gateway.
+    pub source: [u8; 16],
+    /// What happened.
+    pub kind: EventKind,
+    /// When it was said first, POSIX milliseconds.
+    pub time_ms: u64,
+}
+
+impl Canonical for Said {
+    fn write(&self, w: &mut Writer) {
+        w.raw(&self.source);
+        self.kind.write(w);
+        w.u64(self.time_ms);
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(Self {
+            source: r.array("dealer")?,
+            kind: EventKind::read(r)?,
+            time_ms: r.u64("time")?,
+        })
+    }
+}
+
+impl Seen {
+    /// Whether the dealer said the same at most `max_age_ms` before `now_ms`.
+    #[must_use]
+    pub fn was_said(
+        &self,
+        source: &[u8; 16],
+        kind: EventKind,
+        now_ms: u64,
+        max_age_ms: u64,
+    ) -> bool {
+        self.said.iter().any(|said| {
+            said.source == *source
+                && said.kind == kind
+                && now_ms.saturating_sub(said.time_ms) <= max_age_ms
+        })
+    }
 }
 
 impl Canonical for Seen {
@@ -33,6 +83,10 @@ impl Canonical for Seen {
         w.u64(self.count);
         write_option(w, self.first.as_ref());
         w.bytes(&self.history);
+        // Most codes are never spoken of: their rows end here, as rows did before there were events.
+        if !self.said.is_empty() {
+            w.list(&self.said, |w, said| said.write(w));
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -40,6 +94,18 @@ impl Canonical for Seen {
             count: r.u64("count")?,
             first: read_option(r, "first")?,
             history: r.bytes("history", MAX_HISTORY)?.to_vec(),
+            said: if r.left() > 0 {
+                let said: Vec<Said> = r.list("events", MAX_SAID, Said::read)?;
+                if said.is_empty() {
+                    return Err(CodecError::Invalid {
+                        what: "events",
+                        found: 0,
+                    });
+                }
+                said
+            } else {
+                Vec::new()
+            },
         })
     }
 }
@@ -114,4 +180,50 @@ pub(super) trait ScanIndex: Send + Sync {
 
     /// Why it is away, if it is.
     fn away(&self) -> Option<String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_events_are_as_they_were() {
+        let plain = Seen {
+            count: 2,
+            first: Some(First {
+                time_ms: 7,
+                place: None,
+            }),
+            history: vec![1, 2],
+            said: Vec::new(),
+        };
+        let bytes = plain.to_bytes();
+        assert_eq!(Seen::from_bytes(&bytes).unwrap(), plain);
+        let said = |n: u8| Said {
+            source: [n; 16],
+            kind: EventKind::Sell,
+            time_ms: 1_000,
+        };
+        let spoken = Seen {
+            said: (0..16).map(said).collect(),
+            ..plain
+        };
+        let long = spoken.to_bytes();
+        assert!(long.starts_with(&bytes) && long.len() == bytes.len() + 4 + 16 * 25);
+        assert_eq!(Seen::from_bytes(&long).unwrap(), spoken);
+        assert!(
+            Seen::from_bytes(&[&bytes[..], &[0; 4]].concat()).is_err(),
+            "one form"
+        );
+        let more = Seen {
+            said: (0..17).map(said).collect(),
+            ..spoken.clone()
+        };
+        assert!(Seen::from_bytes(&more.to_bytes()).is_err());
+
+        let was = |source: u8, kind, now| spoken.was_said(&[source; 16], kind, now, 50);
+        assert!(was(3, EventKind::Sell, 1_050) && was(3, EventKind::Sell, 900));
+        assert!(!was(3, EventKind::Sell, 1_051), "too old");
+        assert!(!was(3, EventKind::Receive, 1_000) && !was(16, EventKind::Sell, 1_000));
+    }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use tally_contracts::codec::Canonical;
+use tally_contracts::records::ExpiryDate;
 use tally_merkle::verify_inclusion;
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +77,24 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// A scan after the last day is not counted, and what was counted before is still told.
+async fn expires_by_the_clock(node: &TestNode) {
+    let date: ExpiryDate = EXPIRES.parse().expect("date");
+    assert_eq!(verdict(node, "E1").await, (Verdict::GenuineFirst, 1));
+    let (begin, over) = (node.clock.now_ms(), date.over_from_ms());
+    node.clock.0.store(over - 1, Ordering::SeqCst);
+    assert_eq!(verdict(node, "E1").await, (Verdict::GenuineRepeat, 2));
+    node.clock.0.store(over, Ordering::SeqCst);
+    assert_eq!(verdict(node, "E1").await, (Verdict::Expired, 2));
+    assert_eq!(verdict(node, "E2").await, (Verdict::Expired, 0));
+    let code = ScannedCode::new(GTIN, "E1").expect("code");
+    let known = node.service.look(&code).await.expect("look");
+    assert_eq!((known.verdict, known.count), (Verdict::Expired, 2));
+    assert!(known.first.is_some_and(|f| f.time_ms <= begin));
+    node.clock.0.store(begin, Ordering::SeqCst);
+    assert_eq!(verdict(node, "E2").await, (Verdict::GenuineFirst, 1));
+}
+
 async fn verdicts_follow_the_order_of_the_log(backend: &Backend) {
     let dir = dir();
     let node = backend.node(dir.path());
@@ -86,6 +105,7 @@ async fn verdicts_follow_the_order_of_the_log(backend: &Backend) {
     assert_eq!(verdict(&node, "R1").await, (Verdict::Recalled, 0));
     assert_eq!(verdict(&node, "V1").await, (Verdict::Revoked, 0));
     assert_eq!(verdict(&node, "X1").await, (Verdict::Unknown, 0));
+    expires_by_the_clock(&node).await;
     let mut of_nobody = request("G1", None);
     of_nobody.code = ScannedCode::new(GTIN_OF_NOBODY, "G1").expect("code");
     let outcome = node.service.scan(of_nobody).await.expect("scan");

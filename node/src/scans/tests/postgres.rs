@@ -6,6 +6,7 @@ use rand_core::{OsRng, RngCore as _};
 use zeroize::Zeroizing;
 
 use super::process::{Answer, Gateway, LOG_ID, URL};
+use super::trade::{event, taken};
 use super::*;
 use crate::database::cluster::{Cluster, PASSWORD};
 use crate::sealed::StorageKey;
@@ -38,6 +39,64 @@ async fn the_scenarios_of_the_embedded_index_on_postgresql() {
         database(&cluster, &format!("scenario{n}")).await
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dealer_said_at_one_gateway_is_known_at_the_other() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let backend = database(&cluster, "events").await;
+    let dirs = [dir(), dir()];
+    let [first, second] = [0_u16, 1].map(|log_id| {
+        let config = ScanLogConfig {
+            shared: backend.shared.clone(),
+            ..ScanLogConfig::new(dirs[usize::from(log_id)].path(), log_id)
+        };
+        node_with(BRAND, &config)
+    });
+    let sell = |node| event(node, EventKind::Sell, "shop", "wtw3");
+    assert_eq!(sell(&first).await, taken(false));
+    assert_eq!(sell(&second).await, EventOutcome::Again);
+    assert_eq!(second.service.log().size(), 0, "one event, in one log");
+    // Nothing was written, so nothing is held: the other gateway goes on at once.
+    let begun = Instant::now();
+    assert_eq!(
+        event(&first, EventKind::Receive, "kiosk", "wtw3").await,
+        taken(true)
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    // Both at once, many codes: each is one event.
+    let said = |node: &TestNode, n: u64| {
+        let service = Arc::clone(&node.service);
+        async move {
+            let request = EventRequest {
+                kind: EventKind::Sell,
+                code: code(&format!("G{n}")),
+                dealer: "shop".to_owned(),
+                place: None,
+            };
+            service.event(request).await.expect("event")
+        }
+    };
+    for n in 100..140 {
+        let both = tokio::join!(said(&first, n), said(&second, n));
+        let fresh = [both.0, both.1]
+            .iter()
+            .filter(|o| **o == taken(false))
+            .count();
+        assert_eq!(fresh, 1, "{both:?}");
+    }
+    // Older than keys are remembered: it is said anew.
+    for node in [&first, &second] {
+        super::copies::later(node, 2 * super::copies::DAY_MS);
+    }
+    assert_eq!(sell(&second).await, taken(true));
+    assert_eq!(sell(&first).await, EventOutcome::Again);
 }
 
 /// As [`super::durable_scans_per_second`], on PostgreSQL.

@@ -19,12 +19,17 @@ fn said(kind: EventKind, serial: &str, dealer: &str, cell: &str) -> EventRequest
     }
 }
 
-async fn event(node: &TestNode, kind: EventKind, dealer: &str, cell: &str) -> EventOutcome {
+pub(super) async fn event(
+    node: &TestNode,
+    kind: EventKind,
+    dealer: &str,
+    cell: &str,
+) -> EventOutcome {
     let request = said(kind, "G1", dealer, cell);
     node.service.event(request).await.expect("event")
 }
 
-const fn taken(sold_before: bool) -> EventOutcome {
+pub(super) const fn taken(sold_before: bool) -> EventOutcome {
     EventOutcome::Taken { sold_before }
 }
 

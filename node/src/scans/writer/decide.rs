@@ -236,6 +236,9 @@ impl ScanWriter {
 
     fn stage_event(&self, decided: &mut Decided, draft: EventDraft, code: CodeHash) -> Appended {
         let before = decided.rows.get(&code).cloned().unwrap_or_default();
+        if self.shared.was_said(&before, &draft.event) {
+            return Appended::EventBefore;
+        }
         let history = self.shared.history();
         let sold_before = history.is_sold(&before.history);
         let row = Effect::of_event(&draft.event).onto(&before, history);

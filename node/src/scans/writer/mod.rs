@@ -109,7 +109,10 @@ impl ScanWriter {
         let appended: Vec<_> = results
             .iter()
             .map(|(_, result)| match result {
-                Ok(Appended::New { index, .. } | Appended::Event { index, .. }) => Some(*index),
+                Ok(Appended::New { index, .. } | Appended::Event { index, .. }) => {
+                    Some(Appended::Before { index: *index })
+                }
+                Ok(Appended::EventBefore) => Some(Appended::EventBefore),
                 _ => None,
             })
             .collect();
@@ -117,8 +120,8 @@ impl ScanWriter {
             answer(reply, result);
         }
         for (work, reply) in again {
-            let result = match appended.get(work).copied().flatten() {
-                Some(index) => Ok(Appended::Before { index }),
+            let result = match appended.get(work).cloned().flatten() {
+                Some(before) => Ok(before),
                 None => Err(ScanError::ReadOnly {
                     reason: "the same request failed a moment ago".to_owned(),
                 }),
@@ -238,6 +241,13 @@ impl ScanWriter {
     fn commit(&mut self, mut decided: Decided, away: bool) -> Vec<(Reply, Outcome)> {
         let mut base = self.shared.size();
         let mut failed = None;
+        if decided.lines.is_empty() && decided.holds && !away {
+            // Nothing is written: another gateway need not wait for these rows.
+            let group = Group { base, lines: &[] };
+            if self.shared.index.commit(&[], &group).is_err() {
+                self.in_step = false;
+            }
+        }
         if !decided.lines.is_empty() {
             let lines: Vec<&[u8]> = decided.lines.iter().map(|l| l.as_slice()).collect();
             let rows: Vec<_> = decided
