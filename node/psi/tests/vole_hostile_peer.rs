@@ -134,7 +134,7 @@ fn a_failed_check_ends_the_run_by_name() {
     for at in [0, 15, 2_047, usize::MAX] {
         let got = flipped(0, "corrections", 0, at);
         assert!(matches!(got, Error::Check { .. }), "{at}: {got}");
-        assert_eq!(got.code(), 10);
+        assert_eq!(got.code(), 13);
         // Its commitment, sums, answer and coin.
         let sums = flipped(1, "sums", 0, at);
         assert_eq!(sums, Error::Check { what: "sums" }, "{at}");

@@ -7,8 +7,9 @@ use crate::simd::BAND_COLUMNS;
 
 /// Number of `vole-rr22-v1`'s parameter set in the opening message. Another code, tree count or width is another set.
 pub const PARAMETER_SET: u16 = 1;
-/// Number of that of `vole-rr22-malicious-v1`: the same code, tree count, store and hash, with closed trees and checks.
-pub const CHECKED_PARAMETER_SET: u16 = 2;
+/// Number of that of `vole-rr22-malicious-v1`: the same code, tree count, store and hash, with closed trees and checks. (Set 2 had
+/// challenges that did not name the base transfers.)
+pub const CHECKED_PARAMETER_SET: u16 = 3;
 /// That of a suite.
 pub(crate) const fn parameter_set(suite: Suite) -> u16 {
     if suite.is_checked() {
