@@ -199,6 +199,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/vole/1/ote",
     b"tally/vole/1/row",
     b"tally/vole/1/chk",
+    b"tally/vole/1/tre",
 ];
 
 #[cfg(test)]

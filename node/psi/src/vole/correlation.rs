@@ -140,7 +140,7 @@ impl InitiatorCorrelation {
                 shape,
                 kernels,
                 code: Code::new(shape.block_entries()),
-                children: Children::new(),
+                children: Children::new(oracles.tree_keys),
                 blocks,
                 keys,
                 sent: digest(before, &bytes),
@@ -340,7 +340,7 @@ impl ResponderCorrelation {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut roots = Zeroizing::new(vec![0; shape.blocks * TREES]);
         Prg::new(seed).fill(&mut roots);
-        let (code, children) = (Code::new(size), Children::new());
+        let (code, children) = (Code::new(size), Children::new(oracles.tree_keys));
         let mut b = Zeroizing::new(vec![0; entries]);
         let (sums, shares): (Vec<Vec<u8>>, Vec<Option<u128>>) = b
             .par_chunks_mut(size)
@@ -602,7 +602,12 @@ mod tests {
             Prg::new(both.seeds[1]).fill(&mut roots);
             let mut share = 0;
             for (tree, leaves) in all.chunks_mut(both.shape.leaves).enumerate() {
-                Children::new().expand(&both.shape, roots[tree], leaves, |_, _| ());
+                Children::new(both.oracles.tree_keys).expand(
+                    &both.shape,
+                    roots[tree],
+                    leaves,
+                    |_, _| (),
+                );
                 share ^= check.leaves(tree, leaves);
             }
             let honest = tree_check(
