@@ -21,6 +21,9 @@ fn transcript(suite: Suite) -> String {
 #[test]
 fn transcripts_are_golden() {
     for (suite, golden) in LISTS.into_iter().zip(GOLDEN) {
+        println!("{} {}", suite.name(), transcript(suite));
+    }
+    for (suite, golden) in LISTS.into_iter().zip(GOLDEN) {
         assert_eq!(transcript(suite), golden, "{}", suite.name());
     }
 }

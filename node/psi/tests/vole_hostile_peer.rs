@@ -281,8 +281,8 @@ fn identity_and_wrong_points_are_refused() {
                 Err(Error::Point { index: 500, .. })
             ));
         }
-        // That of the other suite, and none at all.
-        for other in [3 - set, 0, 3] {
+        // That of the other suite, those of earlier builds, and none at all.
+        for other in [PARAMETER_SET + CHECKED_PARAMETER_SET - set, 0, 1, 2, 5] {
             assert_eq!(
                 with(0, "opening", &opening(other, [2; 32])),
                 Err(Error::Mismatch {
