@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn other_keys_make_other_trees() {
         let shape = shape(6, true);
-        let [one, two] = [KEYS, [KEYS[1], KEYS[0]]].map(|keys| {
+        let [one, two] = [KEYS, KEYS.map(|key| key ^ 1)].map(|keys| {
             let mut leaves = [0; 6];
             Children::new(keys).expand(&shape, 9, &mut leaves, |_, _| ());
             leaves
