@@ -95,10 +95,10 @@ pub const PSI_PLAN: &[u8] = b"tally/psi-plan/v2\n";
 pub const PSI_BUCKET: &[u8] = b"tally/psi-bucket/v2\n";
 /// Place of a bucket in its list, in what is signed (`tally-psi`).
 pub const PSI_BUCKET_PLACE: &[u8] = b"tally/psi-bucket-place/v1\n";
-/// Leaf of a finished bucket of a list (`tally-psi`).
-pub const PSI_BUCKET_LEAF: &[u8] = b"tally/psi-bucket-leaf/v1\n";
-/// Node over finished buckets of a list (`tally-psi`).
-pub const PSI_BUCKET_NODE: &[u8] = b"tally/psi-bucket-node/v1\n";
+/// What was done in a finished bucket of a list (`tally-psi`).
+pub const PSI_BUCKET_DONE: &[u8] = b"tally/psi-bucket-done/v1\n";
+/// Set of finished buckets of a list (`tally-psi`).
+pub const PSI_BUCKET_SET: &[u8] = b"tally/psi-bucket-set/v1\n";
 /// Digest of the terms of an overlap of several sets (`tally-psi`).
 pub const PSI_OVERLAP: &[u8] = b"tally/psi-overlap/v1\n";
 /// Session ID of an overlap of several sets (`tally-psi`).
@@ -159,8 +159,8 @@ pub const ALL: &[&[u8]] = &[
     PSI_PLAN,
     PSI_BUCKET,
     PSI_BUCKET_PLACE,
-    PSI_BUCKET_LEAF,
-    PSI_BUCKET_NODE,
+    PSI_BUCKET_DONE,
+    PSI_BUCKET_SET,
     PSI_OVERLAP,
     PSI_OVERLAP_SESSION,
     PSI_MARK,
@@ -200,6 +200,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/vole/1/ote",
     b"tally/vole/1/row",
     b"tally/vole/1/chk",
+    b"tally/vole/1/tre",
 ];
 
 #[cfg(test)]

@@ -323,7 +323,7 @@ fn refused(what: &'static str) -> impl FnOnce(String) -> Error {
     move |reason| Error::Refused { what, reason }
 }
 
-/// Abort codes of hosts.
+/// Abort codes of hosts; machines leave them out ([`tally_psi::Error::code`]).
 const REFUSED: u16 = 10;
 pub(crate) const CANCELLED: u16 = 11;
 const TOO_SLOW: u16 = 12;

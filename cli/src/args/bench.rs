@@ -39,7 +39,7 @@ pub(crate) enum BenchComputation {
 #[command(
     after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
     Files have a header line with a column `phone` or `id`, or one column alone, which needs no header line if it\n\
-    holds hashes of 64 hexadecimal characters; values are taken as they are. Time is from the start of the two processes\n\
+    holds hashes of 64 hexadecimal characters. Those match in either case, other values as they are. Time is from the start of the two processes\n\
     to both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
 )]
 pub(crate) struct BenchPsiArgs {

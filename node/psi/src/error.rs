@@ -215,7 +215,7 @@ pub enum Error {
 
 impl Error {
     /// The code that an abort message carries for this error: 1 malformed, 2 out of place, 3 parameters, 4 counts, 5 elements,
-    /// 6 digest, 7 early end, 8 own trouble, 9 passed on from the peer, 10 a failed check.
+    /// 6 digest, 7 early end, 8 own trouble, 9 passed on from the peer, 13 a failed check; 10 to 12 are the hosts': refused, cancelled, too slow.
     #[must_use]
     pub const fn code(&self) -> u16 {
         match self {
@@ -238,7 +238,7 @@ impl Error {
             Self::Digest { .. } => 6,
             Self::EarlyEnd { .. } => 7,
             Self::PeerAborted { .. } => 9,
-            Self::Check { .. } => 10,
+            Self::Check { .. } => 13,
             Self::Item { .. }
             | Self::SorterFull { .. }
             | Self::Encoding { .. }

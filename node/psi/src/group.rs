@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::expand::HashToGroup;
-use crate::simd::{Digits, Eights, digits};
+use crate::simd::{Digits, Eights, digits, wipe};
 use crate::sorter::Row;
 
 /// Points that share one inversion; large enough to hide it, small enough to stay in the cache.
@@ -62,13 +62,16 @@ impl Key {
         let batches: Result<Vec<Vec<Row>>, Error> = starts(count)
             .into_par_iter()
             .map(|(from, to)| {
-                let uniform = (from..to)
+                let mut uniform = (from..to)
                     .map(|i| Ok(message(i)?.expand(hash)))
                     .collect::<Result<Vec<_>, Error>>()?;
-                Ok(match self.eights {
+                let rows = match self.eights {
                     Some(eights) => eights.blind(&uniform, &self.digits),
                     None => self.encode(uniform.iter().map(RistrettoPoint::from_uniform_bytes)),
-                })
+                };
+                // An item's hash tells whoever guesses the item that it is right.
+                wipe(uniform.as_flattened_mut());
+                Ok(rows)
             })
             .collect();
         Ok(batches?.concat())
@@ -102,7 +105,7 @@ impl Key {
     }
 
     fn encode(&self, points: impl Iterator<Item = RistrettoPoint>) -> Vec<Row> {
-        let halves: Vec<RistrettoPoint> = points.map(|p| p * *self.half).collect();
+        let halves: Vec<RistrettoPoint> = points.map(|p| *Zeroizing::new(p) * *self.half).collect();
         RistrettoPoint::double_and_compress_batch(&halves)
             .into_iter()
             .map(|c| c.to_bytes())

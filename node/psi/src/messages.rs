@@ -85,8 +85,8 @@ pub struct PlanMessage {
     pub scope: Scope,
     /// Those that the initiator has finished; the responder says the same.
     pub finished: BucketSet,
-    /// The Merkle root over them.
-    pub root: [u8; 32],
+    /// One hash over what was done in them.
+    pub digest: [u8; 32],
 }
 
 /// Which buckets of a list run on a stream.
@@ -318,7 +318,7 @@ impl Message {
                 out.extend_from_slice(&plan.count.to_be_bytes());
                 out.extend_from_slice(&plan.buckets.to_be_bytes());
                 out.extend_from_slice(&plan.scope.number().to_be_bytes());
-                out.extend_from_slice(&plan.root);
+                out.extend_from_slice(&plan.digest);
                 out.extend_from_slice(plan.finished.as_bytes());
                 15
             }
@@ -427,7 +427,7 @@ impl Message {
                     count,
                     buckets,
                     scope: Scope::from_number(r.u32("scope")?),
-                    root: r.array("root")?,
+                    digest: r.array("digest")?,
                     finished: BucketSet::from_bytes(buckets, r.0)?,
                 }));
             }
@@ -643,7 +643,7 @@ mod tests {
                 buckets: 16,
                 scope: Scope::One(3),
                 finished: BucketSet::from_bytes(16, &[0x80, 1]).unwrap(),
-                root: [8; 32],
+                digest: [8; 32],
             }),
             Message::Abort {
                 code: 4,

@@ -317,7 +317,7 @@ fn a_peer_that_lies_about_finished_buckets_gains_nothing() {
         of.iter().for_each(|bucket| set.insert(*bucket));
         set
     };
-    let plan_frame = |set: Option<BucketSet>, root: Option<[u8; 32]>| {
+    let plan_frame = |set: Option<BucketSet>, digest: Option<[u8; 32]>| {
         let mut honest = one.start(9);
         let Output::Send(frame) = honest.poll().unwrap() else {
             panic!("no plan")
@@ -326,18 +326,18 @@ fn a_peer_that_lies_about_finished_buckets_gains_nothing() {
             panic!("no plan")
         };
         plan.finished = set.unwrap_or(plan.finished);
-        plan.root = root.unwrap_or(plan.root);
+        plan.digest = digest.unwrap_or(plan.digest);
         Message::Plan(plan).encode().unwrap()
     };
-    // Fewer and more than it has under the root of what it has, another history.
-    for (claimed, root) in [
+    // Fewer and more than it has under the digest of what it has, another history.
+    for (claimed, digest) in [
         (Some(set(&[])), None),
         (Some(set(&[1])), None),
         (Some(set(&[0, 1, 2, 3, 4])), None),
         (Some(set(&[7])), None),
         (None, Some([7; 32])),
     ] {
-        let refused = two.start(20).input(&plan_frame(claimed, root));
+        let refused = two.start(20).input(&plan_frame(claimed, digest));
         assert!(
             matches!(refused, Err(Error::Mismatch { .. })),
             "{refused:?}"

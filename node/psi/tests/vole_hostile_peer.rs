@@ -134,7 +134,7 @@ fn a_failed_check_ends_the_run_by_name() {
     for at in [0, 15, 2_047, usize::MAX] {
         let got = flipped(0, "corrections", 0, at);
         assert!(matches!(got, Error::Check { .. }), "{at}: {got}");
-        assert_eq!(got.code(), 10);
+        assert_eq!(got.code(), 13);
         // Its commitment, sums, answer and coin.
         let sums = flipped(1, "sums", 0, at);
         assert_eq!(sums, Error::Check { what: "sums" }, "{at}");
@@ -281,8 +281,8 @@ fn identity_and_wrong_points_are_refused() {
                 Err(Error::Point { index: 500, .. })
             ));
         }
-        // That of the other suite, and none at all.
-        for other in [3 - set, 0, 3] {
+        // That of the other suite, those of earlier builds, and none at all.
+        for other in [PARAMETER_SET + CHECKED_PARAMETER_SET - set, 0, 1, 2, 5] {
             assert_eq!(
                 with(0, "opening", &opening(other, [2; 32])),
                 Err(Error::Mismatch {

@@ -28,6 +28,8 @@ enum Rows {
         file: BufReader<File>,
         /// The first line, where it is no header.
         first: Vec<u8>,
+        /// Its number, from 1.
+        number: u64,
     },
     /// Anything else that is CSV.
     Csv {
@@ -47,8 +49,10 @@ impl Column {
             file.consume(BYTE_ORDER_MARK.len());
         }
         let mut first = Vec::new();
+        let mut number = 0;
         let is_plain = loop {
             first.clear();
+            number += 1;
             let read = file.read_until(b'\n', &mut first).map_err(io)?;
             match plain(&first) {
                 Some([]) if read > 0 => {}
@@ -64,7 +68,11 @@ impl Column {
             name = Some(String::from_utf8_lossy(&first).trim().to_owned());
             first.clear();
         }
-        let rows = Rows::Lines { file, first };
+        let rows = Rows::Lines {
+            file,
+            first,
+            number,
+        };
         Ok(Self { name, rows })
     }
 
@@ -95,21 +103,39 @@ impl Column {
         path: &Path,
         mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
+        let mut kind = Kind(None);
+        let mut judged = |value: &[u8], number: u64| {
+            if value.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            kind.verify(value).map_err(|found| {
+                let reason = format!(
+                    "line {number}: expected {DIGEST_CHARS} hexadecimal characters in every line or in none, found {found}"
+                );
+                bad(path, reason)
+            })?;
+            each(value)
+        };
         match self.rows {
-            Rows::Csv { file, at, first } => each_record(path, file, at, first, each),
-            Rows::Lines { mut file, first } => {
+            Rows::Csv { file, at, first } => each_record(path, file, at, 0, first, judged),
+            Rows::Lines {
+                mut file,
+                first,
+                mut number,
+            } => {
                 let mut line = first;
                 loop {
                     let Some(text) = plain(&line) else {
                         // From here on it is CSV of one column.
                         let rest = csv_reader(Cursor::new(line).chain(file));
-                        return each_record(path, rest, 0, csv::ByteRecord::new(), each);
+                        let first = csv::ByteRecord::new();
+                        return each_record(path, rest, 0, number - 1, first, judged);
                     };
-                    let value = text.trim_ascii();
-                    if !value.is_empty() && each(value)?.is_break() {
+                    if judged(text.trim_ascii(), number)?.is_break() {
                         return Ok(());
                     }
                     line.clear();
+                    number += 1;
                     let read = file.read_until(b'\n', &mut line);
                     if read.map_err(|e| bad(path, e.to_string()))? == 0 {
                         return Ok(());
@@ -120,17 +146,37 @@ impl Column {
     }
 }
 
-/// Calls `each` with what is not empty in column `at` of `record` and of the records after it.
+/// Whether the values of a file are digests in hexadecimal: as the first is, all have to be.
+struct Kind(Option<bool>);
+
+impl Kind {
+    /// Refuses a value of the other kind, in words that do not show it.
+    fn verify(&mut self, value: &[u8]) -> Result<(), String> {
+        let is = is_digest(value);
+        if *self.0.get_or_insert(is) == is {
+            return Ok(());
+        }
+        Err(if value.len() == DIGEST_CHARS {
+            "a value of the other kind".into()
+        } else {
+            format!("{} characters", value.len())
+        })
+    }
+}
+
+/// Calls `each` with column `at` of `record` and of the records after it, and their lines' numbers, before which there are `lines` more.
 fn each_record(
     path: &Path,
     mut file: csv::Reader<impl Read>,
     at: usize,
+    lines: u64,
     mut record: csv::ByteRecord,
-    mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
+    mut each: impl FnMut(&[u8], u64) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
     loop {
         let value = record.get(at).unwrap_or_default().trim_ascii();
-        if !value.is_empty() && each(value)?.is_break() {
+        let number = lines + record.position().map_or(0, csv::Position::line);
+        if each(value, number)?.is_break() {
             return Ok(());
         }
         let read = file.read_byte_record(&mut record);
@@ -159,16 +205,32 @@ fn plain(line: &[u8]) -> Option<&[u8]> {
 }
 
 fn is_digest(value: &[u8]) -> bool {
-    value.len() == DIGEST_CHARS && value.iter().all(u8::is_ascii_hexdigit)
+    // Without branches, as in `plain`.
+    let all = |all: bool, c: &u8| all & c.is_ascii_hexdigit();
+    value.len() == DIGEST_CHARS && value.iter().fold(true, all)
 }
 
 /// Calls `each` with every value of the column that is not empty, trimmed, until it says that it is enough; a value's row is the number
-/// of those before it.
+/// of those before it. Digests in hexadecimal are given in lower case, other values as they are.
+///
+/// # Errors
+/// Those of `each`; [`Error::Csv`], among them one that names the line of a value that is no digest where others are.
 pub(super) fn read_column(
     path: &Path,
-    each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
+    mut each: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
-    Column::open(path)?.each(path, each)
+    let mut lower = [0; DIGEST_CHARS];
+    Column::open(path)?.each(path, |value| {
+        if value.len() == lower.len()
+            && value.iter().any(u8::is_ascii_uppercase)
+            && is_digest(value)
+        {
+            lower.copy_from_slice(value);
+            lower.make_ascii_lowercase();
+            return each(&lower);
+        }
+        each(value)
+    })
 }
 
 /// How many values [`read_column`] gives.
@@ -189,7 +251,7 @@ fn bad(path: &Path, reason: String) -> Error {
 }
 
 /// Writes the values of the rows that `is_match` names, which is asked for each in order, from the column of `input` to `output`,
-/// under the column's name if it has one. Returns how many.
+/// as they stand there, under the column's name if it has one. Returns how many.
 pub(super) fn write_matches(
     input: &Path,
     mut is_match: impl FnMut(u64) -> bool,
@@ -296,5 +358,47 @@ mod tests {
         // One digit fewer is a name.
         std::fs::write(&path, format!("{}\n{b}\n", &a[1..])).unwrap();
         assert_eq!(read(&path), (Some(a[1..].into()), vec![b.clone()]));
+    }
+
+    #[test]
+    fn digests_match_in_either_case_and_are_written_as_they_stand() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, out) = (dir.path().join("a.csv"), dir.path().join("out.csv"));
+        let upper = "AB".repeat(32);
+        std::fs::write(&path, format!("id\n{upper}\n")).unwrap();
+        let mut values = Vec::new();
+        read_column(&path, |value| {
+            values.push(String::from_utf8(value.to_vec()).unwrap());
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        assert_eq!(values, ["ab".repeat(32)]);
+        write_matches(&path, |_| true, &out).unwrap();
+        let written = std::fs::read_to_string(&out).unwrap();
+        assert_eq!(written, format!("id\n{upper}\n"));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        let (a, short, other) = ("0a".repeat(32), "0a".repeat(31), "0g".repeat(32));
+        for (text, line) in [
+            (format!("{a}\n{short}\n"), 2),
+            (format!("\n\n{a}\n{a}0\n"), 4),
+            (format!("id\n{a}\n\n{other}\n"), 4),
+            (format!("id\r\n{a}\r\n{short}\r\n"), 3),
+            (format!("{a}\n\"{a}\"\n{short}\n"), 3),
+            (format!("x,id\n1,{a}\n2,{short}\n"), 3),
+            (format!("phone\n+8613800000000\n{a}\n"), 3),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let error = count_column(&path).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("line {line}:")),
+                "{text:?}: {error}"
+            );
+            assert!(!error.contains(&short) && !error.contains("0g"), "{error}");
+        }
     }
 }

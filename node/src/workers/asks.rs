@@ -168,10 +168,10 @@ fn put_step(w: &mut Writer, step: &Step) {
         Step::Finished {
             bucket,
             mark,
-            leaf,
+            digest,
             rows,
         } => {
-            w.u8(4).u32(*bucket).raw(mark).raw(leaf);
+            w.u8(4).u32(*bucket).raw(mark).raw(digest);
             w.u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
             rows.iter().for_each(|row| {
                 w.u64(*row);
@@ -194,7 +194,7 @@ fn step(r: &mut Reader<'_>) -> Result<Step, CodecError> {
             mark: r.array("mark")?,
         },
         4 => {
-            let (mark, leaf) = (r.array("mark")?, r.array("leaf")?);
+            let (mark, digest) = (r.array("mark")?, r.array("digest")?);
             let mut rows = Vec::new();
             for _ in 0..r.u32("number of rows")? {
                 rows.push(r.u64("row")?);
@@ -202,7 +202,7 @@ fn step(r: &mut Reader<'_>) -> Result<Step, CodecError> {
             Step::Finished {
                 bucket,
                 mark,
-                leaf,
+                digest,
                 rows,
             }
         }

@@ -206,7 +206,7 @@ mod tests {
             Ask::Note(Step::Finished {
                 bucket,
                 mark,
-                leaf: [8; 32],
+                digest: [8; 32],
                 rows: vec![9, 10],
             }),
             Ask::Seal(statement.clone()),

@@ -9,8 +9,8 @@
 //! **One run a bucket.** Each has fresh randomness: scalar, salt, correlation, coin. The context is the same for all and names no
 //! bucket. What binds a run to its place is what its two ends are signed over: SHA-256(prefix || plan's digest || bucket) where a
 //! plain run names its context. So a signature is worth nothing in any other place, list or session, and buckets may finish in any
-//! order. A finished bucket leaves a leaf, SHA-256(prefix || plan's digest || bucket || both streams' digests). The last statement names
-//! the plan's digest and the Merkle root over the leaves of all buckets.
+//! order. A finished bucket leaves SHA-256(prefix || plan's digest || bucket || both streams' digests). The last statement names
+//! the plan's digest and one hash over what all buckets left, in the order of their numbers.
 //!
 //! **One release.** It is bound to the plan's digest and asked for at the first gate that any bucket comes to, before anything that
 //! depends on the responder's items has left. Within each bucket nothing of that kind leaves before the initiator's stream of that
@@ -21,7 +21,7 @@
 //! attempt may neither answer nor finish, whatever its host does ([`Past::take`]), so that of two workers only one counts.
 //!
 //! **After a break.** Steps are durable before what follows from them leaves ([`Step`], [`Past`]). A run that goes on draws everything
-//! anew for the buckets that were under way; finished buckets stay. The initiator names which it has finished, and the root over them;
+//! anew for the buckets that were under way; finished buckets stay. The initiator names which it has finished, and a hash over them;
 //! the responder must have finished them alike. Those that it has finished and the initiator has not are run again: the initiator
 //! died before it noted them. Buckets that were answered are answered again at most [`MAX_REPEATS`] times in a list, so that a peer
 //! which pretends to have died gains that many buckets' worth of guesses, and no more. A peer that claims more buckets than are

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::Plan;
-use super::set::{BucketSet, root};
+use super::set::{BucketSet, digest};
 use crate::frame::Reader;
 use crate::{Error, MAX_COUNT};
 
@@ -44,7 +44,7 @@ pub enum Step {
         /// The attempt, which has to be the bucket's newest.
         mark: [u8; 32],
         /// What was done: a hash over both streams of the bucket.
-        leaf: [u8; 32],
+        digest: [u8; 32],
         /// The initiator's rows in it that the responder has too, ascending; the host keeps them. Empty at the responder.
         rows: Vec<u64>,
     },
@@ -131,10 +131,10 @@ impl Past {
         set
     }
 
-    /// The root over the buckets of `set`; `None` if one of them is not finished.
-    pub(super) fn root_over(&self, set: &BucketSet) -> Option<[u8; 32]> {
+    /// The digest over the buckets of `set`; `None` if one of them is not finished.
+    pub(super) fn digest_over(&self, set: &BucketSet) -> Option<[u8; 32]> {
         let known = self.finished.keys().filter(|b| set.contains(**b)).count();
-        (u64::from(set.len()) == known as u64).then(|| root(set, &self.finished))
+        (u64::from(set.len()) == known as u64).then(|| digest(set, &self.finished))
     }
 
     /// How often answered buckets would have been asked for again with an answer in `bucket`.
@@ -203,11 +203,11 @@ impl Past {
             Step::Finished {
                 bucket,
                 mark,
-                leaf,
+                digest,
                 rows,
             } => {
                 self.check_newest(*bucket, mark)?;
-                self.finished.insert(*bucket, *leaf);
+                self.finished.insert(*bucket, *digest);
                 self.rows += rows.len() as u64;
             }
         }
@@ -230,7 +230,7 @@ impl Past {
             out.extend_from_slice(&bucket.to_be_bytes());
             out.extend_from_slice(hash);
         };
-        self.finished.iter().for_each(|(b, leaf)| put(b, leaf));
+        self.finished.iter().for_each(|(b, digest)| put(b, digest));
         self.answered.iter().for_each(|b| put(b, &[]));
         self.marks.iter().for_each(|(b, mark)| put(b, mark));
         out
@@ -265,7 +265,7 @@ impl Past {
         ];
         let [finished, answered, marks] = counts;
         for _ in 0..finished {
-            past.finished.insert(r.u32("bucket")?, r.array("leaf")?);
+            past.finished.insert(r.u32("bucket")?, r.array("digest")?);
         }
         for _ in 0..answered {
             past.answered.insert(r.u32("bucket")?);
@@ -300,7 +300,7 @@ mod tests {
         Step::Finished {
             bucket,
             mark: [mark; 32],
-            leaf: [100 + mark; 32],
+            digest: [100 + mark; 32],
             rows: rows.to_vec(),
         }
     }
@@ -339,9 +339,9 @@ mod tests {
         let plan = plan.unwrap().unwrap();
         let mut set = past.set(&plan);
         assert_eq!(set.missing().collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6, 7]);
-        assert!(past.root_over(&set).is_some());
+        assert!(past.digest_over(&set).is_some());
         set.insert(0);
-        assert_eq!(past.root_over(&set), None);
+        assert_eq!(past.digest_over(&set), None);
         past.take(&Step::Rewound { bucket: 3 }).unwrap();
         assert!(past.take(&Step::Rewound { bucket: 3 }).is_err());
         assert_eq!(past.done(), 0);

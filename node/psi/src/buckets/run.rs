@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::past::{Past, Step};
 use super::plan::Plan;
-use super::set::{BucketSet, leaf, place};
+use super::set::{BucketSet, done, place};
 use crate::Error;
 use crate::context::Computation;
 use crate::item::{IdType, ItemSet, ItemSetBuilder, Profile};
@@ -71,8 +71,8 @@ struct Line {
     out: VecDeque<Output>,
     /// What is to be signed or checked in the bucket under way.
     in_bucket: Option<Statement>,
-    /// Over the buckets that the initiator had finished, then over all.
-    root: [u8; 32],
+    /// Digest over the buckets that the initiator had finished, then over all.
+    set: [u8; 32],
 }
 
 /// A bucket under way.
@@ -146,7 +146,7 @@ impl Wire for Line {
                 self.digest,
                 match stage {
                     Stage::InitiatorEnd => [0; 32],
-                    _ => self.root,
+                    _ => self.set,
                 },
             ],
             published,
@@ -179,7 +179,7 @@ impl Line {
             buckets: self.plan.buckets(),
             scope,
             finished,
-            root: self.root,
+            digest: self.set,
         });
         self.send(&message)
     }
@@ -240,7 +240,7 @@ impl Buckets {
                 digest,
                 out: VecDeque::new(),
                 in_bucket: None,
-                root: [0; 32],
+                set: [0; 32],
             },
             params,
             kind,
@@ -286,13 +286,12 @@ impl Side {
     /// Responder: takes up where the initiator is. What it has finished this side has finished too; what it lacks is run again.
     fn follow(&mut self, theirs: &PlanMessage) -> Result<(), Error> {
         let past = self.store.past()?;
-        let root = past.root_over(&theirs.finished);
-        if root != Some(theirs.root) {
+        if past.digest_over(&theirs.finished) != Some(theirs.digest) {
             return Err(Error::Mismatch {
                 what: "finished buckets",
             });
         }
-        self.line.root = theirs.root;
+        self.line.set = theirs.digest;
         self.agree_on(&theirs.finished)?;
         if let Some(next) = self.todo.front() {
             past.check_answer(*next)?;
@@ -358,10 +357,10 @@ impl Side {
     fn close(&mut self) -> Result<State, Error> {
         let past = self.store.past()?;
         let set = past.set(&self.line.plan);
-        let root = past
-            .root_over(&set)
+        let all = past
+            .digest_over(&set)
             .filter(|_| past.done() == self.line.plan.buckets());
-        self.line.root = root.ok_or(Error::Internal {
+        self.line.set = all.ok_or(Error::Internal {
             what: "a finished bucket that is not",
         })?;
         Ok(if self.is_initiator() {
@@ -463,7 +462,7 @@ impl Side {
         self.store.note(&Step::Finished {
             bucket: bucket.number,
             mark: bucket.mark,
-            leaf: leaf(&self.line.digest, bucket.number, &statement.streams),
+            digest: done(&self.line.digest, bucket.number, &statement.streams),
             rows,
         })
     }
@@ -527,7 +526,7 @@ impl role::Role for Side {
             State::Start => {
                 let past = self.store.past()?;
                 let finished = past.set(&self.line.plan);
-                self.line.root = past.root_over(&finished).ok_or(PASSED)?;
+                self.line.set = past.digest_over(&finished).ok_or(PASSED)?;
                 self.line.send_plan(self.scope, finished.clone())?;
                 Ok(State::AwaitPlan(finished))
             }
@@ -547,7 +546,7 @@ impl role::Role for Side {
             }
             (State::AwaitPlan(finished), Frame::List(Message::Plan(theirs))) => {
                 self.check_plan(&theirs)?;
-                if theirs.finished != finished || theirs.root != self.line.root {
+                if theirs.finished != finished || theirs.digest != self.line.set {
                     return Err(Error::Mismatch {
                         what: "finished buckets",
                     });

@@ -112,9 +112,9 @@ pub(super) fn place(plan: &[u8; 32], bucket: u32) -> [u8; 32] {
 }
 
 /// What was done in a bucket: the digests of both its streams, the initiator's first.
-pub(super) fn leaf(plan: &[u8; 32], bucket: u32, streams: &[[u8; 32]; 2]) -> [u8; 32] {
+pub(super) fn done(plan: &[u8; 32], bucket: u32, streams: &[[u8; 32]; 2]) -> [u8; 32] {
     Sha256::new()
-        .chain_update(b"tally/psi-bucket-leaf/v1\n")
+        .chain_update(b"tally/psi-bucket-done/v1\n")
         .chain_update(plan)
         .chain_update(bucket.to_be_bytes())
         .chain_update(streams.as_flattened())
@@ -122,25 +122,16 @@ pub(super) fn leaf(plan: &[u8; 32], bucket: u32, streams: &[[u8; 32]; 2]) -> [u8
         .into()
 }
 
-/// Merkle root over all buckets of a list, a power of two: the leaf of each that is in `set`, zeros for each that is not.
-pub(super) fn root(set: &BucketSet, leaves: &BTreeMap<u32, [u8; 32]>) -> [u8; 32] {
-    let leaf = |bucket| {
-        let known = leaves.get(&bucket).filter(|_| set.contains(bucket));
-        known.copied().unwrap_or_default()
-    };
-    let mut level: Vec<[u8; 32]> = (0..set.buckets).map(leaf).collect();
-    while level.len() > 1 {
-        let (pairs, _) = level.as_chunks::<2>();
-        let node = |pair: &[[u8; 32]; 2]| {
-            Sha256::new()
-                .chain_update(b"tally/psi-bucket-node/v1\n")
-                .chain_update(pair.as_flattened())
-                .finalize()
-                .into()
-        };
-        level = pairs.iter().map(node).collect();
+/// One hash over all buckets of a list, in the order of their numbers: what was done in each that is in `set`, zeros for each that is
+/// not.
+pub(super) fn digest(set: &BucketSet, done: &BTreeMap<u32, [u8; 32]>) -> [u8; 32] {
+    let mut h = Sha256::new();
+    h.update(b"tally/psi-bucket-set/v1\n");
+    for bucket in 0..set.buckets {
+        let known = done.get(&bucket).filter(|_| set.contains(bucket));
+        h.update(known.unwrap_or(&[0; 32]));
     }
-    level.first().copied().unwrap_or_default()
+    h.finalize().into()
 }
 
 #[cfg(test)]
@@ -172,9 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn the_root_names_every_leaf_and_its_place() {
-        let leaves: BTreeMap<u32, [u8; 32]> = (0..8)
-            .map(|k| (k, leaf(&[1; 32], k, &[[2; 32], [3; 32]])))
+    fn the_digest_names_every_bucket_and_what_was_done() {
+        let entries: BTreeMap<u32, [u8; 32]> = (0..8)
+            .map(|k| (k, done(&[1; 32], k, &[[2; 32], [3; 32]])))
             .collect();
         let set = |of: &[u32]| {
             let mut set = BucketSet::empty(8);
@@ -182,17 +173,17 @@ mod tests {
             set
         };
         let all: Vec<u32> = (0..8).collect();
-        let mut roots = vec![root(&set(&[]), &leaves), root(&set(&all), &leaves)];
-        roots.extend((0..8).map(|k| root(&set(&[k]), &leaves)));
-        let mut swapped = leaves.clone();
-        swapped.insert(0, leaves[&1]);
-        swapped.insert(1, leaves[&0]);
-        roots.push(root(&set(&all), &swapped));
-        for (i, one) in roots.iter().enumerate() {
-            assert!(!roots[..i].contains(one), "{i}");
+        let mut digests = vec![digest(&set(&[]), &entries), digest(&set(&all), &entries)];
+        digests.extend((0..8).map(|k| digest(&set(&[k]), &entries)));
+        let mut swapped = entries.clone();
+        swapped.insert(0, entries[&1]);
+        swapped.insert(1, entries[&0]);
+        digests.push(digest(&set(&all), &swapped));
+        for (i, one) in digests.iter().enumerate() {
+            assert!(!digests[..i].contains(one), "{i}");
         }
         // What is not in the set does not count.
-        assert_eq!(roots[2], root(&set(&[0]), &[(0, leaves[&0])].into()));
+        assert_eq!(digests[2], digest(&set(&[0]), &[(0, entries[&0])].into()));
         assert_ne!(place(&[1; 32], 0), place(&[1; 32], 1));
     }
 }

@@ -15,8 +15,9 @@ use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::IsIdentity;
 use rand_core::RngCore;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::hashes::base_key;
 use crate::Error;
@@ -31,6 +32,14 @@ pub(crate) const BASE_TRANSFERS: usize = 256;
 pub(crate) struct BaseTransfer<'a> {
     pub(crate) context: &'a [u8; 32],
     pub(crate) hash: &'a HashToGroup,
+}
+
+/// Digest of both sides' messages: what is proved later of the keys names it.
+pub(crate) fn transcript(point: &Row, choices: &[Row]) -> [u8; 32] {
+    let mut h = Sha256::new();
+    h.update(point);
+    choices.iter().for_each(|row| h.update(row));
+    h.finalize().into()
 }
 
 /// The sender's scalar and its point, which goes to the receiver.
@@ -81,7 +90,8 @@ impl BaseSender {
                             problem: "the identity once unmasked",
                         });
                     }
-                    let shared = (sum * *self.scalar).compress().to_bytes();
+                    let shared = Zeroizing::new(sum * *self.scalar);
+                    let shared = Zeroizing::new(shared.compress().to_bytes());
                     keys[usize::from(side)] = base_key(
                         with.context,
                         index,
@@ -110,8 +120,9 @@ pub(crate) fn choose(
     // Drawn in order, so that a seed gives one transcript whatever the number of cores.
     let mut drawn = Vec::with_capacity(BASE_TRANSFERS);
     for _ in 0..BASE_TRANSFERS {
-        let mut wide = [0; 64];
-        rng.fill_bytes(&mut wide);
+        // Who knows where a point comes from knows that it is not the chosen side's.
+        let mut wide = Zeroizing::new([0; 64]);
+        rng.fill_bytes(wide.as_mut());
         drawn.push((
             fresh_scalar(rng)?,
             RistrettoPoint::from_uniform_bytes(&wide),
@@ -132,14 +143,14 @@ pub(crate) fn choose(
             for (a, b) in a[0].iter_mut().zip(b[0].iter_mut()) {
                 u8::conditional_swap(a, b, swap);
             }
-            let mut shared = (theirs * **scalar).compress().to_bytes();
+            let shared = Zeroizing::new(theirs * **scalar);
+            let shared = Zeroizing::new(shared.compress().to_bytes());
             let key = base_key(
                 with.context,
                 index,
                 bit,
                 [sender, &pair[0], &pair[1], &shared],
             );
-            shared.zeroize();
             Ok((pair, key))
         })
         .collect::<Result<Vec<_>, Error>>()?;

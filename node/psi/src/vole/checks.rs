@@ -1,6 +1,6 @@
 //! By what either side of `vole-rr22-malicious-v1` shows that it followed the protocol while the correlation was made. Each check is a
-//! random linear combination, its coefficients drawn by a hash of all that was sent before (Fiat and Shamir), so that it takes no
-//! message to ask for it; a mask that serves nothing else hides what the combination would tell.
+//! random linear combination, its coefficients drawn by a hash of what was sent before, from the base transfers on (Fiat and Shamir),
+//! so that it takes no message to ask for it; a mask that serves nothing else hides what the combination would tell.
 //!
 //! Columns: transfers and noise alike, the initiator sends 128 vectors that must hide one and the same vector. It shows the
 //! combination of that vector and of each of its columns; the responder compares, column by column. This is the check of Roy,

@@ -40,7 +40,7 @@ pub(crate) struct InitiatorCorrelation {
     blocks: Vec<BlockNoise>,
     /// Key of the chosen side of each transfer.
     keys: Zeroizing<Vec<u128>>,
-    /// Digest of the corrections.
+    /// Digest of the base transfers' and of the corrections.
     sent: [u8; 32],
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> impl ExactSizeIterator<Item = u128> {
 
 impl InitiatorCorrelation {
     /// Draws the noise from `seed`; also returns the corrections to send, [`VoleShape::correction_bytes`] of them. `base` holds
-    /// both keys of each base transfer.
+    /// both keys of each base transfer, `before` their transcript.
     ///
     /// # Errors
     /// [`Error::Internal`] for another number of base transfers.
@@ -78,6 +78,7 @@ impl InitiatorCorrelation {
         oracles: &Oracles,
         seed: u128,
         base: &[[u128; 2]],
+        before: &[u8; 32],
     ) -> Result<(Self, Vec<u8>), Error> {
         let (for_extension, for_noise) = halves(base)?;
         let mut prg = Prg::new(seed);
@@ -106,7 +107,7 @@ impl InitiatorCorrelation {
             to_bytes(&words, &mut noise_bytes);
             if shape.checked {
                 let sent = noise_bytes.get(from..).unwrap_or_default();
-                let challenge = oracles.check(Checked::Noise, block as u64, &[0; 32], sent);
+                let challenge = oracles.check(Checked::Noise, block as u64, before, sent);
                 let shown = checks::show_columns(kernels, &challenge, &c, &columns);
                 to_bytes(&shown, &mut noise_bytes);
             }
@@ -129,7 +130,7 @@ impl InitiatorCorrelation {
         let mut bytes = Vec::with_capacity(shape.correction_bytes());
         to_bytes(&sent, &mut bytes);
         if shape.checked {
-            let challenge = oracles.check(Checked::Extension, 0, &[0; 32], &bytes);
+            let challenge = oracles.check(Checked::Extension, 0, before, &bytes);
             let shown = checks::show_columns(kernels, &challenge, &choices, &columns);
             to_bytes(&shown, &mut bytes);
         }
@@ -139,10 +140,10 @@ impl InitiatorCorrelation {
                 shape,
                 kernels,
                 code: Code::new(shape.block_entries()),
-                children: Children::new(),
+                children: Children::new(oracles.tree_keys),
                 blocks,
                 keys,
-                sent: Sha256::digest(&bytes).into(),
+                sent: digest(before, &bytes),
             },
             bytes,
         ))
@@ -228,6 +229,15 @@ impl InitiatorCorrelation {
     }
 }
 
+/// Of the base transfers' transcript and the corrections.
+fn digest(before: &[u8; 32], corrections: &[u8]) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(before)
+        .chain_update(corrections)
+        .finalize()
+        .into()
+}
+
 /// The challenge to a block's trees, where the shape is checked: over the corrections and the block's sums.
 fn tree_check(
     kernels: Kernels,
@@ -259,6 +269,8 @@ pub(crate) struct ResponderBase<'a> {
     pub(crate) delta: u128,
     /// The keys.
     pub(crate) keys: &'a [u128],
+    /// Their transcript.
+    pub(crate) before: [u8; 32],
 }
 
 impl ResponderCorrelation {
@@ -282,7 +294,7 @@ impl ResponderCorrelation {
                 what: "correlation size",
             });
         }
-        let sent: [u8; 32] = Sha256::digest(corrections).into();
+        let sent = digest(&base.before, corrections);
         let (extension_bytes, noise_bytes) = corrections.split_at(shape.extension_bytes());
         let (columns, shown) = words_and_proof(&shape, extension_bytes);
         let columns = extension::send(for_extension, base.extension, &columns)?;
@@ -292,7 +304,7 @@ impl ResponderCorrelation {
                 &oracles.check(
                     Checked::Extension,
                     0,
-                    &[0; 32],
+                    &base.before,
                     sent_part(&shape, extension_bytes),
                 ),
                 &columns,
@@ -311,7 +323,12 @@ impl ResponderCorrelation {
                 if shape.checked {
                     checks::verify_columns(
                         kernels,
-                        &oracles.check(Checked::Noise, block, &[0; 32], sent_part(&shape, bytes)),
+                        &oracles.check(
+                            Checked::Noise,
+                            block,
+                            &base.before,
+                            sent_part(&shape, bytes),
+                        ),
                         &columns,
                         base.delta,
                         |j| 1 << j,
@@ -323,7 +340,7 @@ impl ResponderCorrelation {
             .collect::<Result<Vec<_>, Error>>()?;
         let mut roots = Zeroizing::new(vec![0; shape.blocks * TREES]);
         Prg::new(seed).fill(&mut roots);
-        let (code, children) = (Code::new(size), Children::new());
+        let (code, children) = (Code::new(size), Children::new(oracles.tree_keys));
         let mut b = Zeroizing::new(vec![0; entries]);
         let (sums, shares): (Vec<Vec<u8>>, Vec<Option<u128>>) = b
             .par_chunks_mut(size)
@@ -419,6 +436,8 @@ mod tests {
         extension: u128,
         delta: u128,
         keys: Vec<u128>,
+        /// What the responder saw of the base transfers.
+        before: [u8; 32],
         seeds: [u128; 2],
     }
 
@@ -443,6 +462,7 @@ mod tests {
                 extension,
                 delta,
                 keys,
+                before: [4; 32],
                 seeds: [prg.next_block(), prg.next_block()],
             }
         }
@@ -454,6 +474,7 @@ mod tests {
                 &self.oracles,
                 self.seeds[0],
                 &self.pairs,
+                &[4; 32],
             )
             .unwrap();
             assert_eq!(corrections.len(), self.shape.correction_bytes());
@@ -470,6 +491,7 @@ mod tests {
                     extension: self.extension,
                     delta: self.delta,
                     keys: &self.keys,
+                    before: self.before,
                 },
                 corrections,
                 self.entries,
@@ -538,6 +560,24 @@ mod tests {
         assert!(open.sums(&corrections).is_ok());
     }
 
+    /// Challenges name the base transfers: what was made for others' is refused though it fits the keys.
+    #[test]
+    fn corrections_for_other_base_transfers_are_refused() {
+        let mut both = Both::new(3_000, true, 8, Kernels::detect());
+        let (initiator, corrections) = both.corrections();
+        let (_, sums) = both.sums(&corrections).unwrap();
+        both.before[31] ^= 1;
+        let got = both.sums(&corrections).map(|_| ());
+        assert_eq!(got, Err(Error::Check { what: "transfers" }));
+        // The responder's own challenges, too.
+        let challenge = |before| {
+            let sent = digest(before, &corrections);
+            both.oracles.check(Checked::Trees, 0, &sent, &sums)
+        };
+        assert_eq!(digest(&[4; 32], &corrections), initiator.sent);
+        assert_ne!(challenge(&both.before), challenge(&[4; 32]));
+    }
+
     /// A responder that alters a sum passes only if no path of the initiator's needed it: it guesses one side of a fork. Sums that are
     /// wrong for every tree are always noticed.
     #[test]
@@ -553,7 +593,7 @@ mod tests {
                 &both.shape,
                 &both.oracles,
                 0,
-                &Sha256::digest(&corrections).into(),
+                &digest(&both.before, &corrections),
                 sums,
             )
             .unwrap();
@@ -562,7 +602,12 @@ mod tests {
             Prg::new(both.seeds[1]).fill(&mut roots);
             let mut share = 0;
             for (tree, leaves) in all.chunks_mut(both.shape.leaves).enumerate() {
-                Children::new().expand(&both.shape, roots[tree], leaves, |_, _| ());
+                Children::new(both.oracles.tree_keys).expand(
+                    &both.shape,
+                    roots[tree],
+                    leaves,
+                    |_, _| (),
+                );
                 share ^= check.leaves(tree, leaves);
             }
             let honest = tree_check(

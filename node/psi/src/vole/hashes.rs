@@ -97,11 +97,15 @@ pub(crate) struct Oracles {
     checks: Prefixed,
     /// Key of the row function.
     pub(crate) row_key: u128,
+    /// Keys of the trees.
+    pub(crate) tree_keys: [u128; 2],
 }
 
 impl Oracles {
     pub(crate) fn new(context: &[u8; 32], salt: u128) -> Self {
+        let trees = Prefixed::new(b"tally/vole/1/tre", context, salt).short(b"");
         Self {
+            tree_keys: [wide(&trees), wide(&trees[4..])],
             items: Prefixed::new(b"tally/vole/1/itm", context, salt),
             tags: Prefixed::new(b"tally/vole/1/tag", context, salt),
             transfers: Prefixed::new(b"tally/vole/1/ote", context, salt),
@@ -271,6 +275,8 @@ mod tests {
             o.row_key,
             half(plain(b"tally/vole/1/row", &context, salt, b""), 0)
         );
+        let trees = plain(b"tally/vole/1/tre", &context, salt, b"");
+        assert_eq!(o.tree_keys, [half(trees, 0), half(trees, 1)]);
         let message = [&9_u64.to_le_bytes()[..], &8_u128.to_le_bytes()].concat();
         assert_eq!(
             o.transfer(9, 8),
@@ -306,6 +312,7 @@ mod tests {
         for other in [Oracles::new(&[2; 32], 1), Oracles::new(&[1; 32], 2)] {
             assert_ne!(base.tag(0), other.tag(0));
             assert_ne!(base.row_key, other.row_key);
+            assert_ne!(base.tree_keys, other.tree_keys);
             assert_ne!(base.transfer(0, 0), other.transfer(0, 0));
         }
     }

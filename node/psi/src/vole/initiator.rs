@@ -3,7 +3,7 @@
 use rand_core::RngCore as _;
 use zeroize::Zeroizing;
 
-use super::base_transfer::{BaseSender, BaseTransfer};
+use super::base_transfer::{BaseSender, BaseTransfer, transcript};
 use super::checks::TreeShare;
 use super::correlation::{InitiatorCorrelation, to_bytes};
 use super::hashes::{Checked, Oracles};
@@ -361,6 +361,7 @@ impl role::Role for Asker {
                 },
                 Message::Choices(points),
             ) => {
+                let before = transcript(&sender.point, &points);
                 let base = sender.keys(
                     &BaseTransfer {
                         context: &self.link.context,
@@ -375,6 +376,7 @@ impl role::Role for Asker {
                     &session.oracles,
                     *seed,
                     &base,
+                    &before,
                 )?;
                 State::SendCorrections {
                     set,

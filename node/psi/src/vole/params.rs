@@ -6,9 +6,10 @@ use crate::context::Suite;
 use crate::simd::BAND_COLUMNS;
 
 /// Number of `vole-rr22-v1`'s parameter set in the opening message. Another code, tree count or width is another set.
-pub const PARAMETER_SET: u16 = 1;
+/// Sets 1 and 2 are of builds whose trees had the same keys in every run, and whose challenges did not name the base transfers.
+pub const PARAMETER_SET: u16 = 3;
 /// Number of that of `vole-rr22-malicious-v1`: the same code, tree count, store and hash, with closed trees and checks.
-pub const CHECKED_PARAMETER_SET: u16 = 2;
+pub const CHECKED_PARAMETER_SET: u16 = 4;
 /// That of a suite.
 pub(crate) const fn parameter_set(suite: Suite) -> u16 {
     if suite.is_checked() {

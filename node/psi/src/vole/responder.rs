@@ -3,7 +3,7 @@
 
 use zeroize::Zeroizing;
 
-use super::base_transfer::{BaseTransfer, choose};
+use super::base_transfer::{BaseTransfer, choose, transcript};
 use super::checks;
 use super::correlation::{ResponderBase, ResponderCorrelation, from_bytes, to_bytes};
 use super::hashes::{Checked, Oracles};
@@ -55,6 +55,8 @@ struct Base {
     extension: Zeroizing<u128>,
     delta: Zeroizing<u128>,
     keys: Zeroizing<Vec<u128>>,
+    /// Their transcript.
+    before: [u8; 32],
 }
 
 /// The own items as hashes, in the set's order and the store's, and the own half of the correlation: at first B, then K.
@@ -163,6 +165,7 @@ impl Answerer {
             self.link.send(&Message::Check(commitment.to_vec()))?;
             coin = Some(own);
         }
+        let before = transcript(point, &points);
         self.link.send(&Message::Choices(points))?;
         Ok((
             Box::new(Session {
@@ -176,6 +179,7 @@ impl Answerer {
                 extension,
                 delta,
                 keys,
+                before,
             },
         ))
     }
@@ -224,6 +228,7 @@ impl role::Role for Answerer {
                         extension: *base.extension,
                         delta: *base.delta,
                         keys: &base.keys,
+                        before: base.before,
                     },
                     &bytes,
                     session.columns,

@@ -14,15 +14,12 @@ use super::prg::Compress;
 /// Parents expanded at a time.
 const BATCH: usize = 32;
 
-/// The two keys; public, from the digits of pi, so that nobody chose them.
+/// The two keys; public, and the run's own, so that what was learnt of another run's trees serves nothing.
 pub(crate) struct Children([Compress; 2]);
 
 impl Children {
-    pub(crate) fn new() -> Self {
-        Self([
-            Compress::new(0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344),
-            Compress::new(0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89),
-        ])
+    pub(crate) fn new(keys: [u128; 2]) -> Self {
+        Self(keys.map(Compress::new))
     }
 
     /// Replaces the first `nodes` values by their `children` children, in order; the sums of the left and of the right ones, and
@@ -133,6 +130,12 @@ pub(crate) const fn choice(shape: &VoleShape, hole: usize, level: usize) -> bool
 mod tests {
     use super::*;
 
+    /// Any two.
+    const KEYS: [u128; 2] = [
+        0x243f_6a88_85a3_08d3_1319_8a2e_0370_7344,
+        0xa409_3822_299f_31d0_082e_fa98_ec4e_6c89,
+    ];
+
     fn shape(leaves: usize, checked: bool) -> VoleShape {
         VoleShape {
             blocks: 1,
@@ -144,7 +147,7 @@ mod tests {
 
     #[test]
     fn all_leaves_but_the_hole_are_the_responder_s() {
-        let children = Children::new();
+        let children = Children::new(KEYS);
         for (leaves, checked) in [2, 4, 6, 10, 14, 30, 32, 62, 66, 130]
             .into_iter()
             .flat_map(|n| [(n, false), (n, true)])
@@ -175,7 +178,7 @@ mod tests {
     /// What a deviating initiator knows of the sum of leaves and stand-ins if it lets its transfers follow the path to `place`,
     /// where there need not be a leaf: it grows what it has, level by level.
     fn known_sum(shape: &VoleShape, place: usize, sums: &[[u128; 2]]) -> u128 {
-        let children = Children::new();
+        let children = Children::new(KEYS);
         // Node by node, with those that it lacks as `None`.
         let mut nodes: Vec<Option<u128>> = vec![None];
         let mut stand_ins = 0;
@@ -224,7 +227,7 @@ mod tests {
                 let shape = shape(leaves, checked);
                 let mut all = vec![0; leaves];
                 let mut sums = vec![[0; 2]; shape.depth + 1];
-                let sum = Children::new().expand(&shape, 5, &mut all, |l, s| sums[l] = s);
+                let sum = Children::new(KEYS).expand(&shape, 5, &mut all, |l, s| sums[l] = s);
                 for place in 0..1 << shape.depth {
                     let knows = known_sum(&shape, place, &sums) == sum;
                     assert_eq!(knows, place >= leaves && !checked, "{leaves}, {place}");
@@ -234,9 +237,20 @@ mod tests {
     }
 
     #[test]
+    fn other_keys_make_other_trees() {
+        let shape = shape(6, true);
+        let [one, two] = [KEYS, KEYS.map(|key| key ^ 1)].map(|keys| {
+            let mut leaves = [0; 6];
+            Children::new(keys).expand(&shape, 9, &mut leaves, |_, _| ());
+            leaves
+        });
+        assert!(one.iter().all(|leaf| !two.contains(leaf)));
+    }
+
+    #[test]
     fn a_tree_is_golden() {
         let mut leaves = [0; 4];
-        Children::new().expand(&shape(4, false), 0, &mut leaves, |_, _| ());
+        Children::new(KEYS).expand(&shape(4, false), 0, &mut leaves, |_, _| ());
         // The image of 0 under a key is its encryption.
         assert_eq!(format!("{:032x}", leaves[0] ^ leaves[3]), GOLDEN);
     }

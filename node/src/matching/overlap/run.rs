@@ -313,7 +313,7 @@ impl psi_wire::overlap::OverlapDesk for Host<'_> {
             self.acknowledged.insert(place);
             // Before the helper says so to anybody.
             if self.acknowledged.len() == self.joined.parties.len() {
-                checked = self.desk.note_count(&self.id).map(drop);
+                checked = self.desk.note_count(&self.id);
             }
         }
         self.fail(checked)

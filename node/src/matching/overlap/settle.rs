@@ -56,23 +56,29 @@ impl Inner {
     }
 
     /// Every party holds the count: what this node holds is the answer.
-    pub(super) fn note_count(&self, id: &MatchId) -> Result<OverlapFile, MatchError> {
+    pub(super) fn note_count(&self, id: &MatchId) -> Result<(), MatchError> {
         let file = self
             .overlaps
             .get(id)
             .ok_or(MatchError::UnknownMatch { id: *id })?;
+        let answer = self.answer_of(&file)?;
+        self.overlaps.update(id, |f| {
+            f.view.stage = Stage::Answered;
+            f.view.answer = Some(answer);
+            f.view.reason = None;
+        })?;
+        Ok(())
+    }
+
+    /// What the held count is as an answer under the agreement.
+    fn answer_of(&self, file: &OverlapFile) -> Result<Answer, MatchError> {
         let agreement = state::agreement(&*self.ledger, &file.view.agreement)?;
         let (Some(held), Some(agreement)) = (&file.held, agreement) else {
             return Err(MatchError::Internal {
                 what: "an answer that is not held",
             });
         };
-        let answer = Answer::count(held.value, agreement.terms.min_result);
-        self.overlaps.update(id, |f| {
-            f.view.stage = Stage::Answered;
-            f.view.answer = Some(answer);
-            f.view.reason = None;
-        })
+        Ok(Answer::count(held.value, agreement.terms.min_result))
     }
 
     /// What follows a run: the receipt, or the end. An answered overlap is no error, with or without its last confirmation.
@@ -229,11 +235,12 @@ impl Inner {
 
     /// The receipt as this node would sign it, from the ledger and from what it saw.
     fn receipt_of(
+        &self,
         file: &OverlapFile,
         session: &SessionId,
         overlap: &OverlapState,
     ) -> Result<OverlapReceipt, MatchError> {
-        let (Some(held), Some(answer)) = (&file.held, &file.view.answer) else {
+        let Some(held) = &file.held else {
             return Err(MatchError::Internal {
                 what: "a receipt for an answer that is not held",
             });
@@ -248,6 +255,7 @@ impl Inner {
                 what: "released list",
             });
         }
+        let answer = self.answer_of(file)?;
         let result = answer.commitment(session, &held.salt.0.0);
         Ok(OverlapReceipt {
             noise: overlap.noise,
@@ -272,7 +280,7 @@ impl Inner {
         session: SessionId,
         overlap: &OverlapState,
     ) -> Result<Left, MatchError> {
-        let receipt = Self::receipt_of(file, &session, overlap)?;
+        let receipt = self.receipt_of(file, &session, overlap)?;
         let close = OverlapClose::Done(receipt);
         let record = self
             .submit_step(&CloseOverlap { session, close }.into())
@@ -292,38 +300,30 @@ impl Inner {
         overlap: &OverlapState,
     ) -> Result<Left, MatchError> {
         let id = &file.view.id;
-        let answered = match (&file.view.answer, &file.held) {
-            (Some(_), _) => file.clone(),
-            (None, Some(_)) => {
-                // Judged before it is shown: another count than the held one is no success.
-                let mut as_answered = file.clone();
-                let agreement = state::agreement(&*self.ledger, &file.view.agreement)?;
-                let min = agreement.map_or(0, |a| a.terms.min_result);
-                as_answered.view.answer = file.held.as_ref().map(|h| Answer::count(h.value, min));
-                let own = Self::receipt_of(&as_answered, &session, overlap)?;
-                if own.digest(&session) != overlap.receipt {
-                    return Err(MatchError::Mismatch { what: "receipt" });
-                }
-                self.note_count(id)?
-            }
+        if file.held.is_none() && file.view.answer.is_none() {
             // This node never acknowledged anything: it has nothing to confirm.
-            (None, None) => return self.overlap_settled(id),
-        };
-        let own = overlap
-            .parties
-            .iter()
-            .find(|p| p.member == self.identity.member);
-        if own.is_some_and(|p| !p.confirmed) {
-            let receipt = Self::receipt_of(&answered, &session, overlap)?.digest(&session);
+            return self.overlap_settled(id);
+        }
+        let mut parties = overlap.parties.iter();
+        let own = parties.find(|p| p.member == self.identity.member);
+        let unconfirmed = own.is_some_and(|p| !p.confirmed);
+        if unconfirmed || file.view.answer.is_none() {
+            // Judged before it is shown or confirmed: another count than the held one is no success.
+            let receipt = self.receipt_of(file, &session, overlap)?.digest(&session);
             if receipt != overlap.receipt {
                 let wrong = MatchError::Mismatch { what: "receipt" };
                 self.overlaps
                     .update(id, |f| f.view.reason = Some(wrong.to_string()))?;
                 return Err(wrong);
             }
-            let record = self
-                .submit_step(&ConfirmOverlap { session, receipt }.into())
-                .await?;
+        }
+        if file.view.answer.is_none() {
+            self.note_count(id)?;
+        }
+        if unconfirmed {
+            let receipt = overlap.receipt;
+            let confirm = ConfirmOverlap { session, receipt };
+            let record = self.submit_step(&confirm.into()).await?;
             if record.is_some() {
                 self.overlaps
                     .update(id, |f| f.view.receipt_record = record)?;

@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::field::{Field, LANES, Limbs, ONE};
 use super::tests::eights;
+use crate::group::Key;
 use crate::simd::digits;
 use crate::sorter::Row;
 
@@ -181,8 +182,11 @@ fn what_a_step_costs() {
             std::hint::black_box(unsafe { ladder_alone(chunk, &scalar) });
         }
     });
+    // What a processor without these instructions runs; AVX2 if built with `--cfg curve25519_dalek_backend="simd"`.
+    let single = Key::from_uniform(&[0x35; 64]).unwrap().without_eights();
+    let singles = time(&mut || drop(std::hint::black_box(single.raise(&rows, 0).unwrap())));
     println!(
-        "ns an element: map, multiply, encode {hash}; decode, multiply, encode {raise}; ladder alone {ladders}"
+        "ns an element: map, multiply, encode {hash}; decode, multiply, encode {raise}; ladder alone {ladders}; one at a time {singles}"
     );
 }
 

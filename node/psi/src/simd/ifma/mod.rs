@@ -11,7 +11,7 @@ use field::Field;
 pub(super) use field::LANES;
 use ristretto::{Points, encode_doubles};
 
-use super::Digits;
+use super::{Digits, wipe};
 use crate::sorter::Row;
 
 /// Rows by eights; the last ones are filled up with copies of the last.
@@ -48,6 +48,7 @@ pub(super) fn blind(uniform: &[[u8; 64]], half: &Digits) -> Vec<Row> {
         let [first, second] = &parts;
         let hashed = Points::from_uniform(&Field::from_rows(first), &Field::from_rows(second));
         points.push(hashed.times(half));
+        wipe(parts.as_flattened_mut().as_flattened_mut());
     }
     encoded(&points, uniform.len())
 }
