@@ -24,7 +24,7 @@ check: ## format, lints, licences and bans
 test: ## all tests of all crates
 	$(CARGO) test --release --locked --workspace
 
-fuzz: ## fuzz targets, one after the other: FUZZ='--seconds 30 [TARGET ...]'
+fuzz: ## fuzz targets, as many at once as there are processors: FUZZ='--seconds 30 [TARGET ...]'
 	./tests/fuzz/run $(FUZZ)
 
 sanitize: ## private matching under AddressSanitizer

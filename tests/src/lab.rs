@@ -10,20 +10,19 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Place, skip, tally};
+use crate::scenario::alone;
+use crate::{Place, again, inside, skip};
 
-/// Set in the process that has the namespaces.
-const INSIDE: &str = "TALLY_TEST_IN_LAB";
 /// First of the ports of every node.
 const PORT: u16 = 26_600;
 
-/// Runs a test's body in namespaces of its own: `test` is the name of the calling test, which runs again as a child process.
-/// Where there can be no namespaces, the test is skipped with the reason.
+/// Runs a test's body in namespaces of its own, with no other scenario of this program beside it: `test` is the name of the calling
+/// test, which runs again as a child process. Where there can be no namespaces, the test is skipped with the reason.
 ///
 /// # Panics
 /// If the test fails, or nothing may be skipped.
 pub fn inside_lab(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if inside() {
         body();
         return;
     }
@@ -31,16 +30,8 @@ pub fn inside_lab(test: &str, body: impl FnOnce()) {
         skip(test, &format!("no network of namespaces: {e:#}"));
         return;
     }
-    // Built outside, where the user is who it is.
-    tally();
-    let mut line = Command::new("setpriv");
-    line.args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--mount"])
-        .args(["--propagation", "private", "--"])
-        .arg(std::env::current_exe().expect("this test"))
-        .args(["--exact", test, "--nocapture", "--include-ignored"])
-        .env(INSIDE, "1");
-    let status = line.status().expect("unshare runs");
-    assert!(status.success(), "{test} in its namespaces: {status}");
+    let _alone = alone();
+    again(test, &["--net", "--mount", "--propagation", "private"]);
 }
 
 /// Whether this system makes the namespaces and links that a lab needs.
@@ -89,7 +80,7 @@ impl Lab {
     /// If the system refuses one of them.
     pub fn new(count: usize) -> Result<Self> {
         ensure!(
-            std::env::var_os(INSIDE).is_some() && (1..=64).contains(&count),
+            inside() && (1..=64).contains(&count),
             "a lab of 1 to 64 nodes, inside"
         );
         // Names of namespaces are files there; nobody else is to see them.

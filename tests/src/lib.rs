@@ -4,6 +4,7 @@
 //! processes, and speaks to them only as an operator, a phone or a stranger would: by `tally ... --json`, HTTP and bare sockets.
 //! A scenario is a function of a [`Scenario`], which gives it a folder and a seed, and shows seed and logs if it fails.
 
+mod again;
 mod binary;
 mod client;
 mod entries;
@@ -17,6 +18,7 @@ mod scenario;
 mod verifiers;
 mod wait;
 
+pub use again::{again, inside};
 pub use binary::tally;
 pub use client::{Client, Outcome, Printer};
 pub use entries::{Entry, entries, entry_bundle_path};

@@ -1,9 +1,11 @@
 //! Founds a network by the commands: `init`, cards, `genesis new`, `genesis sign`, `join`, `up`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -252,14 +254,19 @@ fn join(member: &Member, copies: &[PathBuf], id: &str) -> Result<()> {
 }
 
 /// A port that is free as well as the one above it and the one eighty above: those that `tally init --port` takes. Outside
-/// the range that the system gives to outgoing connections.
+/// the range that the system gives to outgoing connections. None is given twice: a node of another scenario of this process may
+/// just be down.
 pub(crate) fn free_ports() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..1_000 {
         let port = rand::thread_rng().gen_range(10_000..32_000);
-        let free = [port, port + 1, port + 80]
+        let ports = [port, port + 1, port + 80];
+        let free = ports
             .iter()
-            .all(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok());
+            .all(|p| !given.contains(p) && TcpListener::bind(("127.0.0.1", *p)).is_ok());
         if free {
+            given.extend(ports);
             return Ok(port);
         }
     }

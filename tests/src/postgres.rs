@@ -1,47 +1,54 @@
-//! A PostgreSQL of its own for a scenario: from Debian's package, in the scenario's folder, over a Unix socket.
+//! A PostgreSQL of its own for a test: from Debian's package, in a temporary folder, over a Unix socket.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::until;
 
 /// The password of the user `tally`.
-pub const PASSWORD: &str = "a password of a test";
-/// Who it runs as if the scenario runs as root, for whom it does not start.
+pub const PASSWORD: &str = "a password that must stand nowhere";
+/// Who it runs as if the test runs as root, for whom it does not start.
 const NOBODY: u32 = 65_534;
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A server; killed when dropped.
 pub struct Postgres {
     programs: PathBuf,
     dir: tempfile::TempDir,
-    server: Child,
+    server: Option<Child>,
+}
+
+/// The folder of PostgreSQL's programs: Debian's packages lay them aside of the PATH.
+fn programs() -> Option<PathBuf> {
+    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path().join("bin"))
+        .filter(|p| p.join("initdb").is_file())
+        .collect();
+    versions.sort();
+    versions.pop()
 }
 
 impl Postgres {
-    /// Starts one; `None` if PostgreSQL is not installed.
+    /// Starts one; `None` if PostgreSQL is not installed. It may not answer questions yet.
     ///
     /// # Errors
     /// If it does not start.
     pub fn start() -> Result<Option<Self>> {
-        let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|e| e.path().join("bin"))
-            .filter(|p| p.join("initdb").is_file())
-            .collect();
-        versions.sort();
-        let Some(programs) = versions.pop() else {
+        let Some(programs) = programs() else {
             return Ok(None);
         };
-        // Another user must get into it, so it is not below the scenario's private folder.
+        // Another user must get into it, so it is not below a private folder.
         let dir = tempfile::Builder::new().prefix("tally-pg-").tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         for name in ["data", "socket"] {
@@ -54,95 +61,118 @@ impl Postgres {
         }
         let password = dir.path().join("password");
         fs::write(&password, PASSWORD)?;
-        let made = program(&programs, "initdb", dir.path())
-            .args([
-                "-U",
-                "tally",
-                "-A",
-                "scram-sha-256",
-                "--no-sync",
-                "--pwfile",
-            ])
-            .arg(&password)
-            .arg("-D")
-            .arg(dir.path().join("data"))
-            .status()?;
-        ensure!(made.success(), "initdb: {made}");
-        let server = serve(&programs, dir.path())?;
-        let postgres = Self {
+        let mut postgres = Self {
             programs,
             dir,
-            server,
+            server: None,
         };
+        let made = postgres
+            .program("initdb")
+            .args(["-U", "tally", "-A", "scram-sha-256"])
+            .args(["--no-sync", "-E", "UTF8", "--pwfile"])
+            .arg(&password)
+            .arg("-D")
+            .arg(postgres.dir.path().join("data"))
+            .stderr(Stdio::piped())
+            .output()?;
+        ensure!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         postgres.wait_up()?;
         Ok(Some(postgres))
     }
 
-    /// Its URL, without the password.
+    /// The URL of the database that is there from the start, without the password.
     #[must_use]
     pub fn url(&self) -> String {
-        let socket = self.dir.path().join("socket").display().to_string();
-        format!("postgres://tally@{}/postgres", socket.replace('/', "%2F"))
+        self.url_of("postgres")
     }
 
-    fn wait_up(&self) -> Result<()> {
+    /// The URL of one of its databases, without the password.
+    #[must_use]
+    pub fn url_of(&self, database: &str) -> String {
+        let socket = self.dir.path().join("socket").display().to_string();
+        format!("postgres://tally@{}/{database}", socket.replace('/', "%2F"))
+    }
+
+    /// Starts the server if it does not run, and waits until its socket is open.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn wait_up(&mut self) -> Result<()> {
         let socket = self.dir.path().join("socket/.s.PGSQL.5432");
-        until("PostgreSQL to be up", Duration::from_secs(60), || {
+        until("PostgreSQL to be up", START_LIMIT, || {
+            let ended = match &mut self.server {
+                Some(server) => server.try_wait()?.is_some(),
+                None => true,
+            };
+            // Processes of one that was killed may hold its memory for a moment: then it refuses, and is started again.
+            if ended {
+                self.server = Some(
+                    self.program("postgres")
+                        .arg("-D")
+                        .arg(self.dir.path().join("data"))
+                        .arg("-k")
+                        .arg(self.dir.path().join("socket"))
+                        .args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"])
+                        .spawn()?,
+                );
+            }
             UnixStream::connect(&socket).map(drop).context("connect")
         })
     }
 
-    /// Ends it with SIGKILL and starts it again.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub fn kill_and_start(&mut self) -> Result<()> {
-        self.server.kill()?;
-        self.server.wait()?;
-        // Its own processes, which hold its memory, end a moment later: until then it refuses.
-        until("PostgreSQL to start again", Duration::from_secs(60), || {
-            if !matches!(self.server.try_wait(), Ok(None)) {
-                self.server = serve(&self.programs, self.dir.path())?;
+    /// SIGKILL for the server and for every process it made.
+    pub fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        let children = children(server.id());
+        let _ = server.kill();
+        let _ = server.wait();
+        for child in children {
+            if let Some(pid) = Pid::from_raw(child) {
+                let _ = kill_process(pid, Signal::KILL);
             }
-            std::thread::sleep(Duration::from_millis(300));
-            ensure!(matches!(self.server.try_wait(), Ok(None)), "it ended");
-            let socket = self.dir.path().join("socket/.s.PGSQL.5432");
-            UnixStream::connect(socket).map(drop).context("connect")
-        })
+        }
     }
-}
 
-fn program(programs: &Path, name: &str, dir: &Path) -> Command {
-    let mut command = Command::new(programs.join(name));
-    command
-        .current_dir(dir)
-        .env_clear()
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if rustix::process::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
     }
-    command
-}
-
-fn serve(programs: &Path, dir: &Path) -> Result<Child> {
-    Ok(program(programs, "postgres", dir)
-        .arg("-D")
-        .arg(dir.join("data"))
-        .arg("-k")
-        .arg(dir.join("socket"))
-        .args(["-c", "listen_addresses=", "-c", "shared_buffers=32MB"])
-        .spawn()?)
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // SIGQUIT: its own processes end with it.
-        if let Some(pid) = rustix::process::Pid::from_raw(self.server.id().cast_signed()) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
-        }
-        let _ = self.server.wait();
+        self.kill();
     }
+}
+
+/// The processes whose parent is this one.
+fn children(parent: u32) -> Vec<i32> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let of_parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1))
+            .is_some_and(|p| p == parent.to_string());
+        if of_parent && let Some(Ok(pid)) = entry.file_name().to_str().map(str::parse) {
+            out.push(pid);
+        }
+    }
+    out
 }

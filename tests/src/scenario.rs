@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use rand::{RngCore, SeedableRng};
@@ -35,6 +36,15 @@ impl Scenario {
         }
     }
 
+    /// As [`Self::run`], with no other scenario beside it that runs alone: for those that are held to times.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_alone(name: &str, body: impl FnOnce(&Self) -> Result<()>) {
+        let _alone = alone();
+        Self::run(name, body);
+    }
+
     /// Its folder; gone afterwards.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -48,6 +58,13 @@ impl Scenario {
         rng.set_stream(stream);
         rng
     }
+}
+
+/// Held by the one scenario of this process that runs alone.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // One that failed leaves nothing behind that the next could see.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Scenario {

@@ -21,11 +21,7 @@ use tally_merkle::{Checkpoint, Note, note};
 use tally_node::proofs::{self, AtHead as _, StateTaken};
 use tally_tests::{Scenario, skip, tally, until};
 
-#[path = "browser/webdriver.rs"]
-#[expect(dead_code, reason = "other scenarios use the rest of it")]
-mod webdriver;
-
-use webdriver::{DESKTOP, Driver, PHONE, Session};
+use crate::webdriver::{DESKTOP, Driver, PHONE, Session};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bent files that the page judges in one call; a call may take 30 s.
@@ -187,7 +183,7 @@ fn fill(
 #[test]
 fn the_page_and_the_command_agree() {
     let name = "the_page_and_the_command_agree";
-    if let Some(reason) = webdriver::missing() {
+    if let Some(reason) = crate::webdriver::missing() {
         skip(name, &reason);
         return;
     }
@@ -397,7 +393,7 @@ impl Changed {
 #[test]
 fn the_page_follows_changed_members_as_the_command_does() {
     let name = "the_page_follows_changed_members_as_the_command_does";
-    if let Some(reason) = webdriver::missing() {
+    if let Some(reason) = crate::webdriver::missing() {
         skip(name, &reason);
         return;
     }
@@ -475,7 +471,7 @@ fn the_page_follows_changed_members_as_the_command_does() {
 #[test]
 fn a_person_verifies_from_disk() {
     let name = "a_person_verifies_from_disk";
-    if let Some(reason) = webdriver::missing() {
+    if let Some(reason) = crate::webdriver::missing() {
         skip(name, &reason);
         return;
     }

@@ -10,15 +10,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tally_tests::{Client, Member, Network, Plan, Scenario, get, gtin, skip, tally, until, within};
+use tally_tests::{
+    Client, Member, Network, Plan, Scenario, again, get, gtin, inside, skip, until, within,
+};
 
 /// Size of the small disk.
 const DISK: u64 = 96 << 20;
 /// What the node keeps free on it.
 const RESERVE: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Set in the process that has the namespace.
-const INSIDE: &str = "TALLY_TEST_IN_NAMESPACE";
 
 /// The options of `unshare` that work here, if any.
 fn namespace() -> Option<&'static [&'static str]> {
@@ -40,7 +40,7 @@ fn namespace() -> Option<&'static [&'static str]> {
 
 #[test]
 fn read_only_with_a_reason_until_there_is_room() {
-    if std::env::var_os(INSIDE).is_some() {
+    if inside() {
         Scenario::run("disk-full", scenario);
         return;
     }
@@ -51,24 +51,9 @@ fn read_only_with_a_reason_until_there_is_room() {
         );
         return;
     };
-    // Built outside, where the user is who it is.
-    tally();
-    let status = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "--", "unshare"])
-        .args(options)
-        .arg("--")
-        .arg(std::env::current_exe().expect("this test"))
-        .args([
-            "--exact",
-            "read_only_with_a_reason_until_there_is_room",
-            "--nocapture",
-        ])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare runs");
-    assert!(
-        status.success(),
-        "the scenario in the namespace ended with {status}"
+    again(
+        "disk_full::read_only_with_a_reason_until_there_is_room",
+        options,
     );
 }
 

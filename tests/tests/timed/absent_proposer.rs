@@ -10,7 +10,7 @@ const MEASURED: Duration = Duration::from_secs(8);
 
 #[test]
 fn a_dead_proposer_costs_little() {
-    Scenario::run("absent-proposer", |scenario| {
+    Scenario::run_alone("absent-proposer", |scenario| {
         let mut network = Network::running(scenario, &Plan::four())?;
         for (first, dead) in [(1, false), (100_000, true)] {
             if dead {

@@ -136,7 +136,10 @@ fn both(scenario: &Scenario) -> Result<()> {
                 second.wait_ready(LIMIT)?;
             }
             // Codes are raced while it starts as well: what cannot be decided then is kept.
-            60 => postgres.kill_and_start()?,
+            60 => {
+                postgres.kill();
+                postgres.wait_up()?;
+            }
             75 => {
                 for node in [network[0].client(), second.client()] {
                     index_is_back(&node)?;

@@ -106,7 +106,7 @@ fn flood(client: &Client, records: &[String]) -> Result<u64> {
 
 #[test]
 fn a_flood_by_one_member_is_bounded() {
-    Scenario::run("flood", |scenario| {
+    Scenario::run_alone("flood", |scenario| {
         let mut network = Network::found(scenario, &Plan::four())?;
         for (i, member) in network.iter().enumerate() {
             let pool = if i == 0 { OWN_POOL } else { POOL };

@@ -231,7 +231,7 @@ fn under_load(
 
 #[test]
 fn every_fault_heals() {
-    inside_lab("every_fault_heals", || {
+    inside_lab("faults::every_fault_heals", || {
         Scenario::run("faults", |scenario| {
             let mut left: Option<Vec<Fault>> = None;
             under_load(scenario, |rng| {
@@ -250,7 +250,7 @@ fn every_fault_heals() {
 #[test]
 #[ignore = "the long form: tests/faults --minutes 30"]
 fn faults_for_a_long_time() {
-    inside_lab("faults_for_a_long_time", || {
+    inside_lab("faults::faults_for_a_long_time", || {
         Scenario::run("faults-long", |scenario| {
             let minutes = number_from_env("TALLY_FAULT_MINUTES").unwrap_or(30);
             let end = Instant::now() + Duration::from_secs(60 * minutes);

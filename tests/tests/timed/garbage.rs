@@ -195,7 +195,7 @@ fn slow(addresses: &[String], socket: &std::path::Path) -> Result<()> {
 
 #[test]
 fn every_door_bears_garbage() {
-    Scenario::run("garbage", |scenario| {
+    Scenario::run_alone("garbage", |scenario| {
         let mut network = Network::running(scenario, &Plan::four())?;
         let brand = network[0].client();
         brand.add_product(&gtin(1))?;

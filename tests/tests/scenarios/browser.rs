@@ -10,11 +10,7 @@ use anyhow::{Context, Result, ensure};
 use tally_contracts::records::ExpiryDate;
 use tally_tests::{Client, Network, Plan, Scenario, get, gtin, request, skip, until};
 
-#[path = "browser/webdriver.rs"]
-#[expect(dead_code, reason = "other scenarios use the rest of it")]
-mod webdriver;
-
-use webdriver::{DESKTOP, Driver, PHONE, Screen, Session};
+use crate::webdriver::{DESKTOP, Driver, PHONE, Screen, Session};
 
 /// How long a page may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,7 +93,7 @@ fn story(
     plan: &Plan,
     body: impl FnOnce(&Driver, &mut Network, &Goods) -> Result<()>,
 ) {
-    if let Some(reason) = webdriver::missing() {
+    if let Some(reason) = crate::webdriver::missing() {
         skip(name, &reason);
         return;
     }
