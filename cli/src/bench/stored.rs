@@ -1,6 +1,7 @@
 //! A ledger that already holds many records: filled by the library, opened by a real node, asked for proofs.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -270,7 +271,7 @@ impl Files {
 struct Fetched<'a> {
     files: &'a Files,
     size: u64,
-    had: RefCell<Vec<((u8, u64), Arc<[Hash]>)>>,
+    had: RefCell<BTreeMap<(u8, u64), Arc<[Hash]>>>,
 }
 
 impl TileReader for Fetched<'_> {
@@ -292,7 +293,7 @@ impl TileReader for Fetched<'_> {
         let bytes = self.files.0.borrow_mut().get(&path.to_string(), max)?;
         let hashes = decode_hashes(&bytes, width).map_err(|e| anyhow!("{path}: {e}"))?;
         let tile: Arc<[Hash]> = hashes.into();
-        self.had.borrow_mut().push(((level, index), tile.clone()));
+        self.had.borrow_mut().insert((level, index), tile.clone());
         Ok(tile)
     }
 }
