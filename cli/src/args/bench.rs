@@ -150,8 +150,8 @@ pub(crate) struct BenchScanArgs {
     after_help = "Example:\n  tally bench ledger --validators 4 --json\n\n\
     Founds a network of validators in a temporary folder and runs them as processes. Records have 250 bytes and are signed\n\
     beforehand, each member's with its own key and at its own node; every node verifies every record.\n\n\
-    With --stored, for one validator, the ledger is filled before its node is started, by the library and with all checks: about 9 GB\n\
-    of disk and 10 minutes of two processors for ten million records. Memory, restart and proofs are measured there too."
+    With --stored, for one validator, the ledger is filled before its node is started, by the library and with all checks: some 15 GB\n\
+    of disk and 20 minutes of processor time for ten million records. Memory, restart and proofs are measured there too."
 )]
 pub(crate) struct BenchLedgerArgs {
     /// How many validators

@@ -40,7 +40,7 @@ const AHEAD: usize = 4;
 /// Every so many records one ID is kept, to ask the node for its proof.
 const KEPT_EVERY: u64 = 10_000;
 /// Proofs that are asked for, of each kind.
-const PROOFS: usize = 2_000;
+const PROOFS: usize = 1_000;
 /// How long a node of many records may take to answer after its start, and then to have its checkpoint.
 const START_LIMIT: Duration = Duration::from_secs(600);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
