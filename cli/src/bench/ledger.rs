@@ -9,17 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tally_contracts::envelope::Signer;
 use tally_contracts::genesis::Roles;
-use tally_contracts::ids::{NetworkId, PublicKey};
+use tally_contracts::ids::{MemberId, NetworkId, PublicKey};
 use tally_contracts::records::{Body, Gtin, RegisterProduct};
-use tally_contracts::{Canonical as _, Unsigned};
+use tally_contracts::{Canonical as _, Record, Unsigned};
 use tally_node::bench::kit::{cores, hardware, percentile_ms};
 use tally_node::keys::KeyStore;
 
 use super::processes::{cpu_s, rss_mb};
+use super::stored::{self, Stored};
 use crate::admin_client::AdminClient;
 use crate::quickstart::network::{Member, Network};
 
@@ -41,7 +43,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What to measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// Nodes, all of them validators, 1 to 16.
     pub(crate) validators: usize,
@@ -51,6 +53,10 @@ pub(crate) struct Options {
     pub(crate) rate: usize,
     /// Length of the second phase, in seconds.
     pub(crate) seconds: usize,
+    /// Records in the ledger before the node is started; for one validator.
+    pub(crate) stored: Option<usize>,
+    /// Where the nodes' data goes; the system's folder for temporary files if not given.
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// The figures.
@@ -75,6 +81,15 @@ pub(crate) struct Figures {
     finality_max_ms: f64,
     /// Of the largest node.
     rss_mb: f64,
+    /// Over a ledger that was filled before.
+    #[serde(flatten)]
+    stored: Option<Stored>,
+    /// Of such a one: from SIGKILL and start to the first answer, at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_s: Option<f64>,
+    /// And all files of the node then, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_bytes: Option<u64>,
     /// All nodes, asked at one height.
     state_roots_equal: bool,
     hardware: String,
@@ -92,7 +107,12 @@ struct Stock {
 
 /// Runs both phases; `say` hears what is being done.
 pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
-    let scratch = tempfile::Builder::new().prefix("tally-bench-").tempdir()?;
+    let mut scratch = tempfile::Builder::new();
+    scratch.prefix("tally-bench-");
+    let scratch = match &options.dir {
+        Some(dir) => scratch.tempdir_in(dir)?,
+        None => scratch.tempdir()?,
+    };
     let founders: Vec<_> = NAMES
         .iter()
         .take(options.validators)
@@ -100,13 +120,23 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         .collect();
     say("founding the network and starting its nodes");
     let mut network = Network::found_of("bench", scratch.path(), &founders)?;
-    network.start()?;
+    let stored = match options.stored {
+        None => {
+            network.start()?;
+            None
+        }
+        Some(count) => {
+            let filled = stored::fill(&network, count, say)?;
+            Some(stored::ask(&mut network, &filled, say)?)
+        }
+    };
 
     let n = options.validators;
     let first: Vec<usize> = shares(options.records, n);
     let second: Vec<usize> = shares(options.rate * options.seconds, n);
     say("signing records");
-    let stocks = sign_all(&network, &first, &second)?;
+    let nonce = options.stored.unwrap_or_default() as u64;
+    let stocks = sign_all(&network, nonce, &first, &second)?;
 
     say("first phase: as fast as the nodes take them");
     let before = nodes_cpu(&network)?;
@@ -159,6 +189,14 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
     for member in &network.members {
         largest = largest.max(rss_mb(member.pid().context("a node that runs")?)?);
     }
+    let (mut restart_s, mut disk_bytes) = (None, None);
+    if stored.is_some()
+        && let Some(member) = network.members.first_mut()
+    {
+        member.kill()?;
+        disk_bytes = Some(stored::disk_bytes(member.dir.root())?);
+        restart_s = Some(stored::restart(member)?);
+    }
     let records = precise(options.records);
     Ok(Figures {
         validators: n,
@@ -173,6 +211,9 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         finality_p99_ms: percentile_ms(&times, 0.99),
         finality_max_ms: percentile_ms(&times, 1.0),
         rss_mb: largest,
+        stored,
+        restart_s,
+        disk_bytes,
         state_roots_equal: roots.windows(2).all(|w| w[0] == w[1]),
         hardware: hardware(),
         cores: cores(),
@@ -199,7 +240,12 @@ fn nodes_cpu(network: &Network) -> Result<f64> {
         .sum()
 }
 
-fn sign_all(network: &Network, first: &[usize], second: &[usize]) -> Result<Vec<Stock>> {
+fn sign_all(
+    network: &Network,
+    nonce: u64,
+    first: &[usize],
+    second: &[usize],
+) -> Result<Vec<Stock>> {
     let id: NetworkId = network.id.parse()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let valid_until_ms = u64::try_from(now)? + 3_600_000;
@@ -210,7 +256,10 @@ fn sign_all(network: &Network, first: &[usize], second: &[usize]) -> Result<Vec<
             .zip(first.iter().zip(second))
             .enumerate()
             .map(|(i, (member, (first, second)))| {
-                scope.spawn(move || Stock::sign(member, i, first + second, id, valid_until_ms))
+                scope.spawn(move || {
+                    let signing = Signing::new(member, i, id, valid_until_ms)?;
+                    Stock::sign(member, &signing, nonce, first + second)
+                })
             })
             .collect();
         signing
@@ -223,40 +272,72 @@ fn sign_all(network: &Network, first: &[usize], second: &[usize]) -> Result<Vec<
     })
 }
 
-impl Stock {
-    fn sign(
+/// A member's key, and what else its records need.
+pub(super) struct Signing {
+    key: SigningKey,
+    public: PublicKey,
+    owner: MemberId,
+    number: u64,
+    network: NetworkId,
+    valid_until_ms: u64,
+}
+
+impl Signing {
+    /// For the member of this number.
+    pub(super) fn new(
         member: &Member,
         number: usize,
-        count: usize,
         network: NetworkId,
         valid_until_ms: u64,
     ) -> Result<Self> {
         let keys = KeyStore::new(member.dir.keys()).open_node(&member.passphrase()?)?;
         let key = keys.records();
-        let public = PublicKey(key.verifying_key().to_bytes());
         let card = tally_node::ceremony::read_card(&member.dir.card_file())?;
-        let owner = card.entry().id;
+        Ok(Self {
+            public: PublicKey(key.verifying_key().to_bytes()),
+            key,
+            owner: card.entry().id,
+            number: number as u64,
+            network,
+            valid_until_ms,
+        })
+    }
+
+    /// The record of a nonce: a product of its own, in just so many bytes.
+    pub(super) fn record(&self, nonce: u64) -> Result<Record> {
+        let unsigned = |description: String| -> Result<Unsigned> {
+            let body = Body::from(RegisterProduct {
+                gtin: gtin(self.number, nonce)?,
+                description,
+                brand: "Bench".into(),
+            });
+            let signer = Signer::new(self.owner, &self.public, nonce);
+            Ok(Unsigned::new(
+                self.network,
+                self.valid_until_ms,
+                vec![signer],
+                &body,
+            ))
+        };
+        // The unsigned part and one signature of 64 bytes.
+        let shortest = unsigned("x".into())?.to_bytes().len() + 64;
+        let filled = "x".repeat(1 + RECORD_BYTES.saturating_sub(shortest));
+        let record = unsigned(filled)?.sign(&[&self.key])?;
+        ensure!(
+            record.bytes().len() == RECORD_BYTES,
+            "a record of {} bytes",
+            record.bytes().len()
+        );
+        Ok(record)
+    }
+}
+
+impl Stock {
+    fn sign(member: &Member, signing: &Signing, first: u64, count: usize) -> Result<Self> {
         let mut records = Vec::with_capacity(count);
         let mut ids = Vec::with_capacity(count);
-        for nonce in 0..count as u64 {
-            let unsigned = |description: String| -> Result<Unsigned> {
-                let body = Body::from(RegisterProduct {
-                    gtin: gtin(number as u64, nonce)?,
-                    description,
-                    brand: "Bench".into(),
-                });
-                let signer = Signer::new(owner, &public, nonce);
-                Ok(Unsigned::new(network, valid_until_ms, vec![signer], &body))
-            };
-            // The unsigned part and one signature of 64 bytes.
-            let shortest = unsigned("x".into())?.to_bytes().len() + 64;
-            let filled = "x".repeat(1 + RECORD_BYTES.saturating_sub(shortest));
-            let record = unsigned(filled)?.sign(&[&key])?;
-            ensure!(
-                record.bytes().len() == RECORD_BYTES,
-                "a record of {} bytes",
-                record.bytes().len()
-            );
+        for nonce in first..first + count as u64 {
+            let record = signing.record(nonce)?;
             records.push(hex::encode(record.bytes()));
             ids.push(record.id().to_string());
         }

@@ -26,11 +26,18 @@ fn ticks(stat: &str) -> Option<f64> {
 pub(super) fn rss_mb(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).context(path)?;
-    high_water(&text).context("no resident set where it is expected")
+    megabytes(&text, "VmHWM:").context("no resident set where it is expected")
 }
 
-fn high_water(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+/// The resident set of a process now, in MB of 2^20 bytes.
+pub(super) fn resident_mb(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).context(path)?;
+    megabytes(&text, "VmRSS:").context("no resident set where it is expected")
+}
+
+fn megabytes(status: &str, field: &str) -> Option<f64> {
+    let line = status.lines().find_map(|l| l.strip_prefix(field))?;
     let kb: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kb / 1024.0)
 }
@@ -45,11 +52,13 @@ mod tests {
         assert_eq!(ticks(stat), Some(300.0));
         assert_eq!(ticks("77 (a) S 1"), None);
         assert_eq!(
-            high_water("Name:\tx\nVmHWM:\t  2048 kB\nVmRSS:\t1 kB\n"),
+            megabytes("Name:\tx\nVmHWM:\t  2048 kB\nVmRSS:\t1 kB\n", "VmHWM:"),
             Some(2.0)
         );
-        assert_eq!(high_water("Name:\tx\n"), None);
+        assert_eq!(megabytes("Name:\tx\n", "VmHWM:"), None);
         let own = std::process::id();
-        assert!(rss_mb(own).is_ok_and(|mb| mb > 1.0) && cpu_s(own).is_ok());
+        assert!(
+            rss_mb(own).is_ok_and(|mb| mb > 1.0) && resident_mb(own).is_ok() && cpu_s(own).is_ok()
+        );
     }
 }

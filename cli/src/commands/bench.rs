@@ -166,7 +166,17 @@ fn bench_ledger(ctx: &Context, args: &BenchLedgerArgs) -> Result<()> {
         records: args.records,
         rate: args.rate,
         seconds: args.seconds,
+        stored: args.stored,
+        dir: args.dir.clone(),
     };
+    if options.stored.is_some() && options.validators != 1 {
+        return Err(Failure::new(
+            Exit::Usage,
+            "usage",
+            "--stored needs --validators 1: the library signs the blocks with its key alone",
+        )
+        .into());
+    }
     let figures = ledger::run(&options, &say(ctx)).context("the bench gave no figures")?;
     ctx.show(&serde_json::to_value(&figures)?, None);
     Ok(())

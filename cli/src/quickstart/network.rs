@@ -120,7 +120,12 @@ impl Member {
 
     /// Waits until the node answers.
     pub(crate) fn wait_up(&mut self) -> Result<Value> {
-        let until = Instant::now() + START_LIMIT;
+        self.wait_up_within(START_LIMIT)
+    }
+
+    /// As [`Self::wait_up`], for as long as `limit`.
+    pub(crate) fn wait_up_within(&mut self, limit: Duration) -> Result<Value> {
+        let until = Instant::now() + limit;
         loop {
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
