@@ -85,6 +85,24 @@ impl Postgres {
         format!("postgres://tally@{}/postgres", socket.replace('/', "%2F"))
     }
 
+    /// What the statement gives, as `psql` prints it without headers, trimmed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        let out = Command::new(self.programs.join("psql"))
+            .env("PGPASSWORD", PASSWORD)
+            .args([
+                "-X", "-A", "-t", "-w", "-U", "tally", "-d", "postgres", "-h",
+            ])
+            .arg(self.dir.path().join("socket"))
+            .args(["-c", sql])
+            .output()?;
+        let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+        ensure!(out.status.success(), "psql: {}", text(&out.stderr));
+        Ok(text(&out.stdout))
+    }
+
     fn wait_up(&self) -> Result<()> {
         let socket = self.dir.path().join("socket/.s.PGSQL.5432");
         until("PostgreSQL to be up", Duration::from_secs(60), || {

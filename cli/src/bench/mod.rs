@@ -4,3 +4,4 @@ pub(crate) mod ledger;
 mod load;
 mod processes;
 pub(crate) mod scan;
+pub(crate) mod workers;
