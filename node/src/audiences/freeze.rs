@@ -148,18 +148,26 @@ impl<'a, R: CryptoRngCore> Salting<'a, R> {
     }
 }
 
+/// A person of a set, with the leaf.
+pub(super) struct Person<'a> {
+    pub(super) leaf: Hash,
+    pub(super) salt: &'a [u8; SALT_BYTES],
+    pub(super) id: &'a [u8],
+}
+
 /// People in the order of their set.
 pub(super) struct Salted(SealedRows);
 
 impl Salted {
-    /// The next person: leaf, salt and ID.
-    pub(super) fn next(&mut self) -> io::Result<Option<(Hash, &[u8; SALT_BYTES], &[u8])>> {
+    /// The next person.
+    pub(super) fn next(&mut self) -> io::Result<Option<Person<'_>>> {
         let Some(row) = self.0.next()? else {
             return Ok(None);
         };
         let parts = row.split_first_chunk::<32>();
         let parts = parts.and_then(|(leaf, rest)| Some((leaf, rest.split_first_chunk()?)));
         let (leaf, (salt, id)) = parts.ok_or_else(damaged)?;
-        Ok(Some((Hash(*leaf), salt, id)))
+        let leaf = Hash(*leaf);
+        Ok(Some(Person { leaf, salt, id }))
     }
 }

@@ -222,12 +222,13 @@ impl AudienceStore {
     ) -> Result<(), AudienceError> {
         let mut chunk = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
         let mut tree = Frontier::new();
-        while let Some((leaf, salt, value)) = people.next().map_err(self.sorting())? {
-            tree.append(leaf);
+        while let Some(person) = people.next().map_err(self.sorting())? {
+            tree.append(person.leaf);
+            let value = person.id;
             if chunk.len() + SALT_BYTES + 2 + value.len() > CHUNK_BYTES {
                 self.write_chunk(dir, meta, &mut chunk)?;
             }
-            chunk.extend_from_slice(salt);
+            chunk.extend_from_slice(person.salt);
             let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
             chunk.extend_from_slice(&len.to_be_bytes());
             chunk.extend_from_slice(value);

@@ -96,7 +96,7 @@ fn authorities() -> Result<PathBuf, String> {
     })
 }
 
-/// TLS 1.2 and 1.3 that trusts the authorities of a file.
+/// TLS 1.3 that trusts the authorities of a file.
 fn connector(file: &Path) -> Result<TlsConnector, String> {
     let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", file.display());
     let mut roots = RootCertStore::empty();
