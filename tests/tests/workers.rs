@@ -127,7 +127,7 @@ fn list(scenario: &Scenario) -> Result<()> {
     let (brand, media) = (&network[0], &network[1]);
     let agreement = prepare(brand, media, &shared)?;
 
-    let asked = [
+    let asked: [&str; 10] = [
         "match",
         "request",
         "--agreement",
