@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -89,21 +90,30 @@ impl PageReader {
         numbers: &[u32],
         each: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut page = Zeroizing::new(vec![0; self.page_bytes + TAG]);
+        let mut page = Zeroizing::new(Vec::new());
         for number in numbers {
-            self.pages.read(*number, &mut page)?;
-            let (text, tag) = page
-                .split_at_mut_checked(self.page_bytes)
-                .ok_or_else(damaged)?;
-            self.cipher
-                .decrypt_in_place_detached(&nonce(*number), b"", text, Tag::from_slice(tag))
-                .map_err(|_| damaged())?;
-            let used = text.first_chunk::<USED>().map(|n| u32::from_be_bytes(*n));
-            let used = used.and_then(|n| usize::try_from(n).ok());
-            let items = used.and_then(|n| text.get(USED..n)).ok_or_else(damaged)?;
-            show(items, each)?;
+            let items = self.open(*number, &mut page)?;
+            show(page.get(items).unwrap_or_default(), each)?;
         }
         Ok(())
+    }
+
+    /// Reads and opens a page; where its items are in it.
+    fn open(&self, number: u32, page: &mut Zeroizing<Vec<u8>>) -> io::Result<Range<usize>> {
+        page.resize(self.page_bytes + TAG, 0);
+        self.pages.read(number, page)?;
+        let (text, tag) = page
+            .split_at_mut_checked(self.page_bytes)
+            .ok_or_else(damaged)?;
+        self.cipher
+            .decrypt_in_place_detached(&nonce(number), b"", text, Tag::from_slice(tag))
+            .map_err(|_| damaged())?;
+        let used = text.first_chunk::<USED>().map(|n| u32::from_be_bytes(*n));
+        let used = used.and_then(|n| usize::try_from(n).ok());
+        match used {
+            Some(used) if (USED..=text.len()).contains(&used) => Ok(USED..used),
+            _ => Err(damaged()),
+        }
     }
 
     /// As [`Self::visit`], for a machine.
@@ -122,6 +132,35 @@ struct Loading(tally_psi::Error);
 impl From<io::Error> for Loading {
     fn from(error: io::Error) -> Self {
         Self(storage(error))
+    }
+}
+
+/// The items of a sealed bucket one at a time, with one page in memory; before the first of them until it is advanced.
+pub(crate) struct PageCursor {
+    bucket: u32,
+    /// Which of the bucket's pages is read next.
+    next: usize,
+    page: Zeroizing<Vec<u8>>,
+    /// What of the page was not shown yet.
+    rest: Range<usize>,
+    value: Option<Range<usize>>,
+}
+
+impl PageCursor {
+    /// Before the first item of a bucket.
+    pub(crate) fn new(bucket: u32) -> Self {
+        Self {
+            bucket,
+            next: 0,
+            page: Zeroizing::new(Vec::new()),
+            rest: 0..0,
+            value: None,
+        }
+    }
+
+    /// The value that it stands at; `None` behind the last.
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        self.page.get(self.value.clone()?)
     }
 }
 
@@ -239,11 +278,48 @@ impl BucketFiles {
     /// # Errors
     /// What the store says.
     pub(crate) fn seal_all(&mut self) -> io::Result<()> {
-        for index in 0..self.buckets.len() {
-            if self.buckets.get(index).is_some_and(|(o, _)| !o.is_empty()) {
-                self.flush(index)?;
-            }
+        (0..self.buckets.len()).try_for_each(|index| self.seal_index(index))
+    }
+
+    fn seal_index(&mut self, index: usize) -> io::Result<()> {
+        match self.buckets.get(index) {
+            Some((open, _)) if !open.is_empty() => self.flush(index),
+            _ => Ok(()),
         }
+    }
+
+    /// Seals the open page of a bucket that is complete, and lets its memory go.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) fn seal(&mut self, bucket: u32) -> io::Result<()> {
+        let index = usize::try_from(bucket).unwrap_or(usize::MAX);
+        self.seal_index(index)?;
+        if let Some((open, _)) = self.buckets.get_mut(index) {
+            open.zeroize();
+            *open = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Moves a cursor on to the next item of its bucket, which is sealed.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) fn advance(&self, cursor: &mut PageCursor) -> io::Result<()> {
+        cursor.value = None;
+        if cursor.rest.is_empty() {
+            let Some(page) = self.pages_of(cursor.bucket).get(cursor.next) else {
+                return Ok(());
+            };
+            cursor.rest = self.reader.open(*page, &mut cursor.page)?;
+            cursor.next += 1;
+        }
+        let rest = cursor.page.get(cursor.rest.clone()).unwrap_or_default();
+        let (_, value, left) = split_item(rest).ok_or_else(damaged)?;
+        let end = cursor.rest.end - left.len();
+        cursor.value = Some(end - value.len()..end);
+        cursor.rest.start = end;
         Ok(())
     }
 
@@ -311,15 +387,19 @@ fn show<E: From<io::Error>>(
     each: &mut impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     while !items.is_empty() {
-        let (row, rest) = items.split_first_chunk::<4>().ok_or_else(damaged)?;
-        let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
-        let (value, rest) = rest
-            .split_at_checked(u16::from_be_bytes(*len).into())
-            .ok_or_else(damaged)?;
-        each(u32::from_be_bytes(*row).into(), value)?;
+        let (row, value, rest) = split_item(items).ok_or_else(damaged)?;
+        each(row.into(), value)?;
         items = rest;
     }
     Ok(())
+}
+
+/// The row and value of the first item, and what is behind it.
+fn split_item(items: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+    let (row, rest) = items.split_first_chunk::<4>()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+    Some((u32::from_be_bytes(*row), value, rest))
 }
 
 fn nonce(page: u32) -> Nonce {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tally_contracts::Roles;
 use tally_contracts::genesis::check_member_name;
+use tally_psi::buckets::Rule;
 use zeroize::Zeroizing;
 
 use crate::chain::Witness;
@@ -242,6 +243,8 @@ pub struct MatchSection {
     pub auto_accept: AutoAccept,
     /// Milliseconds without progress after which a match is aborted.
     pub idle_timeout_ms: u64,
+    /// Items of the larger side in a bucket of a list, on average and at most; above twice as many a list is cut into buckets.
+    pub bucket_items: u64,
 }
 
 impl Default for MatchSection {
@@ -249,6 +252,7 @@ impl Default for MatchSection {
         Self {
             auto_accept: AutoAccept::Never,
             idle_timeout_ms: 60_000,
+            bucket_items: Rule::STANDARD.mean,
         }
     }
 }
@@ -512,6 +516,12 @@ impl Config {
                 self.matches.idle_timeout_ms,
                 5_000,
                 86_400_000,
+            ),
+            (
+                "match.bucket_items",
+                self.matches.bucket_items,
+                1 << 10,
+                Rule::STANDARD.mean,
             ),
             (
                 "limits.http_body_bytes",

@@ -8,6 +8,7 @@ use tally_psi::{EachValue, Error, ItemSource};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::bucket_files::BucketFiles;
+use crate::external_sort::push_wiped;
 use crate::spill::storage;
 
 /// Values in a part, on average, if as many come as were expected.
@@ -120,17 +121,6 @@ impl Distinct {
         self.part = part;
         Ok(())
     }
-}
-
-/// Appends without leaving an unwiped copy behind where the bytes grow.
-fn push_wiped(bytes: &mut Zeroizing<Vec<u8>>, value: &[u8]) {
-    if bytes.len() + value.len() > bytes.capacity() {
-        let mut larger = Vec::with_capacity((2 * bytes.capacity()).max(1 << 20) + value.len());
-        larger.extend_from_slice(bytes);
-        bytes.zeroize();
-        *bytes = Zeroizing::new(larger);
-    }
-    bytes.extend_from_slice(value);
 }
 
 impl ItemSource for Distinct {

@@ -12,6 +12,7 @@ pub mod config;
 mod database;
 pub mod dealers;
 mod distinct;
+mod external_sort;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -90,6 +90,24 @@ impl Postgres {
         self.url_of("postgres")
     }
 
+    /// What the statement gives, as `psql` prints it without headers, trimmed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        let out = Command::new(self.programs.join("psql"))
+            .env("PGPASSWORD", PASSWORD)
+            .args([
+                "-X", "-A", "-t", "-w", "-U", "tally", "-d", "postgres", "-h",
+            ])
+            .arg(self.dir.path().join("socket"))
+            .args(["-c", sql])
+            .output()?;
+        let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+        ensure!(out.status.success(), "psql: {}", text(&out.stderr));
+        Ok(text(&out.stdout))
+    }
+
     /// The URL of one of its databases, without the password.
     #[must_use]
     pub fn url_of(&self, database: &str) -> String {

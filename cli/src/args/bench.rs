@@ -40,7 +40,11 @@ pub(crate) enum BenchComputation {
     after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
     Files have a header line with a column `phone` or `id`, or one column alone, which needs no header line if it\n\
     holds hashes of 64 hexadecimal characters. Those match in either case, other values as they are. Time is from the start of the two processes\n\
-    to both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself."
+    to both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself.\n\n\
+    With --workers the network is founded in a temporary folder, and each run has an agreement of its own. The database may be empty or left\n\
+    from another bench; that of a real member is refused, since it has another worker key. On Debian: apt-get install postgresql, then as its\n\
+    user: createuser --pwprompt tally; createdb --owner tally tally_bench. Then:\n  \
+    tally bench psi --engine vole --n 4194304 --workers 1,4 --database postgres://tally@localhost/tally_bench --database-password-file FILE --json"
 )]
 pub(crate) struct BenchPsiArgs {
     /// Generate two sets of this many phone numbers, half of them common
@@ -62,6 +66,20 @@ pub(crate) struct BenchPsiArgs {
     /// What to compute
     #[arg(long, value_enum, default_value = "list")]
     pub(crate) computation: BenchComputation,
+    /// Instead of two bare parties: nodes of two members, a list, and so many `tally psi worker` processes of the one that asks; several
+    /// numbers are several runs, as in 1,4
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number(1, 64), requires = "database",
+        conflicts_with_all = ["files", "out", "computation"])]
+    pub(crate) workers: Vec<usize>,
+    /// With --workers: a PostgreSQL database for the queue, as postgres://USER@HOST[:PORT]/DATABASE
+    #[arg(long, value_name = "URL", requires = "workers")]
+    pub(crate) database: Option<String>,
+    /// The file whose first line is the database's password
+    #[arg(long, value_name = "FILE", requires = "database")]
+    pub(crate) database_password_file: Option<PathBuf>,
+    /// With --workers: items in a bucket, as match.bucket_items in tally.toml
+    #[arg(long, value_name = "ITEMS", requires = "workers", default_value_t = 1 << 20, value_parser = number(1 << 10, 1 << 20))]
+    pub(crate) bucket_items: usize,
 }
 
 /// Arguments of `bench attribution`.

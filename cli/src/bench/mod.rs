@@ -5,3 +5,4 @@ mod load;
 mod processes;
 pub(crate) mod scan;
 mod stored;
+pub(crate) mod workers;

@@ -14,7 +14,7 @@ use crate::args::{
     BenchAttributionArgs, BenchCommand, BenchComputation, BenchIssueArgs, BenchLedgerArgs,
     BenchPsiArgs, BenchScanArgs,
 };
-use crate::bench::{ledger, scan};
+use crate::bench::{ledger, scan, workers};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::progress::{Bar, Progress};
@@ -40,12 +40,35 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 fn bench_psi(ctx: &Context, args: &BenchPsiArgs) -> Result<()> {
+    if let Some(database) = &args.database {
+        return bench_workers(ctx, args, database);
+    }
     let options = options(args)?;
     let figures = runtime()?
         .block_on(psi::run(&options))
         .context("the bench gave no figures")?;
     ctx.show(&serde_json::to_value(&figures)?, None);
-    if figures.correct {
+    verdict(figures.correct)
+}
+
+fn bench_workers(ctx: &Context, args: &BenchPsiArgs, database: &str) -> Result<()> {
+    let password = args.database_password_file.as_deref();
+    let options = workers::Options {
+        suite: psi::suite(&args.engine, args.malicious)?,
+        n: args.n.context("--workers needs --n")?,
+        workers: args.workers.clone(),
+        database: database.to_owned(),
+        password_file: password.map(absolute).transpose()?,
+        bucket_items: args.bucket_items as u64,
+    };
+    let figures = workers::run(&options, &say(ctx)).context("the bench gave no figures")?;
+    ctx.show(&serde_json::to_value(&figures)?, None);
+    verdict(figures.correct)
+}
+
+/// Whether a match gave what a plain join gives.
+fn verdict(correct: bool) -> Result<()> {
+    if correct {
         Ok(())
     } else {
         Err(Failure::new(

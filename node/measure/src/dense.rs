@@ -1,6 +1,9 @@
 //! Own input that looks like an enumeration: whoever matches every number of a range learns who is in the other's set.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 use crate::Identifier;
 
@@ -20,23 +23,93 @@ pub struct DenseRange {
     pub span: u64,
 }
 
-/// The densest run of half of the IDs (but 100 to 10,000 of them), if it is dense; IDs that are not numbers are passed over.
+/// The number that an ID is, if it is one: digits, with or without a plus.
+#[must_use]
+pub fn number_of(id: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(id).ok()?;
+    text.strip_prefix('+').unwrap_or(text).parse().ok()
+}
+
+/// Looks for the densest run of half of the numbers (but 100 to 10,000 of them), one after the other, in 160 kB. The numbers are
+/// secret, and wiped when this is dropped.
+#[derive(Default)]
+pub struct DenseFinder {
+    /// All numbers while they are few; then those of a longest run.
+    last: VecDeque<u64>,
+    /// The least span of a longest run, once there are more than few.
+    span: Option<u64>,
+}
+
+impl Drop for DenseFinder {
+    fn drop(&mut self) {
+        self.last.make_contiguous().zeroize();
+    }
+}
+
+impl DenseFinder {
+    /// No number yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            // Never grown, so that no copy is left behind.
+            last: VecDeque::with_capacity(2 * MAX_VALUES),
+            span: None,
+        }
+    }
+
+    /// Takes the next number; they come in ascending order, and one that repeats the last is passed over.
+    pub fn push(&mut self, number: u64) {
+        if self.last.back() == Some(&number) {
+            return;
+        }
+        if self.last.len() == 2 * MAX_VALUES {
+            // From here on a run of the longest kind is what is looked for.
+            self.look(MAX_VALUES);
+            self.last.drain(..=MAX_VALUES);
+        }
+        self.last.push_back(number);
+        if let (Some(least), Some(first)) = (self.span, self.last.front()) {
+            self.span = Some(least.min((number - first).saturating_add(1)));
+            self.last.pop_front();
+        }
+    }
+
+    /// Notes the least span of `run` numbers among those that are held.
+    fn look(&mut self, run: usize) {
+        let numbers = self.last.make_contiguous();
+        let span = numbers
+            .windows(run)
+            .filter_map(|w| w.last()?.checked_sub(*w.first()?)?.checked_add(1))
+            .min();
+        self.span = self.span.into_iter().chain(span).min();
+    }
+
+    /// The densest run, if it is dense.
+    #[must_use]
+    pub fn finish(mut self) -> Option<DenseRange> {
+        let run = if self.span.is_some() {
+            MAX_VALUES
+        } else {
+            let run = (self.last.len() / 2).clamp(MIN_VALUES, MAX_VALUES);
+            self.look(run);
+            run
+        };
+        let (span, values) = (self.span?, run as u64);
+        (span <= values * MAX_GAP).then_some(DenseRange { values, span })
+    }
+}
+
+/// As [`DenseFinder`], over IDs in any order; those that are not numbers are passed over.
 pub(crate) fn find(ids: &[Identifier]) -> Option<DenseRange> {
     let mut numbers: Vec<u64> = ids
         .iter()
-        .filter_map(|id| std::str::from_utf8(id.as_bytes()).ok())
-        .filter_map(|text| text.strip_prefix('+').unwrap_or(text).parse().ok())
+        .filter_map(|id| number_of(id.as_bytes()))
         .collect();
     numbers.sort_unstable();
-    numbers.dedup();
-    let run = (numbers.len() / 2).clamp(MIN_VALUES, MAX_VALUES);
-    let span = numbers
-        .windows(run)
-        .filter_map(|w| w.last()?.checked_sub(*w.first()?)?.checked_add(1))
-        .min()?;
-    let values = run as u64;
-    zeroize::Zeroize::zeroize(&mut numbers);
-    (span <= values * MAX_GAP).then_some(DenseRange { values, span })
+    let mut finder = DenseFinder::new();
+    numbers.iter().for_each(|number| finder.push(*number));
+    numbers.zeroize();
+    finder.finish()
 }
 
 #[cfg(test)]
@@ -80,6 +153,41 @@ mod tests {
             .map(|i| 10_000_000 * i)
             .chain(70_000_000_001..70_000_000_600);
         assert!(find(&ids(mixed)).is_some());
+    }
+
+    #[test]
+    fn one_number_after_the_other_gives_what_all_at_once_give() {
+        let plain = |numbers: &[u64]| {
+            let run = (numbers.len() / 2).clamp(super::MIN_VALUES, super::MAX_VALUES);
+            let span = numbers.windows(run).map(|w| w[run - 1] - w[0] + 1).min()?;
+            let values = run as u64;
+            (span <= values * super::MAX_GAP).then_some(DenseRange { values, span })
+        };
+        // About the bounds between few and many, with the densest run at the front, in the middle, at the end, and none.
+        for n in [0, 99, 100, 250, 19_999, 20_000, 20_001, 29_999, 45_000_u64] {
+            for dense in [0, n / 3, n.saturating_sub(10_050), n] {
+                let step = |i: u64| {
+                    if (dense..dense + 10_050).contains(&i) {
+                        2
+                    } else {
+                        7
+                    }
+                };
+                let mut at = 0;
+                let numbers: Vec<u64> = (0..n)
+                    .map(|i| {
+                        at += step(i);
+                        at
+                    })
+                    .collect();
+                let mut finder = super::DenseFinder::new();
+                for number in &numbers {
+                    finder.push(*number);
+                    finder.push(*number);
+                }
+                assert_eq!(finder.finish(), plain(&numbers), "{n} {dense}");
+            }
+        }
     }
 
     #[test]

@@ -9,9 +9,9 @@ use tally_contracts::records::Profile;
 use zeroize::Zeroizing;
 
 use crate::record::{Fields, RecordReader};
+use crate::set::check_size;
 use crate::{
-    DropReason, Error, Identifier, ImportReport, MAX_FIELD_BYTES, MAX_SET_SIZE, Normaliser, Region,
-    dense,
+    DropReason, Error, Identifier, ImportReport, Lines, MAX_FIELD_BYTES, Normaliser, Region, dense,
 };
 
 /// Bytes of IDs that are held before they are normalised, all cores at once.
@@ -54,31 +54,57 @@ pub struct Import {
 }
 
 /// Reads a CSV file with a header row. Rows that cannot be used are reported and never end the import. Memory grows with the
-/// number of distinct people only; uses every core.
+/// number of distinct people only, and not with them in [`import_each`]; uses every core.
 ///
 /// # Errors
 /// [`Error::Read`] if the source fails, [`Error::Empty`], [`Error::Header`], [`Error::NoColumn`],
 /// [`Error::AmbiguousColumn`], [`Error::SetSize`] for more than [`MAX_SET_SIZE`] people.
 pub fn import<R: Read>(source: R, options: &ImportOptions) -> Result<Import, Error> {
+    let mut seen = HashSet::new();
+    let mut duplicates = Lines::default();
+    let mut report = import_each(source, options, &mut |line, id| {
+        if !seen.insert(id) {
+            duplicates.add(line, options.max_lines);
+        }
+        check_size(seen.len())
+    })?;
+    let mut ids: Vec<_> = seen.into_iter().collect();
+    ids.par_sort_unstable();
+    report.used = ids.len() as u64;
+    report.duplicates = duplicates;
+    report.dense_range = dense::find(&ids);
+    Ok(Import { ids, report })
+}
+
+/// As [`import`], but hands over the ID of every row that has one, with the line where the row begins, in the order of the file:
+/// who takes them finds which repeat an earlier one. So the report says nothing of distinct people, repeated rows and a dense range
+/// yet. Memory does not grow with the file.
+///
+/// # Errors
+/// Those of [`import`] but [`Error::SetSize`], and what `each` gives.
+pub fn import_each<R: Read, E: From<Error>>(
+    source: R,
+    options: &ImportOptions,
+    each: &mut impl FnMut(u64, Identifier) -> Result<(), E>,
+) -> Result<ImportReport, E> {
     let mut reader = RecordReader::new(source);
     let mut fields = Fields::default();
     let column = read_header(&mut reader, &mut fields, options)?;
     let mut batch = Batch::new();
-    let mut people = People {
-        seen: HashSet::new(),
+    let mut rows = Rows {
         report: ImportReport::new(options.profile),
         normaliser: Normaliser::new(options.profile, options.default_region),
         keep: options.max_lines,
     };
-    while let Some((line, row)) = reader.next(&mut fields)? {
+    while let Some((line, row)) = reader.next(&mut fields).map_err(Error::from)? {
         let field = row.map(|()| fields.get(column).unwrap_or_default());
         if !batch.push(line, field) {
-            people.take(&mut batch)?;
+            rows.take(&mut batch, each)?;
             batch.push(line, field);
         }
     }
-    people.take(&mut batch)?;
-    Ok(people.finish())
+    rows.take(&mut batch, each)?;
+    Ok(rows.report)
 }
 
 /// Finds the column of the IDs in the header row.
@@ -179,15 +205,18 @@ impl Batch {
     }
 }
 
-struct People {
-    seen: HashSet<Identifier>,
+struct Rows {
     report: ImportReport,
     normaliser: Normaliser,
     keep: usize,
 }
 
-impl People {
-    fn take(&mut self, batch: &mut Batch) -> Result<(), Error> {
+impl Rows {
+    fn take<E>(
+        &mut self,
+        batch: &mut Batch,
+        each: &mut impl FnMut(u64, Identifier) -> Result<(), E>,
+    ) -> Result<(), E> {
         let normaliser = self.normaliser;
         let bytes = batch.bytes.as_slice();
         let results: Vec<_> = batch
@@ -208,9 +237,7 @@ impl People {
                     if found.unassigned {
                         self.report.unassigned.add(line, self.keep);
                     }
-                    if !self.seen.insert(found.id) {
-                        self.report.duplicates.add(line, self.keep);
-                    }
+                    each(line, found.id)?;
                 }
                 Err(reason) => self
                     .report
@@ -220,25 +247,8 @@ impl People {
                     .add(line, self.keep),
             }
         }
-        if self.seen.len() > MAX_SET_SIZE {
-            return Err(Error::SetSize {
-                found: self.seen.len(),
-                max: MAX_SET_SIZE,
-            });
-        }
         batch.rows.clear();
         batch.bytes.clear();
         Ok(())
-    }
-
-    fn finish(mut self) -> Import {
-        let mut ids: Vec<_> = self.seen.into_iter().collect();
-        ids.par_sort_unstable();
-        self.report.used = ids.len() as u64;
-        self.report.dense_range = dense::find(&ids);
-        Import {
-            ids,
-            report: self.report,
-        }
     }
 }

@@ -27,10 +27,10 @@ mod record;
 mod report;
 mod set;
 
-pub use dense::DenseRange;
+pub use dense::{DenseFinder, DenseRange, number_of};
 pub use error::Error;
 pub use identifier::{Identifier, MAX_IDENTIFIER_BYTES};
-pub use import::{Import, ImportOptions, import};
+pub use import::{Import, ImportOptions, import, import_each};
 pub use normalise::{Normalised, Normaliser, Region};
 pub use record::{MAX_FIELD_BYTES, MAX_RECORD_BYTES, MAX_RECORD_LINES};
 pub use report::{DropReason, ImportReport, Lines};

@@ -142,7 +142,7 @@ impl SaltedSet {
     }
 }
 
-const fn check_size(found: usize) -> Result<(), Error> {
+pub(crate) const fn check_size(found: usize) -> Result<(), Error> {
     if found > MAX_SET_SIZE {
         return Err(Error::SetSize {
             found,

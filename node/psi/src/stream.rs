@@ -66,7 +66,7 @@ impl ItemStream {
 pub enum Items {
     /// A set in memory.
     Set(ItemSet),
-    /// Items that are not: for a count under `dh-ristretto-v1`, where no row of the own side is named.
+    /// Items that are not: for a count under `dh-ristretto-v1` or `helper-prf-v1`, where no row of the own side is named.
     Stream(ItemStream),
 }
 

@@ -65,13 +65,23 @@ fn machines(
     session: u64,
     noise: u64,
 ) -> (Vec<OverlapParty>, OverlapHelper) {
+    let items = sets.iter().map(|values| set(values).into()).collect();
+    machines_of(terms, items, session, noise)
+}
+
+fn machines_of(
+    terms: &OverlapTerms,
+    items: Vec<Items>,
+    session: u64,
+    noise: u64,
+) -> (Vec<OverlapParty>, OverlapHelper) {
     let at = |i: usize| i as u64 + 1;
-    let parties = sets
-        .iter()
+    let parties = items
+        .into_iter()
         .enumerate()
-        .map(|(i, values)| {
+        .map(|(i, items)| {
             let seeds = seeds(session * 100 + at(i), noise * 100 + at(i));
-            OverlapParty::new(terms.clone(), i, set(values), seeds, sorters()).unwrap()
+            OverlapParty::new(terms.clone(), i, items, seeds, sorters()).unwrap()
         })
         .collect();
     let seeds = seeds(session * 100, noise * 100);
@@ -80,12 +90,43 @@ fn machines(
 }
 
 fn run(terms: &OverlapTerms, sets: &[Vec<u32>], session: u64, noise: u64) -> OverlapTranscript {
-    let (mut parties, mut helper) = machines(terms, sets, session, noise);
+    run_of(machines(terms, sets, session, noise))
+}
+
+fn run_of((mut parties, mut helper): (Vec<OverlapParty>, OverlapHelper)) -> OverlapTranscript {
     let mut parties: Vec<&mut dyn OverlapMachine> = parties
         .iter_mut()
         .map(|p| p as &mut dyn OverlapMachine)
         .collect();
     run_overlap_in_memory(&mut parties, &mut helper).unwrap()
+}
+
+/// Values in memory, shown as if they were elsewhere.
+struct Shown(VecDeque<u32>);
+
+impl ItemSource for Shown {
+    fn next_values(&mut self, max: usize, each: EachValue<'_>) -> Result<(), Error> {
+        let many = max.min(self.0.len());
+        self.0
+            .drain(..many)
+            .try_for_each(|v| each(format!("+86139{v:08}").as_bytes()))
+    }
+}
+
+#[test]
+fn lists_that_are_streams_give_the_very_bytes_that_sets_give() {
+    // Two frames of pseudonyms and more, one, and none.
+    let most = 2 * messages::ROWS_PER_FRAME as u32 + 77;
+    let sets: Vec<Vec<u32>> = vec![(0..most).collect(), (most / 2..most + 90).collect(), vec![]];
+    for noise in [OverlapNoise::NoneInTestNetwork, SMALL] {
+        let terms = terms(3, noise);
+        let streams = sets.iter().map(|values| {
+            let source = Box::new(Shown(values.iter().copied().collect()));
+            ItemStream::new(IdType(1), Profile(1), values.len() as u64, source).into()
+        });
+        let streamed = run_of(machines_of(&terms, streams.collect(), 1, 2));
+        assert!(streamed.frames == run(&terms, &sets, 1, 2).frames);
+    }
 }
 
 fn in_all(sets: &[Vec<u32>]) -> i64 {

@@ -119,9 +119,18 @@ pub(super) async fn import(
     }
     let (store, name) = (node.audiences.clone(), a.label);
     let meta = tokio::task::spawn_blocking(move || -> Result<AudienceMeta, AdminError> {
-        let (import, rows) = read(&a.file, &options, holds, &progress)?;
+        let source = open(&a.file, &progress)?;
+        if holds == Holds::People {
+            let done = store.import(&name, key.epoch, source, &options, &mut OsRng);
+            return done.map_err(|error| match error {
+                AudienceError::Set(error) => refused(&a.file, &error, holds),
+                other => other.into(),
+            });
+        }
+        let read = rows_of(source, &options, holds);
+        let (import, rows) = read.map_err(|error| refused(&a.file, &error, holds))?;
         progress.report("salting people", import.report.used, import.report.used);
-        Ok(store.create_with(&name, key.epoch, import, rows, &mut OsRng)?)
+        Ok(store.create_with(&name, key.epoch, import, Some(rows), &mut OsRng)?)
     })
     .await
     .map_err(internal)??;
@@ -136,13 +145,8 @@ pub(super) async fn import(
     Ok(imported(node, &meta))
 }
 
-/// People, and with touches or conversions these too.
-fn read(
-    path: &Path,
-    options: &ImportOptions,
-    holds: Holds,
-    progress: &Progress,
-) -> Result<(Import, Option<RowsInput>), AdminError> {
+/// Opens a file that is to be imported.
+fn open<'a>(path: &Path, progress: &'a Progress) -> Result<Watched<'a>, AdminError> {
     let cannot = |e: io::Error| {
         AdminError::new(
             "file",
@@ -161,37 +165,40 @@ fn read(
         return Err(usage(format!("{} is no file", path.display())));
     }
     let file = File::open(path).map_err(cannot)?;
-    let source = Watched {
+    Ok(Watched {
         file,
         done: 0,
         told: 0,
         total: about.len(),
         progress,
-    };
-    rows_of(source, options, holds).map_err(|e| {
-        let columns = match holds {
-            Holds::People => "",
-            Holds::Touches => "; touches have touched_at, channel and kind besides",
-            Holds::Conversions => "; conversions have converted_at, value_cents and order_id besides",
-        };
-        AdminError::new(
-            "import",
-            format!("{}: {e}", path.display()),
-            format!("the first line names the columns; --id-type and --column say which one holds the IDs{columns}"),
-        )
     })
 }
 
-/// Rows of each kind; people who have a touch or a conversion are an audience like any other.
+/// Why a file cannot be imported.
+fn refused(path: &Path, error: &tally_measure::Error, holds: Holds) -> AdminError {
+    let columns = match holds {
+        Holds::People => "",
+        Holds::Touches => "; touches have touched_at, channel and kind besides",
+        Holds::Conversions => "; conversions have converted_at, value_cents and order_id besides",
+    };
+    AdminError::new(
+        "import",
+        format!("{}: {error}", path.display()),
+        format!(
+            "the first line names the columns; --id-type and --column say which one holds the IDs{columns}"
+        ),
+    )
+}
+
+/// Touches or conversions, and the people who have one, who are an audience like any other.
 fn rows_of(
     source: impl Read,
     options: &ImportOptions,
     holds: Holds,
-) -> Result<(Import, Option<RowsInput>), tally_measure::Error> {
+) -> Result<(Import, RowsInput), tally_measure::Error> {
     let (profile, region) = (options.profile, options.default_region);
     let id = options.column.clone();
     let (ids, report, bytes) = match holds {
-        Holds::People => return Ok((tally_measure::import(source, options)?, None)),
         Holds::Touches => {
             let columns = TouchColumns {
                 id,
@@ -201,7 +208,7 @@ fn rows_of(
             let ids = found.people().cloned().collect();
             (ids, found.report().clone(), found.to_bytes())
         }
-        Holds::Conversions => {
+        _ => {
             let columns = ConversionColumns {
                 id,
                 ..ConversionColumns::default()
@@ -220,7 +227,7 @@ fn rows_of(
         report,
         bytes,
     };
-    Ok((import, Some(rows)))
+    Ok((import, rows))
 }
 
 /// A file whose reading is reported.

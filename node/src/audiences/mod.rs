@@ -1,10 +1,11 @@
 //! Audiences at rest: sets of people, frozen and salted, each sealed under the node's storage key in a directory of its own.
 //!
-//! In scope: creating a set as a whole or not at all, listing, reading it back verified against the root that it was committed
-//! under. Out of scope: reading CSV files (`tally-measure`), records, matches.
+//! In scope: creating a set as a whole or not at all, in bounded memory, listing, reading it back verified against the root that it
+//! was committed under. Out of scope: the rows of CSV files (`tally-measure`), records, matches.
 
 mod entries;
 mod error;
+mod freeze;
 mod meta;
 mod rows;
 mod store;

@@ -2,24 +2,31 @@
 //! bounded size. A set is written under another name, synced, and renamed: it is there as a whole or not at all.
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rand_core::CryptoRngCore;
 use tally_contracts::ids::AudienceLabel;
-use tally_measure::{Import, SALT_BYTES, SaltedEntry, SaltedSet};
+use tally_contracts::records::Profile;
+use tally_measure::{
+    Identifier, Import, ImportOptions, ImportReport, SALT_BYTES, SaltedEntry, SaltedSet,
+    import_each,
+};
 use tally_merkle::{Frontier, Hash};
 use zeroize::Zeroizing;
 
 use super::entries::{Entries, chunk_name, purpose};
+use super::freeze::{Listed, Salted, Salting};
 use super::rows::{self, RowsInput, RowsMeta};
 use super::{AudienceError, AudienceKey, AudienceMeta, check_audience_name};
 use crate::sealed::{StorageKey, read_sealed, write_sealed};
 
 /// Bytes of people in one file.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes in memory for each sort of an import; 512 times as many can be sorted.
+const SORT_BYTES: usize = 32 << 20;
 /// Bytes of the salt before the rows.
 const ROWS_SALT: usize = 32;
 const META: &str = "meta";
@@ -29,6 +36,8 @@ const TEMP: &str = ".tmp";
 pub struct AudienceStore {
     dir: PathBuf,
     key: StorageKey,
+    /// Bytes in memory for each sort of an import.
+    sort_bytes: usize,
     /// Held while a set is created or its `meta` replaced.
     writing: Mutex<()>,
 }
@@ -49,6 +58,7 @@ impl AudienceStore {
         Ok(Self {
             dir: dir.to_owned(),
             key: key.derive("tally/audiences/v1"),
+            sort_bytes: SORT_BYTES,
             writing: Mutex::new(()),
         })
     }
@@ -57,6 +67,38 @@ impl AudienceStore {
     #[must_use]
     pub fn label(&self, name: &str) -> AudienceLabel {
         AudienceLabel(self.key.mac(&[b"tally/audience-label/v1", name.as_bytes()]))
+    }
+
+    /// Holds about `bytes` in memory for each of the two sorts of an import, whatever the number of people; 32 MiB where nobody says so.
+    #[must_use]
+    pub fn with_sort_bytes(mut self, bytes: usize) -> Self {
+        self.sort_bytes = bytes;
+        self
+    }
+
+    /// Reads a CSV file of people, salts, commits to and stores the set; memory does not grow with them. Durable when this returns. The
+    /// report is that of [`tally_measure::import()`].
+    ///
+    /// # Errors
+    /// As [`Self::create`], and [`AudienceError::Set`] for what that function refuses.
+    pub fn import(
+        &self,
+        name: &str,
+        epoch: u64,
+        source: impl Read,
+        options: &ImportOptions,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<AudienceMeta, AudienceError> {
+        check_audience_name(name)?;
+        let mut listed = Listed::new(&self.dir, self.sort_bytes);
+        let mut report = import_each(source, options, &mut |line, id| {
+            listed.push(line, &id).map_err(self.sorting())
+        })?;
+        self.freeze(name, epoch, options.profile, None, rng, |salting| {
+            let each = |value: &[u8]| salting.push(Identifier::from_bytes(value)?, self.sorting());
+            listed.finish(&mut report, options.max_lines, each, self.sorting())?;
+            Ok(report)
+        })
     }
 
     /// Salts, commits to and stores an imported set. Durable when this returns.
@@ -86,10 +128,32 @@ impl AudienceStore {
         rows: Option<RowsInput>,
         rng: &mut impl CryptoRngCore,
     ) -> Result<AudienceMeta, AudienceError> {
+        let Import { ids, report } = import;
+        self.freeze(name, epoch, report.profile, rows, rng, |salting| {
+            for id in ids {
+                salting.push(id, self.sorting())?;
+            }
+            Ok(report)
+        })
+    }
+
+    /// An error of a sort, in this store's form.
+    fn sorting(&self) -> impl Fn(io::Error) -> AudienceError + use<> {
+        let dir = self.dir.clone();
+        move |error| AudienceError::io("sort people in", &dir)(error)
+    }
+
+    /// Salts the people that `fill` gives, commits to them and stores them.
+    fn freeze<R: CryptoRngCore>(
+        &self,
+        name: &str,
+        epoch: u64,
+        profile: Profile,
+        rows: Option<RowsInput>,
+        rng: &mut R,
+        fill: impl FnOnce(&mut Salting<'_, R>) -> Result<ImportReport, AudienceError>,
+    ) -> Result<AudienceMeta, AudienceError> {
         check_audience_name(name)?;
-        if import.ids.is_empty() {
-            return Err(AudienceError::Empty);
-        }
         let key = AudienceKey {
             label: self.label(name),
             epoch,
@@ -103,18 +167,25 @@ impl AudienceStore {
         if target.exists() {
             return Err(exists());
         }
-        let set = SaltedSet::new(import.report.profile, import.ids, rng)?;
-        let opening = set.opening(rng);
+        let mut salting = Salting::new(&self.dir, self.sort_bytes, profile, rng);
+        let report = fill(&mut salting)?;
+        let (size, mut people) = salting.finish().map_err(self.sorting())?;
+        if size == 0 {
+            return Err(AudienceError::Empty);
+        }
+        let mut opening_salt = [0; 32];
+        rng.fill_bytes(&mut opening_salt);
         let mut meta = AudienceMeta {
             name: name.to_owned(),
             key,
-            profile: set.profile(),
-            size: set.size(),
-            padded_size: Some(tally_psi::public_size(set.size())),
+            profile,
+            size,
+            padded_size: Some(tally_psi::public_size(size)),
             rows: None,
-            root: *set.root(),
-            opening_salt: Hash(opening.salt),
-            report: import.report,
+            // Known once the people are written.
+            root: Hash([0; 32]),
+            opening_salt: Hash(opening_salt),
+            report,
             record: None,
             chunks: 0,
         };
@@ -126,7 +197,7 @@ impl AudienceStore {
             None => Ok(()),
         };
         let done = written
-            .and_then(|()| self.write_set(&temp, &mut meta, &set))
+            .and_then(|()| self.write_set(&temp, &mut meta, &mut people))
             .and_then(|()| {
                 sync_dir(&temp)?;
                 fs::rename(&temp, &target).map_err(|e| match e.kind() {
@@ -147,20 +218,23 @@ impl AudienceStore {
         &self,
         dir: &Path,
         meta: &mut AudienceMeta,
-        set: &SaltedSet,
+        people: &mut Salted,
     ) -> Result<(), AudienceError> {
         let mut chunk = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
-        for entry in set.entries() {
-            let value = entry.id.as_bytes();
+        let mut tree = Frontier::new();
+        while let Some(person) = people.next().map_err(self.sorting())? {
+            tree.append(person.leaf);
+            let value = person.id;
             if chunk.len() + SALT_BYTES + 2 + value.len() > CHUNK_BYTES {
                 self.write_chunk(dir, meta, &mut chunk)?;
             }
-            chunk.extend_from_slice(&entry.salt);
+            chunk.extend_from_slice(person.salt);
             let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
             chunk.extend_from_slice(&len.to_be_bytes());
             chunk.extend_from_slice(value);
         }
         self.write_chunk(dir, meta, &mut chunk)?;
+        meta.root = tree.root();
         self.write_meta(dir, meta)
     }
 

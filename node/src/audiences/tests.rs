@@ -1,9 +1,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rand_core::OsRng;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{OsRng, SeedableRng as _};
 use tally_contracts::ids::RecordId;
-use tally_measure::{Import, ImportOptions, import};
+use tally_measure::{Import, ImportOptions, SaltedSet, import};
 
 use super::{AudienceError, AudienceMeta, AudienceStore};
 use crate::sealed::StorageKey;
@@ -185,4 +186,145 @@ fn what_a_crash_left_is_cleared() {
     let store = store(dir.path());
     assert!(!left.exists());
     assert!(store.list().unwrap().is_empty());
+}
+
+/// A file with repeats, rows that cannot be used, numbers of several lengths and a dense run.
+fn mixed(people: u32) -> String {
+    let mut csv = String::from("phone,name\n");
+    for i in 0..people {
+        csv += &format!("+861390{:07},a\n", 3 * i);
+        if i % 7 == 0 {
+            csv += &format!("+861390{:07},again\n", 3 * (i / 2));
+        }
+        if i % 11 == 0 {
+            csv += "nobody,x\n";
+        }
+        if i % 13 == 0 {
+            csv += &format!("+12125{:06},b\n", 550_000 + i % 9_000);
+        }
+    }
+    csv
+}
+
+#[test]
+fn a_streamed_import_is_that_in_memory_whatever_fits_into_memory() {
+    let csv = mixed(30_000);
+    let mut options = ImportOptions::new("e164".parse().unwrap());
+    options.max_lines = 9;
+    let plain = import(csv.as_bytes(), &options).unwrap();
+    assert!(plain.report.duplicates.count > 1_000 && plain.report.dense_range.is_some());
+    let expected: Vec<_> = plain.ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+    for sort_bytes in [8 << 10, 300_000, 32 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).with_sort_bytes(sort_bytes);
+        let meta = store
+            .import("buyers", 9, csv.as_bytes(), &options, &mut OsRng)
+            .unwrap();
+        assert_eq!(meta.report, plain.report);
+        // Read back, it is verified against its root.
+        assert_eq!(ids(&store, &meta), expected);
+        assert_eq!(store.get(&meta.key).unwrap().as_ref(), Some(&meta));
+        let again = store.import("buyers", 9, csv.as_bytes(), &options, &mut OsRng);
+        assert!(matches!(again, Err(AudienceError::Exists { .. })));
+        let none = store.import("none", 9, &b"phone\nx\n"[..], &options, &mut OsRng);
+        assert!(matches!(none, Err(AudienceError::Empty)));
+        let columns = store.import("none", 9, &b"id\nx\n"[..], &options, &mut OsRng);
+        assert!(matches!(columns, Err(AudienceError::Set(_))));
+        assert_eq!(store.list().unwrap().len(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_set_has_the_root_that_it_has_in_memory() {
+    for sort_bytes in [4 << 10, 32 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).with_sort_bytes(sort_bytes);
+        let rng = || ChaCha20Rng::seed_from_u64(3);
+        let meta = store.create("a", 1, people(9_000), &mut rng()).unwrap();
+        let profile = "e164".parse().unwrap();
+        let plain = SaltedSet::new(profile, people(9_000).ids, &mut rng()).unwrap();
+        assert_eq!(meta.root, *plain.root());
+        let order = |set: &SaltedSet| -> Vec<_> {
+            let entries = set.entries().iter();
+            entries
+                .map(|e| (e.salt, e.id.as_bytes().to_vec()))
+                .collect()
+        };
+        assert_eq!(order(&store.load(&meta).unwrap()), order(&plain));
+    }
+}
+
+const IMPORTER: &str = "TALLY_TEST_IMPORTER";
+
+/// Not a test of its own: a process that imports so many people and says how much memory it had at most.
+#[test]
+fn importing_process() {
+    let Ok(people) = std::env::var(IMPORTER) else {
+        return;
+    };
+    let people: u64 = people.parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path()).with_sort_bytes(1 << 20);
+    let mut next = 0;
+    // Rows as they are read: the file is not in memory either.
+    let rows = std::iter::from_fn(move || {
+        let row = match next {
+            0 => "phone\n".to_owned(),
+            n if n <= people => format!("+86139{:08}\n", n * 37 % 100_000_000),
+            _ => return None,
+        };
+        next += 1;
+        Some(row)
+    });
+    let options = ImportOptions::new("e164".parse().unwrap());
+    let meta = store
+        .import("a", 1, Lines(rows, Vec::new()), &options, &mut OsRng)
+        .unwrap();
+    assert_eq!(meta.size, people);
+    store.visit_verified(&meta, |_, _| Ok(())).unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    println!("\n{peak}");
+}
+
+/// Reads what an iterator gives.
+struct Lines<I>(I, Vec<u8>);
+
+impl<I: Iterator<Item = String>> std::io::Read for Lines<I> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.1.is_empty() {
+            self.1 = self.0.next().unwrap_or_default().into_bytes();
+        }
+        let n = self.1.len().min(out.len());
+        out[..n].copy_from_slice(&self.1[..n]);
+        self.1.drain(..n);
+        Ok(n)
+    }
+}
+
+#[test]
+fn eight_times_the_people_take_no_more_memory() {
+    let peak_kb = |people: u64| -> u64 {
+        let out = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "audiences::tests::importing_process",
+                "--exact",
+                "--nocapture",
+            ])
+            .env(IMPORTER, people.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        line.unwrap_or_else(|| panic!("{text}"))
+            .trim_end_matches("kB")
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let (few, many) = (peak_kb(50_000), peak_kb(400_000));
+    println!("50,000 people: {few} kB, 400,000: {many} kB");
+    // In memory each person takes over 60 bytes: 21 MB more.
+    assert!(many < few + 10_000, "{few} kB, {many} kB");
 }

@@ -209,7 +209,7 @@ struct Measured {
 /// # Errors
 /// Any of [`Error`]; a wrong answer is none, it stands in [`Figures::correct`].
 pub async fn run(options: &Options) -> Result<Figures, Error> {
-    let suite = suite(options)?;
+    let suite = suite(&options.engine, options.malicious)?;
     if suite.is_vole() && options.computation != Computation::List {
         return Err(Error::Computation {
             engine: options.engine.clone(),
@@ -290,8 +290,12 @@ pub async fn run(options: &Options) -> Result<Figures, Error> {
     })
 }
 
-fn suite(options: &Options) -> Result<Suite, Error> {
-    match (options.engine.as_str(), options.malicious) {
+/// The suite of an engine, checked against a deviating peer or not.
+///
+/// # Errors
+/// [`Error::Engine`].
+pub fn suite(engine: &str, malicious: bool) -> Result<Suite, Error> {
+    match (engine, malicious) {
         ("dh", false) => Ok(Suite::DhRistrettoV1),
         ("vole", false) => Ok(Suite::VoleRr22V1),
         ("vole", true) => Ok(Suite::VoleRr22MaliciousV1),

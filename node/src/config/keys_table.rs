@@ -214,6 +214,11 @@ const SECTIONS: &[SectionDoc] = &[
                 "idle_timeout_ms",
                 "A match in which the other side says nothing for this many milliseconds is aborted; at least 5000.",
             ),
+            key(
+                "bucket_items",
+                "A list with more than twice as many items on one side runs in buckets of at most about so many, 1024 to 1048576; smaller \
+                 ones need less memory and give more workers something to do. The other member's node must say the same.",
+            ),
         ],
     },
     SectionDoc {

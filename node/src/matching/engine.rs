@@ -86,6 +86,21 @@ pub(super) fn item_set(
     Ok(items.finish()?)
 }
 
+/// The people of a stored set, verified, for a count, which names no row: a stream where there are more than `in_memory`.
+pub(super) fn counted_items(
+    audiences: &AudienceStore,
+    meta: &AudienceMeta,
+    in_memory: usize,
+) -> Result<Items, MatchError> {
+    if meta.size <= in_memory as u64 {
+        return Ok(item_set(audiences, meta)?.into());
+    }
+    let (id_type, profile) = item_numbers(meta.profile)?;
+    audiences.visit_verified(meta, |_, _| Ok(()))?;
+    let entries = Box::new(audiences.entries(meta));
+    Ok(ItemStream::new(id_type, profile, meta.size, entries).into())
+}
+
 fn suite(suite: Suite) -> Result<tally_psi::Suite, MatchError> {
     match suite {
         Suite::DhRistrettoV1 => Ok(tally_psi::Suite::DhRistrettoV1),
@@ -235,17 +250,12 @@ impl Inner {
     ) -> Result<Box<dyn Machine>, MatchError> {
         let (audiences, meta, role) = (self.audiences.clone(), agreed.own.clone(), agreed.role);
         let sorters = SpillSorters::new(self.store.dir().to_owned(), self.options.rows_in_memory);
-        let in_memory = self.options.rows_in_memory as u64;
+        let in_memory = self.options.rows_in_memory;
         let computation = agreed.computation;
         let work = move || -> Result<Box<dyn Machine>, MatchError> {
-            let is_count = computation == Computation::Cardinality;
-            let items: Items = if is_count && meta.size > in_memory {
-                let (id_type, profile) = item_numbers(meta.profile)?;
-                audiences.visit_verified(&meta, |_, _| Ok(()))?;
-                let entries = Box::new(audiences.entries(&meta));
-                ItemStream::new(id_type, profile, meta.size, entries).into()
-            } else {
-                item_set(&audiences, &meta)?.into()
+            let items = match computation {
+                Computation::Cardinality => counted_items(&audiences, &meta, in_memory)?,
+                _ => item_set(&audiences, &meta)?.into(),
             };
             let role = match role {
                 Role::Initiator => tally_psi::messages::Role::Initiator,

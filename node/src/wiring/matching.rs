@@ -10,6 +10,7 @@ use tally_contracts::ids::{MemberId, NetworkId, PublicKey, RecordId, Signature};
 use tally_contracts::records::Body;
 use tally_contracts::state::{self, Pair, StateError, StateRead};
 use tally_ledger::Ledger;
+use tally_psi::buckets::Rule;
 use tally_swarm::{Host, PeerKey, PeerStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,10 @@ pub fn desk_options(config: &MatchSection) -> DeskOptions {
     let defaults = DeskOptions::default();
     DeskOptions {
         step: defaults.step.min(idle),
+        bucket_rule: Rule {
+            single: 2 * config.bucket_items,
+            mean: config.bucket_items,
+        },
         deadlines: Deadlines {
             idle,
             frame: defaults.deadlines.frame.min(idle),

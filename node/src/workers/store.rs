@@ -28,7 +28,7 @@ fn wrong(what: impl ToString) -> WorkersError {
 
 impl SharedStore {
     /// The store at `file:///FOLDER`, which must exist, or at `s3://BUCKET[/PREFIX]`. For S3 the environment says where it is and who
-    /// asks: `AWS_ENDPOINT` (`http://HOST[:PORT]`; there is no TLS), `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
+    /// asks: `AWS_ENDPOINT` (`https://HOST[:PORT]`, or `http` without TLS), `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and
     /// the others that the crate `object_store` knows.
     ///
     /// # Errors
@@ -157,19 +157,22 @@ mod tests {
         }
     }
 
-    /// moto's server speaks S3 and keeps everything in memory.
-    #[tokio::test]
-    async fn an_s3_compatible_store_keeps_pages_too() {
-        use std::io::{Read as _, Write as _};
-        use std::process::{Child, Command, Stdio};
+    use std::path::Path as FilePath;
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
-        struct Server(Child);
-        impl Drop for Server {
-            fn drop(&mut self) {
-                let _ = self.0.kill();
-                let _ = self.0.wait();
-            }
+    struct Server(Child);
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
         }
+    }
+
+    /// moto's server, which speaks S3 and keeps everything in memory, with a bucket `tally`, and where it is; `None` if it is not
+    /// installed. With TLS where there is a certificate, whose key is beside it.
+    async fn moto(certificate: Option<&FilePath>) -> Option<(Server, String)> {
         let python = std::env::var("TALLY_PYTHON").unwrap_or_else(|_| "python3".into());
         let there = Command::new(&python)
             .args(["-c", "import moto.server, flask"])
@@ -177,46 +180,103 @@ mod tests {
             .status();
         if !there.is_ok_and(|status| status.success()) {
             println!("SKIPPED: {python} has no moto[server]");
-            return;
+            return None;
         }
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let port = address.port().to_string();
-        let _server = Server(
-            Command::new(&python)
-                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap(),
-        );
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        let made = loop {
-            assert!(std::time::Instant::now() < until, "moto does not start");
-            if let Ok(mut stream) = std::net::TcpStream::connect(address) {
-                let put = "PUT /tally HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                stream.write_all(put.as_bytes()).unwrap();
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).unwrap();
-                break answer;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let mut command = Command::new(&python);
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port]);
+        let mut scheme = "http";
+        if let Some(certificate) = certificate {
+            scheme = "https";
+            command.arg("-s").arg("-c").arg(certificate);
+            command.arg("-k").arg(certificate.with_extension("key"));
+        }
+        let server = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Server(server);
+        let url = format!("{scheme}://{address}");
+        let until = Instant::now() + Duration::from_secs(60);
+        while !s3::make_bucket(&format!("{url}/tally"), certificate).await {
+            assert!(Instant::now() < until, "moto does not start");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Some((server, url))
+    }
+
+    fn builder(url: &str) -> AmazonS3Builder {
+        AmazonS3Builder::new()
+            .with_endpoint(url)
+            .with_region("us-east-1")
+            .with_access_key_id("a")
+            .with_secret_access_key("b")
+    }
+
+    /// A certificate for 127.0.0.1, signed by itself, with its key beside it.
+    fn certificate(dir: &FilePath, name: &str) -> std::path::PathBuf {
+        let file = dir.join(name).with_extension("crt");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+            .args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=store"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(file.with_extension("key"))
+            .arg("-out")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        file
+    }
+
+    #[tokio::test]
+    async fn an_s3_compatible_store_keeps_pages_too() {
+        let Some((_server, url)) = moto(None).await else {
+            return;
         };
-        assert!(made.starts_with("HTTP/1.1 200"), "{made}");
-        let builder = |key: &str| {
-            AmazonS3Builder::new()
-                .with_endpoint(format!("http://{address}"))
-                .with_region("us-east-1")
-                .with_access_key_id(key)
-                .with_secret_access_key("b")
-        };
-        let store = s3::store(builder("a"), "tally/some/prefix").unwrap();
+        let store = s3::store(builder(&url), "tally/some/prefix").unwrap();
         keeps_pages(SharedStore(Arc::new(store))).await;
-        // Another bucket is none, and TLS is refused before anything is sent.
-        let none = s3::store(builder("a"), "none").unwrap();
+        // Another bucket is none.
+        let none = s3::store(builder(&url), "none").unwrap();
         assert!(SharedStore(Arc::new(none)).clear().await.is_err());
-        let tls = builder("a").with_endpoint(format!("https://{address}"));
-        assert!(s3::store(tls, "tally").is_err());
+        assert!(s3::store(builder("ftp://x"), "tally").is_err());
+    }
+
+    #[tokio::test]
+    async fn over_tls_it_is_the_store_that_its_certificate_names_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (right, wrong) = (certificate(dir.path(), "a"), certificate(dir.path(), "b"));
+        // What a file of authorities must be, whether or not there is a server.
+        let of = |file: &FilePath| {
+            let file = file.to_owned();
+            s3::store_trusting(builder("https://127.0.0.1:1"), "tally", || Ok(file))
+        };
+        assert!(of(&right).is_ok());
+        for bad in [right.with_extension("key"), dir.path().join("none")] {
+            assert!(of(&bad).is_err());
+        }
+        let Some((_server, url)) = moto(Some(&right)).await else {
+            return;
+        };
+        let trusting = |url: &str, file: &FilePath| {
+            let file = file.to_owned();
+            let store = s3::store_trusting(builder(url), "tally/some/prefix", || Ok(file));
+            SharedStore(Arc::new(store.unwrap()))
+        };
+        keeps_pages(trusting(&url, &right)).await;
+        // Another's certificate, another name, and no TLS.
+        for (url, file) in [
+            (url.clone(), &wrong),
+            (url.replace("127.0.0.1", "localhost"), &right),
+            (url.replace("https", "http"), &right),
+        ] {
+            assert!(trusting(&url, file).clear().await.is_err(), "{url}");
+        }
     }
 }

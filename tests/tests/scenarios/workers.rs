@@ -1,21 +1,29 @@
-//! A large list between two members, whose buckets workers of the initiator match: founded, configured and asked for by the commands.
+//! A list between two members, whose buckets workers of the initiator match: founded, configured and asked for by the commands. Workers
+//! are killed while they hold a bucket; the list is exact, and the node did nothing of it itself.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tally_tests::postgres::{PASSWORD, Postgres};
-use tally_tests::{Network, Plan, Scenario, skip, tally, until};
+use tally_tests::{Member, Network, Plan, Scenario, skip, tally, until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// More than 2^21: four buckets.
-const MANY: u64 = 2_200_000;
+/// More than twice the items of a bucket: 16 buckets.
+const MANY: u64 = 300_000;
+const BUCKET_ITEMS: i64 = 20_000;
+const BUCKETS: u64 = 16;
 const FEW: u64 = 2_000;
 const COMMON: u64 = 700;
+/// Workers that are killed, one after the other, and those that do the rest.
+const KILLED: [&str; 3] = ["first", "second", "third"];
+const LAST: [&str; 2] = ["fourth", "fifth"];
 
 fn phone(n: u64) -> String {
     format!("+86139{n:08}")
@@ -24,6 +32,13 @@ fn phone(n: u64) -> String {
 /// Ends what it started.
 struct Worker(Child);
 
+impl Worker {
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.0.id())?).context("a process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -31,13 +46,49 @@ impl Drop for Worker {
     }
 }
 
-#[test]
-#[ignore = "two million people: a minute on an idle machine"]
-fn workers_match_a_large_list() {
-    Scenario::run("workers", large_list);
+/// What a worker is started with.
+struct Shared<'a> {
+    postgres: &'a Postgres,
+    root: &'a Path,
 }
 
-fn large_list(scenario: &Scenario) -> Result<()> {
+impl Shared<'_> {
+    fn path(&self, name: &str) -> String {
+        self.root.join(name).display().to_string()
+    }
+
+    fn store(&self) -> String {
+        format!("file://{}", self.path("store"))
+    }
+
+    fn start(&self, name: &str, key: &str) -> Result<Worker> {
+        let child = Command::new(tally())
+            .args(["psi", "worker", "--json", "--name", name, "--lease", "3"])
+            .args(["--database", &self.postgres.url()])
+            .args(["--database-password-file", &self.path("db.password")])
+            .args(["--key-file", &self.path(key), "--store", &self.store()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Worker(child))
+    }
+
+    /// Whether a worker holds a bucket now.
+    fn holds(&self, name: &str) -> Result<bool> {
+        let sql = format!(
+            "SELECT count(*) FROM tally_psi_buckets WHERE worker = '{name}' AND lease_until > now()"
+        );
+        Ok(self.postgres.query(&sql)? != "0")
+    }
+}
+
+#[test]
+fn workers_match_a_list_and_each_of_them_may_be_killed() {
+    Scenario::run("workers", list);
+}
+
+fn list(scenario: &Scenario) -> Result<()> {
     let Some(postgres) = Postgres::start()? else {
         skip(
             "workers",
@@ -46,28 +97,114 @@ fn large_list(scenario: &Scenario) -> Result<()> {
         return Ok(());
     };
     let root = scenario.dir();
-    let store = root.join("store");
-    fs::create_dir(&store)?;
-    let store_url = format!("file://{}", store.display());
-    let key = root.join("worker.key");
-    fs::write(&key, "7b".repeat(32))?;
-    let password = root.join("db.password");
-    fs::write(&password, PASSWORD)?;
-    let mut network = Network::found(scenario, &Plan::four())?;
+    let shared = Shared {
+        postgres: &postgres,
+        root,
+    };
+    fs::create_dir(root.join("store"))?;
+    fs::write(root.join("worker.key"), "7b".repeat(32))?;
+    fs::write(root.join("other.key"), "7c".repeat(32))?;
+    fs::write(root.join("db.password"), PASSWORD)?;
+    let plan = Plan {
+        members: vec![("brand", "brand"), ("media", "media")],
+        heartbeat_ms: 1_000,
+    };
+    let mut network = Network::found(scenario, &plan)?;
+    for member in network.iter() {
+        member.configure("match", "bucket_items", BUCKET_ITEMS)?;
+    }
     let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let path = |p: &std::path::Path| p.display().to_string();
     for (name, value) in [
         ("listen", free),
         ("database", postgres.url()),
-        ("database_password_file", path(&password)),
-        ("key_file", path(&key)),
-        ("store", store_url.clone()),
+        ("database_password_file", shared.path("db.password")),
+        ("key_file", shared.path("worker.key")),
+        ("store", shared.store()),
     ] {
         network[0].configure("workers", name, value)?;
     }
     network.start()?;
+    let (brand, media) = (&network[0], &network[1]);
+    let agreement = prepare(brand, media, &shared)?;
 
-    let mut many = BufWriter::new(File::create(root.join("many.csv"))?);
+    let asked: [&str; 10] = [
+        "match",
+        "request",
+        "--agreement",
+        &agreement,
+        "--audience",
+        "spring",
+        "--computation",
+        "list",
+        "--out",
+        &shared.path("common.csv"),
+    ];
+    let (answer, last) = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| brand.ok(&asked));
+        for name in KILLED {
+            let worker = shared.start(name, "worker.key")?;
+            until("a worker to hold a bucket", PATIENCE, || {
+                ensure!(shared.holds(name)?, "{name} holds none");
+                // Standing still, it holds what it holds; else it was between two.
+                worker.signal(Signal::STOP)?;
+                if shared.holds(name)? {
+                    return Ok(());
+                }
+                worker.signal(Signal::CONT)?;
+                Err(anyhow!("{name} holds none"))
+            })?;
+            // SIGKILL, to one that is stopped too.
+            drop(worker);
+            ensure!(shared.holds(name)?, "{name} let go of its bucket");
+        }
+        let last = LAST.map(|name| shared.start(name, "worker.key"));
+        let answer = answer
+            .join()
+            .map_err(|_| anyhow!("the request panicked"))??;
+        Ok::<_, anyhow::Error>((answer, last))
+    })?;
+
+    let text = fs::read_to_string(root.join("common.csv"))?;
+    let mut found: Vec<&str> = text.lines().filter(|l| l.starts_with('+')).collect();
+    found.sort_unstable();
+    let mut expected: Vec<String> = (MANY - COMMON..MANY).map(|n| phone(7 * n)).collect();
+    expected.sort_unstable();
+    ensure!(found == expected, "{} people found: {answer}", found.len());
+    let log = brand.log();
+    ensure!(
+        !log.contains("no worker goes on") && !log.contains("no bucket can be given to workers"),
+        "the node worked itself"
+    );
+
+    // They end when they are asked to. The killed ones had held a bucket each, which these have done.
+    let mut buckets = 0;
+    for worker in last {
+        let mut worker = worker?;
+        worker.signal(Signal::TERM)?;
+        until("a worker to end", PATIENCE, || {
+            ensure!(worker.0.try_wait()?.is_some(), "it goes on");
+            Ok(())
+        })?;
+        let said = worker.0.stdout.take().context("what it said")?;
+        let said: Value = serde_json::from_reader(said)?;
+        buckets += said["finished_buckets"].as_u64().context("a number")?;
+    }
+    ensure!(
+        (KILLED.len() as u64..=BUCKETS).contains(&buckets),
+        "{buckets} of {BUCKETS} buckets by the last two"
+    );
+    let mut wrong = shared.start("another", "other.key")?;
+    until("another key to be refused", PATIENCE, || {
+        let ended = wrong.0.try_wait()?.context("it goes on")?;
+        ensure!(ended.code() == Some(1), "{ended}");
+        Ok(())
+    })?;
+    network.stop()
+}
+
+/// Two audiences and an agreement on lists; which.
+fn prepare(brand: &Member, media: &Member, shared: &Shared) -> Result<String> {
+    let mut many = BufWriter::new(File::create(shared.path("many.csv"))?);
     writeln!(many, "phone")?;
     for n in 0..MANY {
         writeln!(many, "{}", phone(7 * n))?;
@@ -76,20 +213,11 @@ fn large_list(scenario: &Scenario) -> Result<()> {
     let few: String = (0..FEW)
         .map(|n| phone(7 * (MANY - COMMON + n)) + "\n")
         .collect();
-    fs::write(root.join("few.csv"), format!("phone\n{few}"))?;
-    let (brand, media) = (&network[0], &network[2]);
+    fs::write(shared.path("few.csv"), format!("phone\n{few}"))?;
     let height = |answer: &Value| answer["height"].as_u64().context("a height");
     for (member, file) in [(brand, "many.csv"), (media, "few.csv")] {
-        let file = path(&root.join(file));
-        let done = member.ok(&[
-            "audience",
-            "import",
-            &file,
-            "--label",
-            "spring",
-            "--timeout",
-            "600",
-        ])?;
+        let file = shared.path(file);
+        let done = member.ok(&["audience", "import", &file, "--label", "spring"])?;
         brand.wait_height(height(&done)?, PATIENCE)?;
     }
     let proposed = brand.ok(&[
@@ -110,69 +238,5 @@ fn large_list(scenario: &Scenario) -> Result<()> {
     media.wait_height(height(&proposed)?, PATIENCE)?;
     let accepted = media.ok(&["agreement", "accept", agreement])?;
     brand.wait_height(height(&accepted)?, PATIENCE)?;
-
-    let worker = |key: &str| {
-        let mut command = Command::new(tally());
-        command
-            .args(["psi", "worker", "--json", "--database", &postgres.url()])
-            .args(["--database-password-file", &path(&password)])
-            .args(["--key-file", key, "--store", &store_url])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        command
-    };
-    // Another key is refused at once, once the first has made the tables.
-    let mut workers: Vec<Worker> = Vec::new();
-    for _ in 0..2 {
-        workers.push(Worker(worker(&path(&key)).spawn()?));
-    }
-    let other = root.join("other.key");
-    fs::write(&other, "7c".repeat(32))?;
-    until("another key to be refused", PATIENCE, || {
-        let mut wrong = Worker(worker(&path(&other)).spawn()?);
-        std::thread::sleep(Duration::from_secs(2));
-        ensure!(
-            wrong.0.try_wait()?.is_some_and(|s| s.code() == Some(1)),
-            "it goes on"
-        );
-        Ok(())
-    })?;
-
-    let out = root.join("common.csv");
-    let answer = brand.ok(&[
-        "match",
-        "request",
-        "--agreement",
-        agreement,
-        "--audience",
-        "spring",
-        "--computation",
-        "list",
-        "--out",
-        &path(&out),
-    ])?;
-    let text = fs::read_to_string(&out)?;
-    let mut found: Vec<&str> = text.lines().filter(|l| l.starts_with('+')).collect();
-    found.sort_unstable();
-    let mut expected: Vec<String> = (MANY - COMMON..MANY).map(|n| phone(7 * n)).collect();
-    expected.sort_unstable();
-    ensure!(found == expected, "{} people found: {answer}", found.len());
-
-    // They did it, and end when they are asked to.
-    let mut buckets = 0;
-    for worker in &mut workers {
-        let pid =
-            rustix::process::Pid::from_raw(i32::try_from(worker.0.id())?).context("a process")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        until("a worker to end", PATIENCE, || {
-            ensure!(worker.0.try_wait()?.is_some(), "it goes on");
-            Ok(())
-        })?;
-        let said = worker.0.stdout.take().context("what it said")?;
-        let said: Value = serde_json::from_reader(said)?;
-        buckets += said["finished_buckets"].as_u64().context("a number")?;
-    }
-    ensure!(buckets == 4, "{buckets} of 4 buckets");
-    network.stop()
+    Ok(agreement.to_owned())
 }

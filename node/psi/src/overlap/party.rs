@@ -15,13 +15,13 @@ use super::machine::{
 use super::messages::{OverlapMessage, PSEUDONYM_BYTES};
 use super::terms::{OverlapNoise, OverlapTerms};
 use crate::Error;
-use crate::item::ItemSet;
 use crate::link::verify_ascending;
 use crate::machine::{Phase, Progress};
 use crate::messages::ROWS_PER_FRAME;
 use crate::noise::sample_truncated_laplace;
 use crate::seeds::{SeedRng, Seeds};
 use crate::sorter::{Row, SortedRows, Sorter, SorterFactory};
+use crate::stream::Items;
 
 /// Makes pseudonyms: HMAC-SHA-256 under the parties' key, cut. Cloned for each one; no Debug.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ enum State {
     Gather(Shares, bool),
     Blind {
         pseudonyms: Pseudonyms,
-        next: usize,
+        next: u64,
         sorter: Box<dyn Sorter>,
         /// For each set of parties with a pool that this party is in: the set, and how many dummies the lists of those parties get.
         drawn: Vec<(u32, u32)>,
@@ -94,7 +94,7 @@ pub struct OverlapParty {
     terms: OverlapTerms,
     digest: [u8; 32],
     place: usize,
-    set: ItemSet,
+    items: Items,
     seeds: Seeds,
     sorters: Box<dyn SorterFactory>,
     count: u64,
@@ -105,7 +105,7 @@ pub struct OverlapParty {
 }
 
 impl OverlapParty {
-    /// The party at `place` of the terms, with its set.
+    /// The party at `place` of the terms, with its items, which may be a stream: their order does not matter.
     ///
     /// # Errors
     /// [`Error::Overlap`] and [`Error::Noise`] for terms that are refused, among them those without a helper; [`Error::TooLong`] for a
@@ -113,10 +113,11 @@ impl OverlapParty {
     pub fn new(
         terms: OverlapTerms,
         place: usize,
-        set: ItemSet,
+        items: impl Into<Items>,
         seeds: Seeds,
         sorters: Box<dyn SorterFactory>,
     ) -> Result<Self, Error> {
+        let items = items.into();
         terms.verify()?;
         if place >= terms.parties.len() {
             return Err(Error::Overlap {
@@ -125,10 +126,10 @@ impl OverlapParty {
         }
         Ok(Self {
             digest: terms.digest(),
-            count: terms.padded(set.len() as u64)?,
+            count: terms.padded(items.len())?,
             terms,
             place,
-            set,
+            items,
             seeds,
             sorters,
             hash: Sha256::new(),
@@ -256,11 +257,11 @@ impl OverlapParty {
                 next,
                 mut sorter,
                 drawn,
-            } if next < self.set.len() => {
-                let rows = blind(&self.set, &pseudonyms, next)?;
+            } if next < self.items.len() => {
+                let rows = blind(&mut self.items, &pseudonyms, next)?;
                 sorter.push(&rows)?;
-                let next = next + rows.len();
-                self.progress(Phase::Blind, next as u64);
+                let next = next + rows.len() as u64;
+                self.progress(Phase::Blind, next);
                 State::Blind {
                     pseudonyms,
                     next,
@@ -274,7 +275,7 @@ impl OverlapParty {
                 mut sorter,
                 drawn,
             } => {
-                let mut left = self.count - next as u64;
+                let mut left = self.count - next;
                 for (set, dummies) in drawn {
                     let rows: Vec<Row> = (0..dummies)
                         .map(|i| pseudonyms.row(&[&[1], &set.to_be_bytes(), &i.to_be_bytes()]))
@@ -425,12 +426,15 @@ impl OverlapParty {
 }
 
 /// Pseudonyms of the items from `from` on, at most a frame of them.
-fn blind(set: &ItemSet, pseudonyms: &Pseudonyms, from: usize) -> Result<Vec<Row>, Error> {
-    (from..set.len().min(from + ROWS_PER_FRAME))
+fn blind(items: &mut Items, pseudonyms: &Pseudonyms, from: u64) -> Result<Vec<Row>, Error> {
+    let left = usize::try_from(items.len().saturating_sub(from)).unwrap_or(usize::MAX);
+    let count = left.min(ROWS_PER_FRAME);
+    let page = items.page(from, count)?;
+    (0..count)
         .into_par_iter()
         .with_min_len(256)
         .map(|i| {
-            let (head, rest) = set.message(i).ok_or(Error::Internal {
+            let (head, rest) = page.message(i).ok_or(Error::Internal {
                 what: "element index",
             })?;
             Ok(pseudonyms.row(&[&head, rest]))

@@ -19,7 +19,7 @@ use super::attend::{Incoming, Sitting, session_of};
 use super::state::Held;
 use super::terms;
 use crate::matching::desk::Inner;
-use crate::matching::engine::item_set;
+use crate::matching::engine::counted_items;
 use crate::matching::error::MatchError;
 use crate::matching::messages::{Message, Seat};
 use crate::matching::ports::MatchIo;
@@ -154,14 +154,15 @@ impl Inner {
             f.session_seed = Some(session_seed);
             f.view.noise = Some(noise);
         })?;
-        let sorters = SpillSorters::new(self.store.dir().to_owned(), self.options.rows_in_memory);
+        let in_memory = self.options.rows_in_memory;
+        let sorters = SpillSorters::new(self.store.dir().to_owned(), in_memory);
         let sorters = Box::new(sorters);
         let (audiences, own, place) = (self.audiences.clone(), sitting.own.clone(), sitting.place);
         let work = move || -> Result<Box<dyn OverlapMachine>, MatchError> {
             Ok(match own {
                 Some(meta) => {
-                    let set = item_set(&audiences, &meta)?;
-                    Box::new(OverlapParty::new(terms, place, set, seeds, sorters)?)
+                    let items = counted_items(&audiences, &meta, in_memory)?;
+                    Box::new(OverlapParty::new(terms, place, items, seeds, sorters)?)
                 }
                 None => Box::new(OverlapHelper::new(terms, seeds, sorters)?),
             })
