@@ -267,23 +267,21 @@ impl Files {
     }
 }
 
+/// Tiles by level and index.
+type Had = BTreeMap<(u8, u64), Arc<[Hash]>>;
+
 /// The tiles of one proof; each is fetched once for it.
 struct Fetched<'a> {
     files: &'a Files,
     size: u64,
-    had: RefCell<BTreeMap<(u8, u64), Arc<[Hash]>>>,
+    had: RefCell<Had>,
 }
 
 impl TileReader for Fetched<'_> {
     type Error = anyhow::Error;
 
     fn tile(&self, level: u8, index: u64) -> Result<Arc<[Hash]>> {
-        if let Some((_, tile)) = self
-            .had
-            .borrow()
-            .iter()
-            .find(|(at, _)| *at == (level, index))
-        {
+        if let Some(tile) = self.had.borrow().get(&(level, index)) {
             return Ok(tile.clone());
         }
         let kind = TileKind::Hashes(level);

@@ -116,7 +116,7 @@ impl ItemSource for Shown {
 #[test]
 fn lists_that_are_streams_give_the_very_bytes_that_sets_give() {
     // Two frames of pseudonyms and more, one, and none.
-    let most = 2 * messages::ROWS_PER_FRAME as u32 + 77;
+    let most = 2 * u32::try_from(messages::ROWS_PER_FRAME).unwrap() + 77;
     let sets: Vec<Vec<u32>> = vec![(0..most).collect(), (most / 2..most + 90).collect(), vec![]];
     for noise in [OverlapNoise::NoneInTestNetwork, SMALL] {
         let terms = terms(3, noise);

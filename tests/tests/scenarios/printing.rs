@@ -442,7 +442,8 @@ fn insider(brand: &Client, product: &str, real: &str) -> Result<()> {
         Ok(format!("{stem}/{}", unit.serial))
     };
     // The keys are the real ones: inside the batch they make a real code.
-    ensure!(scanned(brand, &forged(2_999)?)?.starts_with("genuine"));
+    let verdict = scanned(brand, &forged(2_999)?)?;
+    ensure!(verdict.starts_with("genuine"), "{verdict}");
     ensure!(metric(brand, "tally_codes_insider_alarms_total")? == 0);
     // Index 3,005 is a unit of the second batch, 100,000 of none.
     for index in [3_005, 100_000] {

@@ -203,7 +203,7 @@ fn list(scenario: &Scenario) -> Result<()> {
 }
 
 /// Two audiences and an agreement on lists; which.
-fn prepare(brand: &Member, media: &Member, shared: &Shared) -> Result<String> {
+fn prepare(brand: &Member, media: &Member, shared: &Shared<'_>) -> Result<String> {
     let mut many = BufWriter::new(File::create(shared.path("many.csv"))?);
     writeln!(many, "phone")?;
     for n in 0..MANY {
