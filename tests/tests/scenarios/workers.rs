@@ -74,11 +74,9 @@ impl Shared<'_> {
         Ok(Worker(child))
     }
 
-    /// Whether a worker holds a bucket now.
-    fn holds(&self, name: &str) -> Result<bool> {
-        let sql = format!(
-            "SELECT count(*) FROM tally_psi_buckets WHERE worker = '{name}' AND lease_until > now()"
-        );
+    /// Whether a bucket that is not done is the one of this worker, its lease over or not.
+    fn has(&self, name: &str) -> Result<bool> {
+        let sql = format!("SELECT count(*) FROM tally_psi_buckets WHERE worker = '{name}'");
         Ok(self.postgres.query(&sql)? != "0")
     }
 }
@@ -142,20 +140,22 @@ fn list(scenario: &Scenario) -> Result<()> {
     let (answer, last) = std::thread::scope(|scope| {
         let answer = scope.spawn(|| brand.ok(&asked));
         for name in KILLED {
-            let worker = shared.start(name, "worker.key")?;
-            until("a worker to hold a bucket", PATIENCE, || {
-                ensure!(shared.holds(name)?, "{name} holds none");
-                // Standing still, it holds what it holds; else it was between two.
-                worker.signal(Signal::STOP)?;
-                if shared.holds(name)? {
-                    return Ok(());
-                }
-                worker.signal(Signal::CONT)?;
-                Err(anyhow!("{name} holds none"))
-            })?;
-            // SIGKILL, to one that is stopped too.
-            drop(worker);
-            ensure!(shared.holds(name)?, "{name} let go of its bucket");
+            until(
+                "a worker to be killed with a bucket in hand",
+                PATIENCE,
+                || {
+                    let worker = shared.start(name, "worker.key")?;
+                    until("a worker to have a bucket", PATIENCE, || {
+                        ensure!(shared.has(name)?, "{name} has none");
+                        Ok(())
+                    })?;
+                    // SIGKILL, to one that is stopped too. It may have said a moment before that it was done with its bucket.
+                    worker.signal(Signal::STOP)?;
+                    drop(worker);
+                    ensure!(shared.has(name)?, "{name} let go of its bucket");
+                    Ok(())
+                },
+            )?;
         }
         let last = LAST.map(|name| shared.start(name, "worker.key"));
         let answer = answer
