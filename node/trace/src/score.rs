@@ -15,6 +15,7 @@
 //! No weight falls when a count grows, so no scan lowers a score.
 
 use crate::history::{Counts, History};
+use crate::ratio::log_ratio_mnat;
 
 /// The score from which a code is suspect when nothing else is configured.
 pub const DEFAULT_THRESHOLD_MNAT: u32 = 7_200;
@@ -221,10 +222,31 @@ const fn ways(c: &Counts) -> u32 {
     far + prompt
 }
 
+/// No more than three far places weigh, whichever way they are weighed.
+const MOST_PATTERN_MNAT: u32 = 10_700;
+/// Visits in one place alone are never enough, however many they are.
+const MOST_IN_ONE_PLACE_MNAT: u32 = 3_300;
+/// Nor is what one person can make in one visit.
+const MOST_IN_ONE_VISIT_MNAT: u32 = 6_000;
+
 impl Counts {
+    /// What hints add that are not in the likelihood ratio of the first scans: before the release, sold, recalled, void, guessing.
+    fn besides_mnat(&self) -> u32 {
+        two_steps(self.early, 1_600, 5_000)
+            + two_steps(self.after_sale, 3_500, 6_000)
+            // Holders of a recalled unit scan it to see what to do: this one was judged, the simulation has no recalls.
+            + two_steps(self.recalled, 0, 700)
+            + two_steps(self.void, 6_000, 8_500)
+    }
+
     /// The score of these counts with its reasons.
     #[must_use]
     pub fn assess(&self) -> Assessment {
+        self.assess_with(0)
+    }
+
+    /// The same, if the first scans were found to speak for copies with `peak_mnat`.
+    fn assess_with(&self, peak_mnat: u32) -> Assessment {
         let outside = match (self.places, self.outside) {
             (0 | 1, _) | (_, 0 | 1) => 0,
             (_, 2) => 2_200,
@@ -236,11 +258,7 @@ impl Counts {
             outside,
             two_steps(self.device_jumps, 5_000, 9_500),
             two_steps(self.claim_again, 500, 4_000),
-            two_steps(self.early, 1_600, 5_000),
-            two_steps(self.after_sale, 3_500, 6_000),
-            // Holders of a recalled unit scan it to see what to do: this one was judged, the simulation has no recalls.
-            two_steps(self.recalled, 0, 700),
-            two_steps(self.void, 6_000, 8_500),
+            self.besides_mnat(),
             // Both are made without a second pack, by one person: together they stay below every sensible threshold.
             (two_steps(self.claim_wrong, 4_000, 5_500) + two_steps(self.guessing, 2_500, 4_000))
                 .min(6_000),
@@ -251,20 +269,17 @@ impl Counts {
                 0
             },
         ];
+        let speaks = pattern > 0 || peak_mnat > 0;
         let mut reasons = Vec::new();
         let mut add = |kind, count: u8, speaks: bool| {
             if speaks && count > 0 {
                 reasons.push(Reason { kind, count });
             }
         };
-        add(ReasonKind::Visits, self.visits, pattern > 0);
-        add(
-            ReasonKind::Places,
-            self.places,
-            pattern > 0 && self.places > 1,
-        );
+        add(ReasonKind::Visits, self.visits, speaks && self.visits > 1);
+        add(ReasonKind::Places, self.places, speaks && self.places > 1);
         add(ReasonKind::Speed, self.device_jumps, true);
-        add(ReasonKind::NetworkSpeed, self.network_jumps, pattern > 0);
+        add(ReasonKind::NetworkSpeed, self.network_jumps, speaks);
         add(ReasonKind::ClaimAgain, self.claim_again, true);
         add(ReasonKind::ClaimWrong, self.claim_wrong, true);
         add(ReasonKind::Early, self.early, true);
@@ -274,17 +289,51 @@ impl Counts {
         add(ReasonKind::Void, self.void, true);
         add(ReasonKind::Guessing, self.guessing, true);
         Assessment {
-            score_mnat: weights.iter().sum(),
+            score_mnat: weights.iter().sum::<u32>().max(peak_mnat),
             reasons,
         }
     }
 }
 
 impl History {
-    /// What the history says so far.
+    /// What the history says so far: the highest score that it had.
     #[must_use]
     pub fn assess(&self) -> Assessment {
-        self.counts().assess()
+        let peak = u32::from(self.peak_mnat());
+        Assessment {
+            score_mnat: peak,
+            ..self.counts().assess_with(peak)
+        }
+    }
+
+    /// The score as it stands: by the likelihood ratio of the first scans, and by counts where there are too few or too many.
+    pub(crate) fn score_now_mnat(&self) -> u32 {
+        let seen = self.seen();
+        // Two scans are a gift, whose buyer and whose receiver scanned, too often.
+        let third = seen.len() > 2 || (seen.len() == 2 && seen.iter().any(|s| s.again));
+        if self.is_long() || !third {
+            return self.counts().assess().score_mnat;
+        }
+        let c = self.counts();
+        let ratio = u32::try_from(log_ratio_mnat(&seen)).unwrap_or(0);
+        let jumps = c.network_jumps > 0 || c.device_jumps > 0;
+        let most = if c.places > 1 || jumps || c.claim_again > 1 {
+            MOST_PATTERN_MNAT
+        } else if c.claim_wrong == 0 {
+            MOST_IN_ONE_PLACE_MNAT
+        } else if c.visits < 2 {
+            MOST_IN_ONE_VISIT_MNAT
+        } else {
+            MOST_PATTERN_MNAT
+        };
+        // Wrong claim codes are in the ratio; with them, guessing is the same person's doing.
+        let guessing = two_steps(c.guessing, 2_500, 4_000);
+        let made = if c.visits < 2 && !jumps {
+            (ratio.min(most) + guessing).min(MOST_IN_ONE_VISIT_MNAT)
+        } else {
+            ratio.min(most) + guessing
+        };
+        made + c.besides_mnat()
     }
 }
 
