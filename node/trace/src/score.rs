@@ -1,24 +1,27 @@
 //! How much more likely a code's history is if the code was copied than if it was not.
 //!
 //! The score is a natural logarithm of a likelihood ratio, in thousandths (milli-nats), and an integer, so that every node gives
-//! the same. It is a sum of weights, each from a count of [`Counts`]. The weights were read off the output of `cargo run --release
-//! -p tally-trace --example tune`, which counts each kind of evidence in the simulation's tuning seeds: among honest units, and
-//! among codes with 100 copies over 20 to 50 cities at their third pack. Some things were changed by hand:
+//! the same. From the third scan on, and up to [`MAX_SEEN`](crate::ratio::MAX_SEEN) pseudonyms, it is the ratio of
+//! [`crate::ratio`], with what the model there knows nothing of added: stages of the unit, and sources that guess.
+//!
+//! With fewer scans or more pseudonyms it is a sum of weights, each from a count of [`Counts`]. They were read off the output of
+//! `cargo run --release -p tally-trace --example tune`, which counts each kind of evidence in the simulation's tuning seeds: among
+//! honest units, and among codes with 100 copies over 20 to 50 cities at their third pack. Some things were changed by hand:
 //!
 //! - Evidence that anybody can make who has the code before them (wrong claim codes, guessing) weighs less than measured. It may
-//!   add to a suspicion; without visits in two places it can never be one.
+//!   add to a suspicion; in a single visit it can never be one.
 //! - Visits in one place weigh little, however many they are: a sample in a shop is scanned by a hundred people. So copies that are
 //!   sold in one city are not seen by this score. See `docs/copies.md`.
 //! - Two places weigh by how far apart they are and how soon the second came, and less than measured, so that the honest units which are
-//!   called are spent where they buy most.
+//!   called are spent where they buy most. Two scans alone are not enough for what they say of places and claim codes.
 //!
-//! No weight falls when a count grows, so no scan lowers a score.
+//! A history keeps the highest score that it had, so no scan lowers one.
 
 use crate::history::{Counts, History};
 use crate::ratio::log_ratio_mnat;
 
 /// The score from which a code is suspect when nothing else is configured.
-pub const DEFAULT_THRESHOLD_MNAT: u32 = 7_200;
+pub const DEFAULT_THRESHOLD_MNAT: u32 = 6_600;
 
 /// What is known and speaks for a copy. The numbers are stored and do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -230,7 +233,7 @@ const MOST_IN_ONE_PLACE_MNAT: u32 = 3_300;
 const MOST_IN_ONE_VISIT_MNAT: u32 = 6_000;
 
 impl Counts {
-    /// What hints add that are not in the likelihood ratio of the first scans: before the release, sold, recalled, void, guessing.
+    /// What the unit's stages add, of which the likelihood ratio of the first scans knows nothing, milli-nats.
     fn besides_mnat(&self) -> u32 {
         two_steps(self.early, 1_600, 5_000)
             + two_steps(self.after_sale, 3_500, 6_000)
@@ -311,10 +314,16 @@ impl History {
         let seen = self.seen();
         // Two scans are a gift, whose buyer and whose receiver scanned, too often.
         let third = seen.len() > 2 || (seen.len() == 2 && seen.iter().any(|s| s.again));
-        if self.is_long() || !third {
-            return self.counts().assess().score_mnat;
-        }
         let c = self.counts();
+        if self.is_long() || !third {
+            let counted = c.assess().score_mnat;
+            let besides = c.besides_mnat();
+            return if third {
+                counted
+            } else {
+                besides + (counted - besides).min(MOST_IN_ONE_VISIT_MNAT)
+            };
+        }
         let ratio = u32::try_from(log_ratio_mnat(&seen)).unwrap_or(0);
         let jumps = c.network_jumps > 0 || c.device_jumps > 0;
         let most = if c.places > 1 || jumps || c.claim_again > 1 {

@@ -51,7 +51,7 @@ const GIFT_ELSE: f64 = 0.000_1;
 /// How much rarer somebody who did not open a pack looks at it twice.
 const AGAIN_OTHER: f64 = 0.03;
 /// Share of units that stand open in a shop.
-const SAMPLE: f64 = 0.002;
+const SAMPLE: f64 = 0.0001;
 /// Claim codes are entered by who opens a pack, and by others; the share that belongs to another pack, slips and mischief.
 const ENTER_OPENED: f64 = 0.3;
 const ENTER_OTHER: f64 = 0.08;
@@ -278,7 +278,7 @@ impl Facts {
         product
     }
 
-    fn rate(&self, further: i32) -> f64 {
+    fn rate(&self, further: usize) -> f64 {
         RATES
             .iter()
             .map(|(rate, chance)| {
@@ -305,7 +305,7 @@ impl Facts {
             }
         }
         // A sample: strangers, in one place.
-        let mut sample = SAMPLE * self.rate(i32::try_from(self.n).unwrap_or(0) - 1);
+        let mut sample = SAMPLE * self.rate(self.n.saturating_sub(1));
         for i in 1..self.n {
             sample *= self.same[0][i] * self.other[0][i];
         }
@@ -350,10 +350,8 @@ impl Facts {
                     sub = (sub - 1) & rest;
                 }
             }
-            let mut further = 0;
-            for m in 1..=self.n {
-                sum += share * ways[sets - 1][m] * self.rate(further);
-                further += 1;
+            for (packs, density) in ways[sets - 1].iter().enumerate().skip(1) {
+                sum += share * density * self.rate(packs - 1);
             }
         }
         sum * self.territory(0, COPY_INSIDE)
