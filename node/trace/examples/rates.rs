@@ -6,7 +6,7 @@
 use tally_trace::observation::{Observation, Territory};
 use tally_trace::ratio::pairs::{CLASSES, Pair, WORDS};
 use tally_trace::sim::params::{FROZEN, SCAN_RATES, TUNING_SEEDS};
-use tally_trace::sim::{Campaign, World};
+use tally_trace::sim::{Campaign, SimScan, World};
 
 const HONEST: u64 = 2_000_000;
 const RUNS: u64 = 15_000;
@@ -39,7 +39,7 @@ fn one(world: &World, seed: u64) -> Counted {
         let scans: Vec<_> = world
             .honest_unit(seed, unit)
             .iter()
-            .map(|s| s.observation())
+            .map(SimScan::observation)
             .collect();
         let Some(first) = scans.first().copied() else {
             continue;
@@ -52,14 +52,14 @@ fn one(world: &World, seed: u64) -> Counted {
         if let Some(other) = before.replace(first) {
             add(&mut out.any, &other, &first);
         }
-        if let [a, b] = scans.as_slice() {
-            if a.source != b.source {
-                let lag = b.time_ms.abs_diff(a.time_ms);
-                if lag < 2 * HOUR_MS {
-                    add(&mut out.soon, a, b);
-                } else if lag > DAY_MS {
-                    add(&mut out.late, a, b);
-                }
+        if let [a, b] = scans.as_slice()
+            && a.source != b.source
+        {
+            let lag = b.time_ms.abs_diff(a.time_ms);
+            if lag < 2 * HOUR_MS {
+                add(&mut out.soon, a, b);
+            } else if lag > DAY_MS {
+                add(&mut out.late, a, b);
             }
         }
     }
@@ -80,10 +80,10 @@ fn one(world: &World, seed: u64) -> Counted {
                 }
                 let o = scan.observation();
                 if let Some(first) = &first {
-                    if let Some(class) = add(&mut out.copies, first, &o) {
-                        if first.territory == Territory::Inside {
-                            out.inside[class][usize::from(o.territory == Territory::Inside)] += 1.0;
-                        }
+                    if let Some(class) = add(&mut out.copies, first, &o)
+                        && first.territory == Territory::Inside
+                    {
+                        out.inside[class][usize::from(o.territory == Territory::Inside)] += 1.0;
                     }
                 } else {
                     match o.territory {

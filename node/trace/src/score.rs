@@ -312,8 +312,10 @@ impl History {
     /// The score as it stands: by the likelihood ratio of the first scans, and by counts where there are too few or too many.
     pub(crate) fn score_now_mnat(&self) -> u32 {
         let seen = self.seen();
-        // Two scans are a gift, whose buyer and whose receiver scanned, too often.
-        let third = seen.len() > 2 || (seen.len() == 2 && seen.iter().any(|s| s.again));
+        // Two scans are a gift, whose buyer and whose receiver scanned, too often. Of a history of an older version the first
+        // scans are not known; it goes on by its counts alone.
+        let third =
+            self.is_long() || seen.len() > 2 || (seen.len() == 2 && seen.iter().any(|s| s.again));
         let c = self.counts();
         if self.is_long() || !third {
             let counted = c.assess().score_mnat;
