@@ -326,3 +326,26 @@ fn a_history_of_an_older_version_goes_on_by_its_counts() {
         history.counts().assess().score_mnat
     );
 }
+
+/// A node tells the scans that another member forwards apart by their time alone, in the pseudonym's first eight bytes.
+#[test]
+fn forwarded_scans_in_three_cities_are_as_suspect_as_others() {
+    let scans: Vec<_> = [0, 27, 42]
+        .into_iter()
+        .zip(0_u64..)
+        .map(|(city, n)| {
+            let time_ms = 1_790_000_000_000 + 5 * n * DAY_MS;
+            let mut source = [7; 16];
+            for (byte, time) in source.iter_mut().zip(time_ms.to_be_bytes()) {
+                *byte ^= time;
+            }
+            Observation {
+                time_ms,
+                source,
+                spot: Some(spot(city, 50_000)),
+                ..quiet()
+            }
+        })
+        .collect();
+    assert!(history(&scans).assess().is_suspect(DEFAULT_THRESHOLD_MNAT));
+}
