@@ -11,6 +11,7 @@
 use crate::Error;
 use crate::cell::{Cell, Spot};
 use crate::observation::{Claim, Observation, Stage, Territory};
+use crate::ratio::{MAX_SEEN, Seen};
 
 /// The fastest that goods and people travel, metres a second: 900 km/h.
 pub const MAX_SPEED_M_PER_S: f64 = 250.0;
@@ -34,12 +35,16 @@ pub const MAX_SOURCES: usize = 16;
 /// Failures of a source in the last day from which it counts as guessing.
 pub const GUESSING_FAILURES: u32 = 5;
 /// The largest stored history, bytes.
-pub const MAX_HISTORY_BYTES: usize = 19 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9 + SELLER_BYTES;
+pub const MAX_HISTORY_BYTES: usize =
+    22 + MAX_VISITS * VISIT_BYTES + MAX_SOURCES * 9 + MAX_SEEN * SEEN_BYTES + SELLER_BYTES;
 const VISIT_BYTES: usize = 26;
+const SEEN_BYTES: usize = 21;
 const SELLER_BYTES: usize = 8;
-const VERSION: u8 = 2;
-/// The version of a unit that was sold: its seller stands at the end.
-const VERSION_SOLD: u8 = 3;
+const VERSION: u8 = 4;
+/// The versions before the first scans were kept, of a unit that was not sold and of one that was.
+const VERSION_WITHOUT_SEEN: u8 = 2;
+/// See [`VERSION_WITHOUT_SEEN`].
+const VERSION_SOLD_WITHOUT_SEEN: u8 = 3;
 /// The version before the counts of far and prompt places; it is read as if there were none.
 const VERSION_WITHOUT_WAYS: u8 = 1;
 /// Counts of that version.
@@ -113,6 +118,16 @@ impl Counts {
     }
 }
 
+/// Flags of a stored history.
+mod flag {
+    pub(super) const CLAIMED: u8 = 1;
+    pub(super) const SOLD: u8 = 2;
+    pub(super) const MORE: u8 = 4;
+    /// The one scan that is kept is that of the one visit and the one pseudonym.
+    pub(super) const ONE: u8 = 8;
+    pub(super) const ALL: u8 = CLAIMED | SOLD | MORE | ONE;
+}
+
 /// What a pseudonym was counted for already.
 mod seen {
     pub(super) const RIGHT: u8 = 1;
@@ -124,7 +139,74 @@ mod seen {
     pub(super) const GUESSING: u8 = 64;
 }
 
-/// The history of one code: at most [`MAX_VISITS`] visits, [`MAX_SOURCES`] pseudonyms and fifteen counts, whatever comes.
+/// The latest time that is told apart, milliseconds: what six bytes hold.
+const MAX_TIME_MS: u64 = (1 << 48) - 1;
+
+/// What one of the first pseudonyms did first, and the quarter of it that tells it from the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FirstScan {
+    quarter: u32,
+    seen: Seen,
+}
+
+impl FirstScan {
+    fn new(person: Person, time_ms: u64, spot: Option<Spot>) -> Self {
+        Self {
+            quarter: quarter_of(person),
+            seen: Seen {
+                time_ms: time_ms.min(MAX_TIME_MS),
+                spot,
+                claim: Claim::Absent,
+                territory: Territory::Unknown,
+                again: false,
+            },
+        }
+    }
+
+    /// Claim code, territory and whether it came again, in one byte.
+    fn marks(&self) -> u8 {
+        let claim = match self.seen.claim {
+            Claim::Absent => 0,
+            Claim::Right => 1,
+            Claim::Wrong => 2,
+        };
+        let territory = match self.seen.territory {
+            Territory::Unknown => 0,
+            Territory::Inside => 1,
+            Territory::Outside => 2,
+        };
+        claim | territory << 2 | u8::from(self.seen.again) << 4
+    }
+
+    fn with_marks(mut self, marks: u8) -> Result<Self, Error> {
+        let bad = || Error::Stored {
+            what: "marks of a scan",
+            expected: "known ones",
+            found: marks.into(),
+        };
+        self.seen.claim = match marks & 3 {
+            0 => Claim::Absent,
+            1 => Claim::Right,
+            2 => Claim::Wrong,
+            _ => return Err(bad()),
+        };
+        self.seen.territory = match marks >> 2 & 3 {
+            0 => Territory::Unknown,
+            1 => Territory::Inside,
+            2 => Territory::Outside,
+            _ => return Err(bad()),
+        };
+        self.seen.again = marks >> 4 & 1 == 1;
+        if marks >> 5 == 0 {
+            Ok(self)
+        } else {
+            Err(bad())
+        }
+    }
+}
+
+/// The history of one code: at most [`MAX_VISITS`] visits, [`MAX_SOURCES`] pseudonyms, the first scans of [`MAX_SEEN`] of them and
+/// fifteen counts, whatever comes.
 ///
 /// It depends on the order in which scans are shown, as a log has one; their times may be out of order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -133,6 +215,12 @@ pub struct History {
     claimed: bool,
     visits: Vec<Visit>,
     sources: Vec<(Person, u8)>,
+    /// The first pseudonyms.
+    first: Vec<FirstScan>,
+    /// Whether there were more of them.
+    more: bool,
+    /// The highest score so far, milli-nats.
+    peak_mnat: u16,
     /// Who said first that it was sold.
     seller: Option<Person>,
 }
@@ -151,6 +239,12 @@ fn person_of(source: &[u8; 16]) -> Person {
     u64::from_be_bytes(std::array::from_fn(|i| {
         source.get(i).copied().unwrap_or_default()
     }))
+}
+
+/// Half of what is kept: enough to tell a handful apart. It is the later half: scans that one member forwards differ only by their
+/// time, and of eight bytes of milliseconds the first four stay for weeks.
+fn quarter_of(person: Person) -> u32 {
+    u32::try_from(person & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// How a scan relates to the visits before.
@@ -209,8 +303,50 @@ impl History {
         &self.counts
     }
 
+    /// Of the first pseudonyms, what each did first.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.first.iter().map(|f| f.seen).collect()
+    }
+
+    /// Whether there were more pseudonyms than are looked at one by one.
+    pub(crate) const fn is_long(&self) -> bool {
+        self.more
+    }
+
+    /// The highest score so far, milli-nats.
+    pub(crate) const fn peak_mnat(&self) -> u16 {
+        self.peak_mnat
+    }
+
     /// Takes a scan in.
     pub fn observe(&mut self, o: &Observation) {
+        self.note_first(o);
+        self.count(o);
+        let now = u16::try_from(self.score_now_mnat()).unwrap_or(u16::MAX);
+        self.peak_mnat = self.peak_mnat.max(now);
+    }
+
+    /// Keeps a scan if its pseudonym is one of the first.
+    fn note_first(&mut self, o: &Observation) {
+        let person = person_of(&o.source);
+        let quarter = quarter_of(person);
+        if let Some(known) = self.first.iter_mut().find(|f| f.quarter == quarter) {
+            known.seen.again = true;
+            if known.seen.claim == Claim::Absent {
+                known.seen.claim = o.claim;
+            }
+        } else if self.first.len() < MAX_SEEN {
+            let mut new = FirstScan::new(person, o.time_ms, o.spot);
+            new.seen.claim = o.claim;
+            new.seen.territory = o.territory;
+            self.first.push(new);
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// Counts a scan.
+    fn count(&mut self, o: &Observation) {
         let person = person_of(&o.source);
         let known = self.sources.iter().position(|(p, _)| *p == person);
         let mut new_visit = false;
@@ -379,6 +515,20 @@ impl Stored<'_> {
         Ok(u8::from_be_bytes(self.take(what)?))
     }
 
+    fn spot(&mut self) -> Result<Option<Spot>, Error> {
+        let len = self.byte("cell")?;
+        let [a, b, c, d, e] = self.take("cell")?;
+        let bits = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+        let accuracy_m = u32::from_be_bytes(self.take("accuracy")?);
+        match len {
+            0 => Ok(None),
+            len => Ok(Some(Spot {
+                cell: Cell::from_bits(len, bits)?,
+                accuracy_m,
+            })),
+        }
+    }
+
     fn count(&mut self, what: &'static str, max: usize) -> Result<usize, Error> {
         let n = self.byte(what)?;
         if usize::from(n) <= max {
@@ -393,35 +543,59 @@ impl Stored<'_> {
     }
 }
 
+fn put_spot(out: &mut Vec<u8>, spot: Option<&Spot>) {
+    let (len, bits, accuracy) = spot.map_or((0, 0, 0), |s| {
+        (s.cell.characters(), s.cell.bits(), s.accuracy_m)
+    });
+    out.push(len);
+    out.extend(bits.to_be_bytes().iter().skip(3));
+    out.extend(accuracy.to_be_bytes());
+}
+
 impl History {
-    /// As stored: version, whether a claim code was right, fifteen counts, number of visits and each (first and last time, cell's
-    /// characters and bits, accuracy), number of pseudonyms and each with what it was counted for, and the seller if there is one. At most
-    /// [`MAX_HISTORY_BYTES`]; 54 for one scan.
+    /// As stored: version, flags, highest score, fifteen counts, number of visits and each (first and last time, place), number of
+    /// pseudonyms and each with what it was counted for, number of first scans and each (a quarter of the pseudonym, time, place,
+    /// marks; of a code with one scan the marks alone), and the seller if there is one. At most [`MAX_HISTORY_BYTES`]; 58 for one scan.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let version = if self.is_sold() {
-            VERSION_SOLD
-        } else {
-            VERSION
-        };
-        let mut out = vec![version, u8::from(self.claimed)];
+        let one = self.only_scan().is_some_and(|only| {
+            matches!(self.first.as_slice(), [first]
+                if first.quarter == only.quarter && first.seen.time_ms == only.seen.time_ms && first.seen.spot == only.seen.spot)
+        });
+        let mut flags = 0;
+        for (set, flag) in [
+            (self.claimed, flag::CLAIMED),
+            (self.is_sold(), flag::SOLD),
+            (self.more, flag::MORE),
+            (one, flag::ONE),
+        ] {
+            if set {
+                flags |= flag;
+            }
+        }
+        let mut out = vec![VERSION, flags];
+        out.extend(self.peak_mnat.to_be_bytes());
         let mut counts = self.counts;
         out.extend(counts.fields().map(|c| *c));
         out.push(u8::try_from(self.visits.len()).unwrap_or(u8::MAX));
         for visit in &self.visits {
             out.extend(visit.first_ms.to_be_bytes());
             out.extend(visit.last_ms.to_be_bytes());
-            let (len, bits, accuracy) = visit.spot.map_or((0, 0, 0), |s| {
-                (s.cell.characters(), s.cell.bits(), s.accuracy_m)
-            });
-            out.push(len);
-            out.extend(bits.to_be_bytes().iter().skip(3));
-            out.extend(accuracy.to_be_bytes());
+            put_spot(&mut out, visit.spot.as_ref());
         }
         out.push(u8::try_from(self.sources.len()).unwrap_or(u8::MAX));
         for (person, flags) in &self.sources {
             out.extend(person.to_be_bytes());
             out.push(*flags);
+        }
+        out.push(u8::try_from(self.first.len()).unwrap_or(u8::MAX));
+        for scan in &self.first {
+            if !one {
+                out.extend(scan.quarter.to_be_bytes());
+                out.extend(scan.seen.time_ms.to_be_bytes().iter().skip(2));
+                put_spot(&mut out, scan.seen.spot.as_ref());
+            }
+            out.push(scan.marks());
         }
         if let Some(seller) = self.seller {
             out.extend(seller.to_be_bytes());
@@ -440,37 +614,45 @@ impl History {
         let mut r = Stored(bytes);
         let version = r.byte("history version")?;
         let counts = match version {
-            VERSION | VERSION_SOLD => usize::MAX,
+            VERSION | VERSION_WITHOUT_SEEN | VERSION_SOLD_WITHOUT_SEEN => usize::MAX,
             VERSION_WITHOUT_WAYS => COUNTS_WITHOUT_WAYS,
             _ => {
                 return Err(Error::Stored {
                     what: "history version",
-                    expected: "1 to 3",
+                    expected: "1 to 4",
                     found: version.into(),
                 });
             }
         };
+        let mut flags = r.byte("history flags")?;
+        if version != VERSION {
+            flags &= flag::CLAIMED;
+            if version == VERSION_SOLD_WITHOUT_SEEN {
+                flags |= flag::SOLD;
+            }
+        }
+        if flags & !flag::ALL != 0 {
+            return Err(Error::Stored {
+                what: "history flags",
+                expected: "known ones",
+                found: flags.into(),
+            });
+        }
         let mut out = Self {
-            claimed: r.byte("claimed")? == 1,
+            claimed: flags & flag::CLAIMED != 0,
+            more: flags & flag::MORE != 0,
             ..Self::default()
         };
+        if version == VERSION {
+            out.peak_mnat = u16::from_be_bytes(r.take("score")?);
+        }
         for count in out.counts.fields().into_iter().take(counts) {
             *count = r.byte("count")?;
         }
         for _ in 0..r.count("visits", MAX_VISITS)? {
             let first_ms = u64::from_be_bytes(r.take("time")?);
             let last_ms = u64::from_be_bytes(r.take("time")?);
-            let len = r.byte("cell")?;
-            let [a, b, c, d, e] = r.take("cell")?;
-            let bits = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
-            let accuracy_m = u32::from_be_bytes(r.take("accuracy")?);
-            let spot = match len {
-                0 => None,
-                len => Some(Spot {
-                    cell: Cell::from_bits(len, bits)?,
-                    accuracy_m,
-                }),
-            };
+            let spot = r.spot()?;
             out.visits.push(Visit {
                 first_ms,
                 last_ms,
@@ -481,7 +663,15 @@ impl History {
             let person = Person::from_be_bytes(r.take("pseudonym")?);
             out.sources.push((person, r.byte("flags")?));
         }
-        if version == VERSION_SOLD {
+        if version == VERSION {
+            out.read_first(&mut r, flags & flag::ONE != 0)?;
+        } else {
+            // What was looked at one by one is not known: the counts go on alone.
+            out.more = true;
+            let score = out.counts.assess().score_mnat;
+            out.peak_mnat = u16::try_from(score).unwrap_or(u16::MAX);
+        }
+        if flags & flag::SOLD != 0 {
             out.seller = Some(Person::from_be_bytes(r.take("seller")?));
         }
         match r.0.len() {
@@ -492,5 +682,36 @@ impl History {
                 found: left as u64,
             }),
         }
+    }
+}
+
+impl History {
+    /// The scan of the one visit and the one pseudonym, if there is just one of each; its marks are not known.
+    fn only_scan(&self) -> Option<FirstScan> {
+        match (self.visits.as_slice(), self.sources.as_slice()) {
+            ([visit], [(person, _)]) => Some(FirstScan::new(*person, visit.first_ms, visit.spot)),
+            _ => None,
+        }
+    }
+
+    fn read_first(&mut self, r: &mut Stored<'_>, one: bool) -> Result<(), Error> {
+        for _ in 0..r.count("first scans", MAX_SEEN)? {
+            let scan = if one {
+                self.only_scan().ok_or(Error::Stored {
+                    what: "first scan",
+                    expected: "one visit and one pseudonym",
+                    found: self.visits.len() as u64,
+                })?
+            } else {
+                let quarter = u32::from_be_bytes(r.take("first scan")?);
+                let [a, b, c, d, e, f] = r.take("time")?;
+                let mut scan = FirstScan::new(0, 0, r.spot()?);
+                scan.quarter = quarter;
+                scan.seen.time_ms = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+                scan
+            };
+            self.first.push(scan.with_marks(r.byte("marks")?)?);
+        }
+        Ok(())
     }
 }

@@ -40,6 +40,7 @@ pub mod geo;
 pub mod history;
 pub mod observation;
 pub mod probing;
+pub mod ratio;
 pub mod score;
 pub mod sim;
 pub mod stats;

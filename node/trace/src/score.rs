@@ -1,23 +1,27 @@
 //! How much more likely a code's history is if the code was copied than if it was not.
 //!
 //! The score is a natural logarithm of a likelihood ratio, in thousandths (milli-nats), and an integer, so that every node gives
-//! the same. It is a sum of weights, each from a count of [`Counts`]. The weights were read off the output of `cargo run --release
-//! -p tally-trace --example tune`, which counts each kind of evidence in the simulation's tuning seeds: among honest units, and
-//! among codes with 100 copies over 20 to 50 cities at their third pack. Some things were changed by hand:
+//! the same. From the third scan on, and up to [`MAX_SEEN`](crate::ratio::MAX_SEEN) pseudonyms, it is the ratio of
+//! [`crate::ratio`], with what the model there knows nothing of added: stages of the unit, and sources that guess.
+//!
+//! With fewer scans or more pseudonyms it is a sum of weights, each from a count of [`Counts`]. They were read off the output of
+//! `cargo run --release -p tally-trace --example tune`, which counts each kind of evidence in the simulation's tuning seeds: among
+//! honest units, and among codes with 100 copies over 20 to 50 cities at their third pack. Some things were changed by hand:
 //!
 //! - Evidence that anybody can make who has the code before them (wrong claim codes, guessing) weighs less than measured. It may
-//!   add to a suspicion; without visits in two places it can never be one.
+//!   add to a suspicion; in a single visit it can never be one.
 //! - Visits in one place weigh little, however many they are: a sample in a shop is scanned by a hundred people. So copies that are
 //!   sold in one city are not seen by this score. See `docs/copies.md`.
 //! - Two places weigh by how far apart they are and how soon the second came, and less than measured, so that the honest units which are
-//!   called are spent where they buy most.
+//!   called are spent where they buy most. Two scans alone are not enough for what they say of places and claim codes.
 //!
-//! No weight falls when a count grows, so no scan lowers a score.
+//! A history keeps the highest score that it had, so no scan lowers one.
 
 use crate::history::{Counts, History};
+use crate::ratio::log_ratio_mnat;
 
 /// The score from which a code is suspect when nothing else is configured.
-pub const DEFAULT_THRESHOLD_MNAT: u32 = 7_200;
+pub const DEFAULT_THRESHOLD_MNAT: u32 = 6_600;
 
 /// What is known and speaks for a copy. The numbers are stored and do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,10 +225,31 @@ const fn ways(c: &Counts) -> u32 {
     far + prompt
 }
 
+/// No more than three far places weigh, whichever way they are weighed.
+const MOST_PATTERN_MNAT: u32 = 10_700;
+/// Visits in one place alone are never enough, however many they are.
+const MOST_IN_ONE_PLACE_MNAT: u32 = 3_300;
+/// Nor is what one person can make in one visit.
+const MOST_IN_ONE_VISIT_MNAT: u32 = 6_000;
+
 impl Counts {
+    /// What the unit's stages add, of which the likelihood ratio of the first scans knows nothing, milli-nats.
+    fn besides_mnat(&self) -> u32 {
+        two_steps(self.early, 1_600, 5_000)
+            + two_steps(self.after_sale, 3_500, 6_000)
+            // Holders of a recalled unit scan it to see what to do: this one was judged, the simulation has no recalls.
+            + two_steps(self.recalled, 0, 700)
+            + two_steps(self.void, 6_000, 8_500)
+    }
+
     /// The score of these counts with its reasons.
     #[must_use]
     pub fn assess(&self) -> Assessment {
+        self.assess_with(0)
+    }
+
+    /// The same, if the first scans were found to speak for copies with `peak_mnat`.
+    fn assess_with(&self, peak_mnat: u32) -> Assessment {
         let outside = match (self.places, self.outside) {
             (0 | 1, _) | (_, 0 | 1) => 0,
             (_, 2) => 2_200,
@@ -236,11 +261,7 @@ impl Counts {
             outside,
             two_steps(self.device_jumps, 5_000, 9_500),
             two_steps(self.claim_again, 500, 4_000),
-            two_steps(self.early, 1_600, 5_000),
-            two_steps(self.after_sale, 3_500, 6_000),
-            // Holders of a recalled unit scan it to see what to do: this one was judged, the simulation has no recalls.
-            two_steps(self.recalled, 0, 700),
-            two_steps(self.void, 6_000, 8_500),
+            self.besides_mnat(),
             // Both are made without a second pack, by one person: together they stay below every sensible threshold.
             (two_steps(self.claim_wrong, 4_000, 5_500) + two_steps(self.guessing, 2_500, 4_000))
                 .min(6_000),
@@ -251,20 +272,17 @@ impl Counts {
                 0
             },
         ];
+        let speaks = pattern > 0 || peak_mnat > 0;
         let mut reasons = Vec::new();
         let mut add = |kind, count: u8, speaks: bool| {
             if speaks && count > 0 {
                 reasons.push(Reason { kind, count });
             }
         };
-        add(ReasonKind::Visits, self.visits, pattern > 0);
-        add(
-            ReasonKind::Places,
-            self.places,
-            pattern > 0 && self.places > 1,
-        );
+        add(ReasonKind::Visits, self.visits, speaks && self.visits > 1);
+        add(ReasonKind::Places, self.places, speaks && self.places > 1);
         add(ReasonKind::Speed, self.device_jumps, true);
-        add(ReasonKind::NetworkSpeed, self.network_jumps, pattern > 0);
+        add(ReasonKind::NetworkSpeed, self.network_jumps, speaks);
         add(ReasonKind::ClaimAgain, self.claim_again, true);
         add(ReasonKind::ClaimWrong, self.claim_wrong, true);
         add(ReasonKind::Early, self.early, true);
@@ -274,17 +292,59 @@ impl Counts {
         add(ReasonKind::Void, self.void, true);
         add(ReasonKind::Guessing, self.guessing, true);
         Assessment {
-            score_mnat: weights.iter().sum(),
+            score_mnat: weights.iter().sum::<u32>().max(peak_mnat),
             reasons,
         }
     }
 }
 
 impl History {
-    /// What the history says so far.
+    /// What the history says so far: the highest score that it had.
     #[must_use]
     pub fn assess(&self) -> Assessment {
-        self.counts().assess()
+        let peak = u32::from(self.peak_mnat());
+        Assessment {
+            score_mnat: peak,
+            ..self.counts().assess_with(peak)
+        }
+    }
+
+    /// The score as it stands: by the likelihood ratio of the first scans, and by counts where there are too few or too many.
+    pub(crate) fn score_now_mnat(&self) -> u32 {
+        let seen = self.seen();
+        // Two scans are a gift, whose buyer and whose receiver scanned, too often. Of a history of an older version the first
+        // scans are not known; it goes on by its counts alone.
+        let third =
+            self.is_long() || seen.len() > 2 || (seen.len() == 2 && seen.iter().any(|s| s.again));
+        let c = self.counts();
+        if self.is_long() || !third {
+            let counted = c.assess().score_mnat;
+            let besides = c.besides_mnat();
+            return if third {
+                counted
+            } else {
+                besides + (counted - besides).min(MOST_IN_ONE_VISIT_MNAT)
+            };
+        }
+        let ratio = u32::try_from(log_ratio_mnat(&seen)).unwrap_or(0);
+        let jumps = c.network_jumps > 0 || c.device_jumps > 0;
+        let most = if c.places > 1 || jumps || c.claim_again > 1 {
+            MOST_PATTERN_MNAT
+        } else if c.claim_wrong == 0 {
+            MOST_IN_ONE_PLACE_MNAT
+        } else if c.visits < 2 {
+            MOST_IN_ONE_VISIT_MNAT
+        } else {
+            MOST_PATTERN_MNAT
+        };
+        // Wrong claim codes are in the ratio; with them, guessing is the same person's doing.
+        let guessing = two_steps(c.guessing, 2_500, 4_000);
+        let made = if c.visits < 2 && !jumps {
+            (ratio.min(most) + guessing).min(MOST_IN_ONE_VISIT_MNAT)
+        } else {
+            ratio.min(most) + guessing
+        };
+        made + c.besides_mnat()
     }
 }
 

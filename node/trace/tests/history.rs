@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tally_trace::cell::{Cell, Spot};
 use tally_trace::history::{Counts, Custody, History, MAX_HISTORY_BYTES};
 use tally_trace::observation::{Claim, Observation, Stage, Territory};
+use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
 use tally_trace::sim::cities::CITIES;
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -109,6 +110,32 @@ proptest! {
         let bytes = history.to_bytes();
         prop_assert!(bytes.len() <= MAX_HISTORY_BYTES);
         prop_assert_eq!(History::from_bytes(&bytes).unwrap(), history);
+    }
+
+    #[test]
+    fn a_suspect_code_has_a_reason(steps in prop::collection::vec(any_step(), 1..12)) {
+        let mut history = History::new();
+        for step in &steps {
+            take(&mut history, step);
+            let found = history.assess();
+            prop_assert!(!found.is_suspect(DEFAULT_THRESHOLD_MNAT) || !found.reasons.is_empty());
+        }
+    }
+
+    /// Whoever stands in one place with one pack, under as many pseudonyms as they like, makes no suspect code without claim codes.
+    #[test]
+    fn one_place_alone_is_never_enough(scans in prop::collection::vec((any_scan(), any::<bool>()), 1..20)) {
+        let mut history = History::new();
+        for (scan, placed) in scans {
+            history.observe(&Observation {
+                spot: placed.then(|| spot(3, 50_000)),
+                claim: Claim::Absent,
+                stage: Stage::Market,
+                failures: 0,
+                ..scan
+            });
+        }
+        prop_assert!(!history.assess().is_suspect(DEFAULT_THRESHOLD_MNAT));
     }
 
     #[test]
@@ -260,4 +287,65 @@ fn stock_that_was_sold_elsewhere_speaks_for_a_copy_and_the_way_to_the_shop_does_
         !found.is_suspect(tally_trace::score::DEFAULT_THRESHOLD_MNAT),
         "one shop may err"
     );
+}
+
+#[test]
+fn two_scans_are_not_enough_and_the_order_of_people_tells_a_gift_from_copies() {
+    let at = |day: u64, person: u8, city| Observation {
+        time_ms: day * DAY_MS,
+        source: [person; 16],
+        spot: Some(spot(city, 50)),
+        ..quiet()
+    };
+    // Beijing and Guangzhou, where somebody looked again.
+    let (buyer, receiver) = (at(0, 1, 0), at(20, 2, 42));
+    assert_eq!(history(&[buyer, receiver]).assess().score_mnat, 0);
+    let gift = history(&[buyer, receiver, at(20, 2, 42)]).assess();
+    assert!(!gift.is_suspect(DEFAULT_THRESHOLD_MNAT));
+    // Who looks again is who opened it; then it came to Guangzhou far too late for a journey.
+    let copies = history(&[buyer, at(0, 1, 0), receiver]).assess();
+    assert!(copies.score_mnat > gift.score_mnat + 1_000);
+}
+
+#[test]
+fn a_history_of_an_older_version_goes_on_by_its_counts() {
+    let mut old = vec![2, 0];
+    // Two visits in two places, one far and soon; no visit and no pseudonym kept.
+    old.extend([2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]);
+    let mut history = History::from_bytes(&old).unwrap();
+    assert_eq!(history.assess().score_mnat, 0);
+    history.observe(&Observation {
+        spot: Some(spot(3, 50)),
+        ..quiet()
+    });
+    let bytes = history.to_bytes();
+    assert_eq!(History::from_bytes(&bytes).unwrap(), history);
+    assert_eq!(history.counts().visits, 3);
+    assert_eq!(
+        history.assess().score_mnat,
+        history.counts().assess().score_mnat
+    );
+}
+
+/// A node tells the scans that another member forwards apart by their time alone, in the pseudonym's first eight bytes.
+#[test]
+fn forwarded_scans_in_three_cities_are_as_suspect_as_others() {
+    let scans: Vec<_> = [0, 27, 42]
+        .into_iter()
+        .zip(0_u64..)
+        .map(|(city, n)| {
+            let time_ms = 1_790_000_000_000 + 5 * n * DAY_MS;
+            let mut source = [7; 16];
+            for (byte, time) in source.iter_mut().zip(time_ms.to_be_bytes()) {
+                *byte ^= time;
+            }
+            Observation {
+                time_ms,
+                source,
+                spot: Some(spot(city, 50_000)),
+                ..quiet()
+            }
+        })
+        .collect();
+    assert!(history(&scans).assess().is_suspect(DEFAULT_THRESHOLD_MNAT));
 }

@@ -36,6 +36,7 @@ fn fewer_than_one_honest_unit_in_ten_thousand_is_called_suspect() {
 fn a_code_copied_a_hundred_times_is_noticed_by_its_third_scan() {
     let world = World::new(FROZEN);
     let (mut noticed, mut runs) = (0_u32, 0_u32);
+    let (mut noticed_strict, mut runs_strict) = (0_u32, 0_u32);
     for cities in [20, 30, 50] {
         let (mut here, mut of) = (0, 0);
         for scan_rate in SCAN_RATES {
@@ -48,6 +49,10 @@ fn a_code_copied_a_hundred_times_is_noticed_by_its_third_scan() {
             for seed in FRESH_SEEDS {
                 for run in 0..RUNS {
                     for code in campaign_scores(&world, seed, run, &campaign) {
+                        if let Some(score) = code.third_scan {
+                            runs_strict += 1;
+                            noticed_strict += u32::from(score >= DEFAULT_THRESHOLD_MNAT);
+                        }
                         if let Some(score) = code.third_pack {
                             of += 1;
                             here += u32::from(score >= DEFAULT_THRESHOLD_MNAT);
@@ -58,14 +63,18 @@ fn a_code_copied_a_hundred_times_is_noticed_by_its_third_scan() {
         }
         println!("{cities} cities: {here} of {of} noticed by the third pack");
         // Also where the cities are fewest, and not in the mean alone.
-        assert!(f64::from(here) > 0.94 * f64::from(of), "{cities} cities");
+        assert!(f64::from(here) > 0.955 * f64::from(of), "{cities} cities");
         noticed += here;
         runs += of;
     }
     assert!(runs > 10_000);
     let share = f64::from(noticed) / f64::from(runs);
     println!("{noticed} of {runs}: {share:.4}");
-    assert!(share > 0.95, "{share}");
+    assert!(share > 0.965, "{share}");
+    // The target word by word, which is not reached: see docs/copies.md.
+    let strict = f64::from(noticed_strict) / f64::from(runs_strict);
+    println!("{noticed_strict} of {runs_strict} by the third scan of any pack: {strict:.4}");
+    assert!(strict > 0.89, "{strict}");
 }
 
 #[test]

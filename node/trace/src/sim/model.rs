@@ -486,7 +486,7 @@ fn before(time_ms: u64, limit_ms: f64) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::params::{FROZEN, HELD_OUT_SEEDS, TUNING_SEEDS};
+    use super::super::params::{FORMER_SEEDS, FRESH_SEEDS, FROZEN, HELD_OUT_SEEDS, TUNING_SEEDS};
     use super::{Campaign, SimPlace, World, region_of};
     use crate::sim::cities::{CITIES, Region};
 
@@ -499,12 +499,9 @@ mod tests {
         assert_eq!(unit(1, 7), World::new(FROZEN).honest_unit(1, 7));
         assert_ne!(unit(1, 7), unit(2, 7));
         assert_ne!(unit(1, 7), unit(1, 8));
-        let all: BTreeSet<u64> = TUNING_SEEDS
-            .iter()
-            .chain(&HELD_OUT_SEEDS)
-            .copied()
-            .collect();
-        assert_eq!(all.len(), TUNING_SEEDS.len() + HELD_OUT_SEEDS.len());
+        let all = [TUNING_SEEDS, HELD_OUT_SEEDS, FORMER_SEEDS, FRESH_SEEDS].concat();
+        let different: BTreeSet<u64> = all.iter().copied().collect();
+        assert_eq!(all.len(), different.len());
     }
 
     #[test]
