@@ -26,7 +26,7 @@ pub const NEIGHBOUR_MS: u64 = 6 * 3_600_000;
 pub const FAR_M: f64 = 1_500_000.0;
 /// A new place that is reached within this time of another visit is prompt, milliseconds: gifts lie for weeks.
 pub const PROMPT_MS: u64 = 25 * 24 * 3_600_000;
-/// Most visits that are kept; of more, the first [`KEPT_FIRST`] and the latest are.
+/// Most visits that are kept; of more, the first [`KEPT_FIRST`] and the latest are, of these rather those with a place.
 pub const MAX_VISITS: usize = 8;
 /// How many of the first visits are kept in any case.
 pub const KEPT_FIRST: usize = 4;
@@ -460,7 +460,15 @@ impl History {
             grow(&mut c.unplaced);
         }
         if self.visits.len() >= MAX_VISITS {
-            self.visits.remove(KEPT_FIRST);
+            // One without a place goes first: a place that is forgotten would count as new when it comes again.
+            let later = self.visits.iter().skip(KEPT_FIRST);
+            let without = later.take_while(|v| v.spot.is_some()).count();
+            let at = KEPT_FIRST + without;
+            self.visits.remove(if at < self.visits.len() {
+                at
+            } else {
+                KEPT_FIRST
+            });
         }
         self.visits.push(Visit {
             first_ms: o.time_ms,

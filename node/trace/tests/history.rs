@@ -349,3 +349,18 @@ fn forwarded_scans_in_three_cities_are_as_suspect_as_others() {
         .collect();
     assert!(history(&scans).assess().is_suspect(DEFAULT_THRESHOLD_MNAT));
 }
+
+#[test]
+fn a_place_is_one_place_after_many_visits_that_told_none() {
+    let visits: Vec<_> = (0..10_u8)
+        .map(|n| Observation {
+            time_ms: u64::from(n) * 3 * DAY_MS,
+            source: [n; 16],
+            spot: (n == 4 || n == 9).then(|| spot(3, 50_000)),
+            ..quiet()
+        })
+        .collect();
+    let found = history(&visits);
+    assert_eq!((found.counts().visits, found.counts().places), (10, 1));
+    assert!(!found.assess().is_suspect(DEFAULT_THRESHOLD_MNAT));
+}
