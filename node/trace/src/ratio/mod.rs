@@ -39,16 +39,19 @@ const SHELF: f64 = 0.005;
 const TABLE: f64 = 0.03;
 const GUESTS: f64 = 2.5;
 const TABLE_LAST: f64 = 3.0 * HOUR;
+/// Share of tables that end at any time, and their mean.
+const TABLE_LONG: f64 = 0.2;
+const TABLE_LONG_MEAN: f64 = 5.0 * HOUR;
 /// Journeys, their mean stay in days, what a way takes besides, days; a share of them is long.
 const TRAVEL: f64 = 0.005;
 const STAY_MEAN: f64 = 3.0;
-const LONG_SHARE: f64 = 0.02;
+const LONG_SHARE: f64 = 0.1;
 const LONG_MEAN: f64 = 20.0;
-/// Gifts that were scanned at both ends, and the days between.
+/// Gifts that were scanned at both ends, and the days between: most lie one to eight weeks, and any other time is possible too.
 const GIFT: f64 = 0.006;
 const GIFT_DAYS: (f64, f64) = (7.0, 60.0);
-/// The same outside those days.
-const GIFT_ELSE: f64 = 0.000_1;
+const GIFT_ELSE: f64 = 0.3;
+const GIFT_ELSE_MEAN: f64 = 25.0;
 /// How much rarer somebody who did not open a pack looks at it twice.
 const AGAIN_OTHER: f64 = 0.03;
 /// Share of units that stand open in a shop.
@@ -196,9 +199,11 @@ impl Facts {
                 } else {
                     SHELF * exponential(LATE_MEAN, -lag)
                 };
+                let mut sits = TABLE_LONG * exponential(TABLE_LONG_MEAN, lag);
                 if (0.0..TABLE_LAST).contains(&lag) {
-                    f.guest[i][j] = GUESTS / TABLE_LAST;
+                    sits += (1.0 - TABLE_LONG) / TABLE_LAST;
                 }
+                f.guest[i][j] = GUESTS * sits;
                 let way = pair.map_or(0.0, |p| {
                     let gap = (p.metres - 100_000.0).max(0.0);
                     gap / MAX_SPEED_M_PER_S / 86_400.0
@@ -207,13 +212,11 @@ impl Facts {
                 f.travel[i][j] = TRAVEL
                     * ((1.0 - LONG_SHARE) * exponential(STAY_MEAN, stay)
                         + LONG_SHARE * exponential(LONG_MEAN, stay));
-                f.gift[i][j] = if (GIFT_DAYS.0..GIFT_DAYS.1).contains(&-lag) {
-                    GIFT / (GIFT_DAYS.1 - GIFT_DAYS.0)
-                } else if lag < 0.0 {
-                    GIFT_ELSE * exponential(LONG_MEAN, -lag)
-                } else {
-                    0.0
-                };
+                let mut lies = GIFT_ELSE * exponential(GIFT_ELSE_MEAN, -lag);
+                if (GIFT_DAYS.0..GIFT_DAYS.1).contains(&-lag) {
+                    lies += (1.0 - GIFT_ELSE) / (GIFT_DAYS.1 - GIFT_DAYS.0);
+                }
+                f.gift[i][j] = GIFT * lies;
             }
         }
         f
