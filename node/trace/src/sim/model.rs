@@ -499,7 +499,13 @@ mod tests {
         assert_eq!(unit(1, 7), World::new(FROZEN).honest_unit(1, 7));
         assert_ne!(unit(1, 7), unit(2, 7));
         assert_ne!(unit(1, 7), unit(1, 8));
-        let all = [&TUNING_SEEDS[..], &HELD_OUT_SEEDS, &FORMER_SEEDS, &FRESH_SEEDS].concat();
+        let all = [
+            &TUNING_SEEDS[..],
+            &HELD_OUT_SEEDS,
+            &FORMER_SEEDS,
+            &FRESH_SEEDS,
+        ]
+        .concat();
         let different: BTreeSet<u64> = all.iter().copied().collect();
         assert_eq!(all.len(), different.len());
     }
