@@ -17,7 +17,7 @@ use tally_contracts::{Canonical as _, Record};
 use tally_evidence::{Question, Roster, UnitCode, verify, verify_under};
 use tally_ledger::sample::{START_MS, SampleNetwork};
 use tally_ledger::{Ledger, Options};
-use tally_merkle::{Checkpoint, Note, note};
+use tally_merkle::{Checkpoint, Note, TlogProof, note};
 use tally_node::proofs::{self, AtHead as _, StateTaken};
 use tally_tests::{Scenario, skip, tally, until};
 
@@ -258,6 +258,8 @@ struct Changed {
     members: Vec<u8>,
     /// Name, proof, and the code of the answer.
     proofs: Vec<(&'static str, Vec<u8>, &'static str)>,
+    /// The same, each with what leads to it from the genesis.
+    led: Vec<(&'static str, Vec<u8>, &'static str)>,
 }
 
 impl Changed {
@@ -339,7 +341,15 @@ impl Changed {
             };
             proofs.push((name, proof.into_bytes(), code));
         }
+        let led = proofs
+            .iter()
+            .map(|(name, proof, code)| {
+                let kit = proofs::from_genesis(&ledger, std::str::from_utf8(proof)?)?;
+                Ok((*name, kit.proof.into_bytes(), *code))
+            })
+            .collect::<Result<_>>()?;
         Ok(Self {
+            led,
             network: id.to_string(),
             policy,
             members: Roster::of_state(ledger.state(), head.height)?.to_bytes(),
@@ -355,6 +365,31 @@ impl Changed {
         let network = self.network.parse().context("the network ID")?;
         let verified = verify_under(&network, &self.policy, proof, None, roster.as_ref());
         Ok(verified.map_or_else(|e| e.reason(), |_| "verified"))
+    }
+
+    /// What the page says of each of these proofs, without a members file.
+    fn page_says_of(&self, session: &Session, proofs: &[Vec<u8>]) -> Result<Vec<String>> {
+        let proofs: Vec<String> = proofs
+            .iter()
+            .map(|p| format!("bytes('{}')", STANDARD.encode(p)))
+            .collect();
+        let script = format!(
+            "const bytes = t => Uint8Array.from(atob(t), c => c.charCodeAt(0));
+             return (async () => {{
+               const out = [];
+               for (const proof of [{}]) out.push((await tally.verify('{}', bytes('{}'), proof, '', null)).code);
+               return out;
+             }})();",
+            proofs.join(", "),
+            self.network,
+            STANDARD.encode(&self.policy),
+        );
+        let said = session.execute(&script)?;
+        let said = said.as_array().context("a list")?;
+        Ok(said
+            .iter()
+            .map(|v| v.as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// What the page says with each of these members files.
@@ -464,6 +499,66 @@ fn the_page_follows_changed_members_as_the_command_does() {
         ] {
             ensure!(said.contains(part), "{part:?} is not in {said}");
         }
+        Ok(())
+    });
+}
+
+/// A proof that carries its way from the genesis needs no members file. Bent copies are judged alike, and a bent way is refused.
+#[test]
+fn the_page_follows_from_the_genesis_as_the_command_does() {
+    let name = "the_page_follows_from_the_genesis_as_the_command_does";
+    if let Some(reason) = webdriver::missing() {
+        skip(name, &reason);
+        return;
+    }
+    Scenario::run(name, |scenario| {
+        let changed = Changed::new(&scenario.dir().join("ledger"))?;
+        let file = page(scenario.dir())?;
+        let driver = Driver::start(scenario.dir())?;
+        let session = driver.session(DESKTOP, "en")?;
+        session.open(&format!("file://{}", file.display()))?;
+        let (mut count, mut not_followed) = (0, 0);
+        for (number, (name, proof, code)) in changed.led.iter().enumerate() {
+            let said = changed.page_says_of(&session, std::slice::from_ref(proof))?;
+            let expected = changed.judge(proof, None)?;
+            ensure!(
+                said == [expected] && expected == *code,
+                "{name}: the page says {said:?}, the command {expected}"
+            );
+            // The extra is bent as bytes, so that most copies get past the form of the text. Each proof begins at another byte.
+            let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
+            let extra = text.extra.clone().context("an extra")?;
+            let bent: Vec<Vec<u8>> = (number..extra.len())
+                .step_by(if number == 0 { 1 } else { 7 })
+                .map(|at| {
+                    let mut bytes = extra.clone();
+                    bytes[at] ^= 1 << (at % 8);
+                    let bent = TlogProof {
+                        extra: Some(bytes),
+                        ..text.clone()
+                    };
+                    bent.to_string().into_bytes()
+                })
+                .collect();
+            for some in bent.chunks(AT_ONCE / 4) {
+                let said = changed.page_says_of(&session, some)?;
+                for (proof, said) in some.iter().zip(said) {
+                    let expected = changed.judge(proof, None)?;
+                    let policy = said == "policy_differs" && expected.starts_with("policy_");
+                    ensure!(
+                        expected != "verified" && (said == expected || policy),
+                        "{name}: the page says {said}, the command {expected} of {}",
+                        String::from_utf8_lossy(proof)
+                    );
+                    count += 1;
+                    not_followed += usize::from(said == "following");
+                }
+            }
+        }
+        println!(
+            "{count} bent proofs, one verdict of both for each; {not_followed} do not follow from the genesis"
+        );
+        ensure!(not_followed > 100, "only {not_followed} bent ways");
         Ok(())
     });
 }
