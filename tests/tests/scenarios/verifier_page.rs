@@ -14,7 +14,7 @@ use tally_contracts::genesis::{cosigner_name, origin};
 use tally_contracts::ids::PublicKey;
 use tally_contracts::records::{Change, KeyPurpose};
 use tally_contracts::{Canonical as _, Record};
-use tally_evidence::{Question, Roster, UnitCode, verify, verify_under};
+use tally_evidence::{Extra, Following, Question, Roster, UnitCode, verify, verify_under};
 use tally_ledger::sample::{START_MS, SampleNetwork};
 use tally_ledger::{Ledger, Options};
 use tally_merkle::{Checkpoint, Note, TlogProof, note};
@@ -529,7 +529,7 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
             let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
             let extra = text.extra.clone().context("an extra")?;
             let bent: Vec<Vec<u8>> = (number..extra.len())
-                .step_by(if number == 0 { 1 } else { 7 })
+                .step_by(if number == 0 { 3 } else { 11 })
                 .map(|at| {
                     let mut bytes = extra.clone();
                     bytes[at] ^= 1 << (at % 8);
