@@ -503,6 +503,35 @@ fn the_page_follows_changed_members_as_the_command_does() {
     });
 }
 
+/// What a way from the genesis may lack, how both must judge it, and the change.
+type OtherWay = (&'static str, &'static str, fn(&mut Following));
+const OTHER_WAYS: [OtherWay; 9] = [
+    ("no handovers", "following", |w| w.trail.clear()),
+    // The founders decided the next one too: it is a shorter way of the same worth.
+    ("the first left out", "verified", |w| {
+        w.trail.remove(0);
+    }),
+    ("the last left out", "following", |w| {
+        w.trail.pop();
+    }),
+    ("in another order", "following", |w| w.trail.reverse()),
+    ("too few who decided", "following", |w| {
+        w.certificate.signatures.pop();
+    }),
+    ("too few who handed over", "following", |w| {
+        w.trail[0].certificate.signatures.pop();
+    }),
+    ("an older state", "following", |w| {
+        w.header = w.trail[0].header.clone();
+        w.certificate = w.trail[0].certificate.clone();
+        w.trail.truncate(1);
+    }),
+    ("a member left out", "following", |w| {
+        w.members.pop();
+    }),
+    ("keys of the past left out", "signer", |w| w.past.clear()),
+];
+
 /// A proof that carries its way from the genesis needs no members file. Bent copies are judged alike, and a bent way is refused.
 #[test]
 fn the_page_follows_from_the_genesis_as_the_command_does() {
@@ -554,6 +583,28 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
                     not_followed += usize::from(said == "following");
                 }
             }
+        }
+        // Ways that are whole in form, each changed in one thing.
+        let (_, proof, _) = changed.led.first().context("a proof")?;
+        let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
+        let extra = Extra::from_bytes(text.extra.as_deref().context("an extra")?)?;
+        let Extra::Followed(way, of) = extra else {
+            bail!("the proof does not begin at the genesis");
+        };
+        for (what, reason, change) in OTHER_WAYS {
+            let mut way = way.clone();
+            change(&mut way);
+            let bent = TlogProof {
+                extra: Some(Extra::Followed(way, of.clone()).to_bytes()),
+                ..text.clone()
+            };
+            let bent = bent.to_string().into_bytes();
+            let expected = changed.judge(&bent, None)?;
+            let said = changed.page_says_of(&session, &[bent])?;
+            ensure!(
+                said == [expected] && expected == reason,
+                "{what}: the page says {said:?}, the command {expected}"
+            );
         }
         println!(
             "{count} bent proofs, one verdict of both for each; {not_followed} do not follow from the genesis"
