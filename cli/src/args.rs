@@ -34,7 +34,7 @@ pub(crate) use matching::{
 };
 pub(crate) use proving::{
     AuditArgs, AuditCommand, DiffArgs, ExportCommand, LedgerCommand, ProofArgs, ProofCommand,
-    ProofFiles, ReplayArgs, StateCommand,
+    ProofFiles, ProofFrom, ReplayArgs, StateCommand,
 };
 
 pub(crate) use snapshot::{SnapshotCommand, SnapshotRestoreArgs};

@@ -51,6 +51,7 @@ pub mod envelope;
 pub mod error;
 pub mod genesis;
 pub mod genesis_file;
+pub mod handover;
 pub mod ids;
 pub mod member;
 pub mod records;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use tally_contracts::ids::NetworkId;
 use tally_evidence::UnitCode;
 
@@ -85,6 +85,17 @@ pub(crate) struct ProofArgs {
     /// Write the network's policy too, a C2SP tlog-policy; it is the same for all proofs of a network
     #[arg(long, value_name = "FILE")]
     pub(crate) policy_out: Option<PathBuf>,
+    /// Put into the proof what leads from there to the members of now, for a network whose members or keys have changed: the network
+    /// ID is enough then, and no members file is needed
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub(crate) from: Option<ProofFrom>,
+}
+
+/// Where a proof begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProofFrom {
+    /// At the genesis
+    Genesis,
 }
 
 /// `proof ...`
@@ -180,6 +191,10 @@ pub(crate) struct ProofFiles {
     /// Write the network's policy too, a C2SP tlog-policy; it is the same for all proofs of a network
     #[arg(long, value_name = "FILE")]
     pub(crate) policy_out: Option<PathBuf>,
+    /// Put into the proof what leads from there to the members of now, for a network whose members or keys have changed: the network
+    /// ID is enough then, and no members file is needed
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub(crate) from: Option<ProofFrom>,
 }
 
 /// `audit ...`
@@ -266,7 +281,7 @@ pub(crate) struct DiffArgs {
       quorum             too few validators cosigned the checkpoint\n  \
       policy_short       the policy would take less than two thirds of the validators\n  \
       policy_differs, policy_malformed   the policy is not this network's\n  \
-      checkpoint, unknown_signature, inclusion, state, record, signer, genesis, contradiction   a part is not right\n  \
+      checkpoint, unknown_signature, inclusion, state, record, signer, genesis, following, contradiction   a part is not right\n  \
       malformed, no_extra   not a proof of ours\n\
     Exit code 1: a file cannot be read; 2: the command line is wrong."
 )]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tally_node::files::write_atomic;
 
 use super::{Context, text_at};
-use crate::args::{ProofArgs, ProofCommand, ProofFiles, StateCommand};
+use crate::args::{ProofArgs, ProofCommand, ProofFiles, ProofFrom, StateCommand};
 
 /// Proves a code of this member, a scan, a match, or what the state says.
 pub(super) fn run(ctx: &Context, args: &ProofArgs) -> Result<()> {
@@ -56,9 +56,10 @@ fn code(ctx: &Context, args: &ProofArgs) -> Result<()> {
     let files = ProofFiles {
         out: out.clone(),
         policy_out: args.policy_out.clone(),
+        from: args.from,
     };
     let answer = ctx.ask("proof", &json!({"code": code.to_string()}))?;
-    let answer = write(answer, &files)?;
+    let answer = write(lead(ctx, answer, &files)?, &files)?;
     let status = text_at(&answer, "status").to_owned();
     let next = next(&answer, &files);
     let next = match status.as_str() {
@@ -77,7 +78,7 @@ pub(super) fn record(ctx: &Context, record: &str, files: &ProofFiles) -> Result<
 }
 
 fn ask(ctx: &Context, op: &str, args: &Value, files: &ProofFiles) -> Result<()> {
-    let answer = write(ctx.ask(op, args)?, files)?;
+    let answer = write(lead(ctx, ctx.ask(op, args)?, files)?, files)?;
     let next = next(&answer, files);
     ctx.show(&answer, Some(&next));
     Ok(())
@@ -94,6 +95,16 @@ fn next(answer: &Value, files: &ProofFiles) -> String {
         policy.display(),
         files.out.display()
     )
+}
+
+/// The answer with a proof that begins where it was asked to.
+fn lead(ctx: &Context, mut answer: Value, files: &ProofFiles) -> Result<Value> {
+    if files.from == Some(ProofFrom::Genesis) {
+        let led = ctx.ask("proof_from_genesis", &json!({"proof": answer["proof"]}))?;
+        answer["proof"] = led["proof"].clone();
+        answer["policy"] = led["policy"].clone();
+    }
+    Ok(answer)
 }
 
 /// Writes the texts to their files, and puts the files' names in their place.

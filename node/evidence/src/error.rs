@@ -132,6 +132,12 @@ pub enum Error {
         /// Why.
         source: tally_contracts::Error,
     },
+    /// The members in the proof do not follow from the genesis.
+    #[error("the members do not follow from the genesis: {reason}")]
+    Following {
+        /// Why.
+        reason: String,
+    },
     /// Parts of the proof that do not belong together.
     #[error("the parts of the proof do not belong together: {what}")]
     Contradiction {
@@ -180,6 +186,7 @@ impl Error {
             Self::NotInBatch { .. } => "not_in_batch",
             Self::OtherCode { .. } | Self::NotOfCode | Self::OtherScan => "other_code",
             Self::State { .. } => "state",
+            Self::Following { .. } => "following",
             Self::Contradiction { .. } => "contradiction",
             Self::Recalled(_) => "recalled",
             Self::Revoked(_) => "revoked",

@@ -1,6 +1,7 @@
 //! The `extra` of our `.tlog-proof` files: what the proof is of, and all that its checkpoint does not say by itself.
 //!
-//! Version u8 (2 of a code, 1 of the others), kind u8 (1 code, 2 record, 3 scan, 4 statement on the state, 5 match). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
+//! Version u8 (2 of a code, 1 of the others), kind u8 (1 code, 2 record, 3 scan, 4 statement on the state, 5 match, 6 one
+//! of the others behind what leads from the genesis to the members of now, [`crate::following`]). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
 //! u64, BlockInfo [107], path list<=64 of [32]). A code's has further: opening bytes<=1,117, BlockInfo of the last entry [107] and
 //! its path, the batch, the product and the part of the void list (value bytes<=1,024 and state proof each). The proof's own index and hashes are the
 //! record's. The other kinds are in [`crate::scan`], [`crate::state`] and [`crate::matching`].
@@ -11,6 +12,7 @@ use tally_contracts::block::{BlockInfo, MAX_ENTRY_BYTES};
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_merkle::{Hash, MAX_PROOF_HASHES};
 
+use crate::following::Following;
 use crate::matching::MatchExtra;
 use crate::scan::ScanExtra;
 use crate::state::StateExtra;
@@ -24,6 +26,7 @@ const RECORD: u8 = 2;
 const SCAN: u8 = 3;
 const STATE: u8 = 4;
 const MATCH: u8 = 5;
+const FOLLOWED: u8 = 6;
 /// The longest genesis document, which is an entry of the ledger.
 pub(crate) const MAX_GENESIS_BYTES: usize = MAX_ENTRY_BYTES;
 /// Length of a BlockInfo entry.
@@ -46,6 +49,8 @@ pub enum Extra {
     State(Box<StateExtra>),
     /// The proof is of how a match ended. Kind 5.
     Match(Box<MatchExtra>),
+    /// One of the others, by members that follow from the genesis. Kind 6.
+    Followed(Box<Following>, Box<Extra>),
 }
 
 impl Extra {
@@ -58,6 +63,7 @@ impl Extra {
             Self::Scan(scan) => Some(&scan.anchored),
             Self::Match(matched) => Some(&matched.closed),
             Self::State(_) => None,
+            Self::Followed(_, of) => of.record(),
         }
     }
 
@@ -66,6 +72,7 @@ impl Extra {
     pub fn genesis(&self) -> &[u8] {
         match (self, self.record()) {
             (Self::State(state), _) => &state.genesis,
+            (Self::Followed(_, of), _) => of.genesis(),
             (_, Some(record)) => &record.genesis,
             (_, None) => &[],
         }
@@ -76,6 +83,7 @@ impl Extra {
     pub fn signatures(&self) -> u16 {
         match (self, self.record()) {
             (Self::State(state), _) => state.signatures,
+            (Self::Followed(_, of), _) => of.signatures(),
             (_, Some(record)) => record.signatures,
             (_, None) => 0,
         }
@@ -259,25 +267,46 @@ impl Canonical for Extra {
             Self::Scan(scan) => scan.write(w.u8(VERSION).u8(SCAN)),
             Self::State(state) => state.write(w.u8(VERSION).u8(STATE)),
             Self::Match(matched) => matched.write(w.u8(VERSION).u8(MATCH)),
+            Self::Followed(following, of) => {
+                following.write(w.u8(VERSION).u8(FOLLOWED));
+                of.write(w);
+            }
         }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let version = r.u8("extra version")?;
-        match (version, r.u8("extra kind")?) {
-            (CODE_VERSION, CODE) => Ok(Self::Code(Box::new(CodeExtra::read(r)?))),
-            (VERSION, RECORD) => Ok(Self::Record(RecordExtra::read(r)?)),
-            (VERSION, SCAN) => Ok(Self::Scan(Box::new(ScanExtra::read(r)?))),
-            (VERSION, STATE) => Ok(Self::State(Box::new(StateExtra::read(r)?))),
-            (VERSION, MATCH) => Ok(Self::Match(Box::new(MatchExtra::read(r)?))),
-            (found, CODE..=MATCH) => Err(CodecError::Invalid {
-                what: "extra version",
-                found: found.into(),
-            }),
-            (_, found) => Err(CodecError::Invalid {
-                what: "extra kind",
-                found: found.into(),
-            }),
+        match read_kind(r)? {
+            (VERSION, FOLLOWED) => {
+                let following = Following::read(r)?;
+                // One only: whoever nests them deeper is not followed down.
+                let (version, kind) = read_kind(r)?;
+                let of = read_plain(version, kind, r)?;
+                Ok(Self::Followed(Box::new(following), Box::new(of)))
+            }
+            (version, kind) => read_plain(version, kind, r),
         }
+    }
+}
+
+fn read_kind(r: &mut Reader<'_>) -> Result<(u8, u8), CodecError> {
+    Ok((r.u8("extra version")?, r.u8("extra kind")?))
+}
+
+/// An extra of any kind but [`FOLLOWED`].
+fn read_plain(version: u8, kind: u8, r: &mut Reader<'_>) -> Result<Extra, CodecError> {
+    match (version, kind) {
+        (CODE_VERSION, CODE) => Ok(Extra::Code(Box::new(CodeExtra::read(r)?))),
+        (VERSION, RECORD) => Ok(Extra::Record(RecordExtra::read(r)?)),
+        (VERSION, SCAN) => Ok(Extra::Scan(Box::new(ScanExtra::read(r)?))),
+        (VERSION, STATE) => Ok(Extra::State(Box::new(StateExtra::read(r)?))),
+        (VERSION, MATCH) => Ok(Extra::Match(Box::new(MatchExtra::read(r)?))),
+        (found, CODE..=MATCH) => Err(CodecError::Invalid {
+            what: "extra version",
+            found: found.into(),
+        }),
+        (_, found) => Err(CodecError::Invalid {
+            what: "extra kind",
+            found: found.into(),
+        }),
     }
 }

@@ -15,6 +15,7 @@
 mod code;
 mod error;
 mod extra;
+mod following;
 mod matching;
 mod policy;
 pub mod render;
@@ -28,6 +29,7 @@ mod verify;
 pub use code::{ParseCodeError, UnitCode};
 pub use error::Error;
 pub use extra::{BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, StateValue};
+pub use following::{Following, PastValue};
 pub use matching::MatchExtra;
 pub use policy::{network_policy, policy_of};
 pub use report::{

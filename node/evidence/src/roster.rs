@@ -12,7 +12,7 @@ use tally_contracts::{Genesis, MemberEntry, NodeEntry, ValidatorSet};
 
 const VERSION: u8 = 1;
 /// The most keys of the past that a file may have.
-const MAX_PAST: usize = 65_536;
+pub(crate) const MAX_PAST: usize = 65_536;
 /// The longest file, in bytes.
 pub const MAX_ROSTER_BYTES: usize = MAX_ENTRY_BYTES * 128;
 

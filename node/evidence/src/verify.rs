@@ -36,7 +36,8 @@ pub fn verify(
 }
 
 /// As [`verify`], where members have changed the network since its genesis: validators and keys are those of `roster`, which must
-/// come from a replay of the verifier's own, or from somebody it trusts. `None` takes those of the genesis.
+/// come from a replay of the verifier's own, or from somebody it trusts. `None` takes those of the genesis, or those that follow from it
+/// by what the proof carries ([`crate::Following`]).
 ///
 /// # Errors
 /// As [`verify`].
@@ -63,8 +64,12 @@ pub fn verify_under(
         });
     }
     let genesis = Genesis::from_bytes(extra.genesis()).map_err(Error::Genesis)?;
-    let founders = Roster::of_genesis(&genesis);
-    let roster = roster.unwrap_or(&founders);
+    // What leads from the genesis to others is judged even if the verifier brings members of its own: every byte counts.
+    let (own, extra) = match extra {
+        Extra::Followed(following, of) => (following.roster(&genesis)?, *of),
+        plain => (Roster::of_genesis(&genesis), plain),
+    };
+    let roster = roster.unwrap_or(&own);
     if roster.network != *network {
         return Err(Error::OtherNetwork {
             expected: *network,
@@ -93,6 +98,11 @@ pub fn verify_under(
     let (entry, proven) = match &extra {
         Extra::Record(_) | Extra::Match(_) | Extra::State(_) if code.is_some() => {
             return Err(Error::NotOfCode);
+        }
+        Extra::Followed(..) => {
+            return Err(Error::Contradiction {
+                what: "a proof from the genesis holds another one",
+            });
         }
         Extra::Record(extra) => (
             extra.record.clone(),

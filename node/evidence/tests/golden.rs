@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tally_codes::Serial;
 use tally_codes::batch::UnitOpening;
-use tally_contracts::block::BlockInfo;
+use tally_contracts::block::{BlockInfo, CommitCertificate, CommitSignature, Header};
 use tally_contracts::codec::Canonical as _;
-use tally_contracts::ids::{BatchId, BlockHash, MemberId, NetworkId, RecordId};
+use tally_contracts::handover::Handover;
+use tally_contracts::ids::{
+    BatchId, BlockHash, MemberId, NetworkId, PublicKey, RecordId, Signature,
+};
 use tally_contracts::state::BatchStatus;
 use tally_contracts::tree::Terminal;
 use tally_contracts::{Genesis, StateProof};
 use tally_evidence::{
-    BlockInclusion, CodeExtra, Extra, HeadInclusion, MatchExtra, Proven, Question, RecordExtra,
-    SIGNED_RECEIPT_BYTES, ScanExtra, StateAnswer, StateExtra, StateValue, Statement, UnitCode,
-    network_policy, verify,
+    BlockInclusion, CodeExtra, Extra, Following, HeadInclusion, MatchExtra, PastValue, Proven,
+    Question, RecordExtra, SIGNED_RECEIPT_BYTES, ScanExtra, StateAnswer, StateExtra, StateValue,
+    Statement, UnitCode, network_policy, verify,
 };
 use tally_merkle::{Hash, TlogProof};
 
@@ -193,6 +196,96 @@ fn extras_of_the_other_kinds() {
         agreement: value(b"agreement"),
     };
     check("extra_match", &Extra::Match(Box::new(matched)));
+}
+
+fn following() -> Following {
+    let header = |height| Header {
+        rules_version: 1,
+        network: NetworkId([14; 32]),
+        height,
+        previous: BlockHash([1; 32]),
+        time_ms: 1_790_000_000_000 + height,
+        record_count: 2,
+        tree_size: 9,
+        tree_root: Hash([15; 32]),
+        state_root: Hash([3; 32]),
+        proposer: MemberId([2; 16]),
+    };
+    let certificate = |height| CommitCertificate {
+        height,
+        round: 1,
+        block: BlockHash([16; 32]),
+        signatures: vec![CommitSignature {
+            validator: PublicKey([17; 32]),
+            signature: Signature([18; 64]),
+        }],
+    };
+    let past = |key, name: Option<&str>| PastValue {
+        key: PublicKey([key; 32]),
+        retired: code().batch,
+        name: name.map(|n| (n.to_owned(), code().revoked.proof)),
+    };
+    Following {
+        trail: vec![Handover {
+            header: header(3),
+            certificate: certificate(3),
+            validators: b"validators".to_vec(),
+            proof: code().batch.proof,
+        }],
+        header: header(7),
+        certificate: certificate(7),
+        members: vec![code().product],
+        past: vec![past(19, None), past(20, Some("gone"))],
+    }
+}
+
+#[test]
+fn an_extra_that_begins_at_the_genesis() {
+    let extra = Extra::Followed(Box::new(following()), Box::new(Extra::Record(record())));
+    check("extra_followed", &extra);
+    let nested = Extra::Followed(Box::new(following()), Box::new(extra));
+    let error = Extra::from_bytes(&nested.to_bytes()).unwrap_err();
+    assert!(error.to_string().contains("extra kind"), "{error}");
+}
+
+/// The network of these is another one, whose members have changed.
+fn judge_followed(extra: &[u8]) -> Result<u64, &'static str> {
+    let mut proof: TlogProof = file("followed.tlog-proof").parse().unwrap();
+    proof.extra = Some(extra.to_vec());
+    let network = file("followed_network_id").trim().parse().unwrap();
+    let policy = file("followed_policy");
+    verify(
+        &network,
+        policy.as_bytes(),
+        proof.to_string().as_bytes(),
+        None,
+    )
+    .map(|report| match report.proven {
+        Proven::Record(record) => record.height,
+        _ => 0,
+    })
+    .map_err(|e| e.reason())
+}
+
+#[test]
+fn a_proof_that_begins_at_the_genesis_verifies_by_what_it_carries() {
+    let proof: TlogProof = file("followed.tlog-proof").parse().unwrap();
+    let extra = proof.extra.unwrap();
+    assert_eq!(judge_followed(&extra), Ok(1));
+    let Extra::Followed(way, of) = Extra::from_bytes(&extra).unwrap() else {
+        panic!("it does not begin at the genesis")
+    };
+    assert_eq!((way.trail.len(), way.header.height), (2, 3));
+    // The same proof without its way is one by the founders, who are not those of the policy.
+    assert_eq!(judge_followed(&of.to_bytes()), Err("policy_differs"));
+    let mut refused = std::collections::BTreeMap::new();
+    for at in 0..extra.len() {
+        let mut bent = extra.clone();
+        bent[at] ^= 1 << (at % 8);
+        let reason = judge_followed(&bent).expect_err("a bent way");
+        *refused.entry(reason).or_insert(0) += 1;
+    }
+    assert!(refused["following"] > 1000, "{refused:?}");
 }
 
 #[test]

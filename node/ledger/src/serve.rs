@@ -17,6 +17,7 @@ use crate::files::write_whole;
 use crate::ledger::{Inner, Ledger};
 use crate::store::{Head, RecordPlace, Store};
 use crate::tiles::WIDTH;
+use tally_contracts::handover::Handover;
 
 /// Every entry but the first, and those before a snapshot, is in a block.
 const WITHOUT_BLOCK: Error = Error::Internal("an entry without a block");
@@ -42,6 +43,14 @@ impl Ledger {
     /// [`Error::OutOfRange`], [`Error::Damaged`], [`Error::Io`].
     pub fn block(&self, height: u64) -> Result<StoredBlock, Error> {
         self.read().blocks.read(height)
+    }
+
+    /// How the validators came to be those in force, from the genesis on: the blocks at which they changed.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Codec`].
+    pub fn trail(&self) -> Result<Vec<Handover>, Error> {
+        self.store.trail()
     }
 
     /// Where a record stands; `None` if it is not in the ledger.

@@ -120,6 +120,7 @@ pub(super) async fn carry_out(
         "record_show" => record_show(node, &args(given)?),
         "proof" => proofs::code(node, args(given)?).await,
         "record_proof" => proofs::record(node, args(given)?).await,
+        "proof_from_genesis" => proofs::from_genesis(node, args(given)?).await,
         "scan_stats" => scans::stats(node, args(given)?, progress).await,
         "scan_proof" => proofs::scan(node, args(given)?).await,
         "state_proof" => proofs::state(node, &args(given)?).await,

@@ -18,8 +18,8 @@ use super::AdminError;
 use super::ops::{DEADLINE, internal, usage};
 use crate::issuer::IssuerError;
 use crate::proofs::{
-    AtHead, CodeEvidence, Kit, MatchTaken, ProofError, StateTaken, place, record_kit, scan_proof,
-    sealed, size_with,
+    self, AtHead, CodeEvidence, Kit, MatchTaken, ProofError, StateTaken, place, record_kit,
+    scan_proof, sealed, size_with,
 };
 use crate::runtime::Node;
 use crate::scans::ScanId;
@@ -74,6 +74,13 @@ pub(super) enum StateArgs {
         analyst: String,
         epoch: Option<u64>,
     },
+}
+
+/// Arguments of `proof_from_genesis`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GenesisArgs {
+    proof: String,
 }
 
 impl From<ProofError> for AdminError {
@@ -246,6 +253,15 @@ pub(super) async fn record(node: &Arc<Node>, a: RecordArgs) -> Result<Value, Adm
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The same proof with what leads from the genesis to the members of now.
+pub(super) async fn from_genesis(node: &Arc<Node>, a: GenesisArgs) -> Result<Value, AdminError> {
+    let ledger = node.chain.ledger().clone();
+    let kit = tokio::task::spawn_blocking(move || proofs::from_genesis(&ledger, &a.proof))
+        .await
+        .map_err(internal)??;
+    Ok(json!({"proof": kit.proof, "policy": kit.policy}))
 }
 
 fn late() -> AdminError {

@@ -5,6 +5,7 @@
 //! checkpoints (the admin operations).
 
 mod code_file;
+mod follow;
 mod http;
 pub mod json;
 mod sealed;
@@ -25,6 +26,7 @@ use tally_evidence::{
 use tally_ledger::{Ledger, RecordPlace, StateEvidence};
 use tally_merkle::{Checkpoint, Note, TlogProof};
 
+pub use follow::from_genesis;
 pub use http::router;
 pub(crate) use http::scan_proof;
 pub(crate) use sealed::sealed;
@@ -236,13 +238,18 @@ fn kit(ledger: &Ledger, index: u64, extra: &Extra, checkpoint: &Note) -> Result<
     .to_string();
     let roster = Roster::of_state(ledger.state(), ledger.head().height)
         .map_err(tally_ledger::Error::from)?;
+    kit_of(&roster, proof, Some(&roster))
+}
+
+/// A proof with its policy, that of `roster`, verified by the members `brought`, or by those that the proof itself leads to.
+fn kit_of(roster: &Roster, proof: String, brought: Option<&Roster>) -> Result<Kit, ProofError> {
     let policy = policy_of(&roster.network, &roster.members, &roster.validators())?.to_string();
     let judged = verify_under(
-        &ledger.network(),
+        &roster.network,
         policy.as_bytes(),
         proof.as_bytes(),
         None,
-        Some(&roster),
+        brought,
     );
     let report = match judged {
         Ok(report) => report,

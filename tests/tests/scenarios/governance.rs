@@ -102,7 +102,8 @@ fn signer(client: &Client, record: &str) -> Result<String> {
     text(&shown["signers"][0], "key")
 }
 
-/// Has a record proven by one node, and verified with what a replay of another one's tiles gives.
+/// Has a record proven by one node, and verified with what a replay of another one's tiles gives; then by a proof that begins at the genesis,
+/// with nothing but the network ID.
 fn prove(by: &Client, from: &Client, record: &str, network: &str) -> Result<()> {
     let path = |name: &str| -> Result<String> {
         let path = by.dir.join(name);
@@ -140,6 +141,11 @@ fn prove(by: &Client, from: &Client, record: &str, network: &str) -> Result<()> 
         "the replay gives another policy than the node"
     );
     let verified = by.ok(&[&verify[..], &["--policy", &policy, "--members", &members]].concat())?;
+    ensure!(verified["record"] == record, "{verified}");
+    by.ok(&[
+        "ledger", "proof", record, "--from", "genesis", "--out", &proof,
+    ])?;
+    let verified = by.ok(&[&verify[..], &["--policy", &policy]].concat())?;
     ensure!(verified["record"] == record, "{verified}");
     Ok(())
 }

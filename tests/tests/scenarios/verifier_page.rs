@@ -14,10 +14,10 @@ use tally_contracts::genesis::{cosigner_name, origin};
 use tally_contracts::ids::PublicKey;
 use tally_contracts::records::{Change, KeyPurpose};
 use tally_contracts::{Canonical as _, Record};
-use tally_evidence::{Question, Roster, UnitCode, verify, verify_under};
+use tally_evidence::{Extra, Following, Question, Roster, UnitCode, verify, verify_under};
 use tally_ledger::sample::{START_MS, SampleNetwork};
 use tally_ledger::{Ledger, Options};
-use tally_merkle::{Checkpoint, Note, note};
+use tally_merkle::{Checkpoint, Note, TlogProof, note};
 use tally_node::proofs::{self, AtHead as _, StateTaken};
 use tally_tests::{Scenario, skip, tally, until};
 
@@ -222,7 +222,9 @@ fn the_page_and_the_command_agree() {
             let step = if kind == "scan" { 1 } else { 17 };
             count += agree(&session, &golden, kind, "proof", step)?;
         }
-        count += agree(&session, &golden, "void", "proof", 17)?;
+        for kind in ["void", "expired"] {
+            count += agree(&session, &golden, kind, "proof", 17)?;
+        }
         println!("{count} bent files, one verdict of both for each");
 
         // And the command itself, as a process.
@@ -258,6 +260,8 @@ struct Changed {
     members: Vec<u8>,
     /// Name, proof, and the code of the answer.
     proofs: Vec<(&'static str, Vec<u8>, &'static str)>,
+    /// The same, each with what leads to it from the genesis.
+    led: Vec<(&'static str, Vec<u8>, &'static str)>,
 }
 
 impl Changed {
@@ -339,7 +343,15 @@ impl Changed {
             };
             proofs.push((name, proof.into_bytes(), code));
         }
+        let led = proofs
+            .iter()
+            .map(|(name, proof, code)| {
+                let kit = proofs::from_genesis(&ledger, std::str::from_utf8(proof)?)?;
+                Ok((*name, kit.proof.into_bytes(), *code))
+            })
+            .collect::<Result<_>>()?;
         Ok(Self {
+            led,
             network: id.to_string(),
             policy,
             members: Roster::of_state(ledger.state(), head.height)?.to_bytes(),
@@ -355,6 +367,31 @@ impl Changed {
         let network = self.network.parse().context("the network ID")?;
         let verified = verify_under(&network, &self.policy, proof, None, roster.as_ref());
         Ok(verified.map_or_else(|e| e.reason(), |_| "verified"))
+    }
+
+    /// What the page says of each of these proofs, without a members file.
+    fn page_says_of(&self, session: &Session, proofs: &[Vec<u8>]) -> Result<Vec<String>> {
+        let proofs: Vec<String> = proofs
+            .iter()
+            .map(|p| format!("bytes('{}')", STANDARD.encode(p)))
+            .collect();
+        let script = format!(
+            "const bytes = t => Uint8Array.from(atob(t), c => c.charCodeAt(0));
+             return (async () => {{
+               const out = [];
+               for (const proof of [{}]) out.push((await tally.verify('{}', bytes('{}'), proof, '', null)).code);
+               return out;
+             }})();",
+            proofs.join(", "),
+            self.network,
+            STANDARD.encode(&self.policy),
+        );
+        let said = session.execute(&script)?;
+        let said = said.as_array().context("a list")?;
+        Ok(said
+            .iter()
+            .map(|v| v.as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// What the page says with each of these members files.
@@ -464,6 +501,126 @@ fn the_page_follows_changed_members_as_the_command_does() {
         ] {
             ensure!(said.contains(part), "{part:?} is not in {said}");
         }
+        Ok(())
+    });
+}
+
+/// What a way from the genesis may lack, how both must judge it, and the change.
+type OtherWay = (&'static str, &'static str, fn(&mut Following));
+const OTHER_WAYS: [OtherWay; 9] = [
+    ("no handovers", "following", |w| w.trail.clear()),
+    // The founders decided the next one too: it is a shorter way of the same worth.
+    ("the first left out", "verified", |w| {
+        w.trail.remove(0);
+    }),
+    ("the last left out", "following", |w| {
+        w.trail.pop();
+    }),
+    ("in another order", "following", |w| w.trail.reverse()),
+    ("too few who decided", "following", |w| {
+        w.certificate.signatures.pop();
+    }),
+    ("too few who handed over", "following", |w| {
+        w.trail[0].certificate.signatures.pop();
+    }),
+    ("an older state", "following", |w| {
+        w.header = w.trail[0].header.clone();
+        w.certificate = w.trail[0].certificate.clone();
+        w.trail.truncate(1);
+    }),
+    ("a member left out", "following", |w| {
+        w.members.pop();
+    }),
+    ("keys of the past left out", "signer", |w| w.past.clear()),
+];
+
+/// A proof that carries its way from the genesis needs no members file. Bent copies are judged alike, and a bent way is refused.
+#[test]
+fn the_page_follows_from_the_genesis_as_the_command_does() {
+    let name = "the_page_follows_from_the_genesis_as_the_command_does";
+    if let Some(reason) = crate::webdriver::missing() {
+        skip(name, &reason);
+        return;
+    }
+    Scenario::run(name, |scenario| {
+        let changed = Changed::new(&scenario.dir().join("ledger"))?;
+        let file = page(scenario.dir())?;
+        let driver = Driver::start(scenario.dir())?;
+        let session = driver.session(DESKTOP, "en")?;
+        session.open(&format!("file://{}", file.display()))?;
+        if std::env::var_os("TALLY_BLESS").is_some() && !golden("followed.tlog-proof").exists() {
+            let (_, proof, _) = changed.led.first().context("a proof")?;
+            fs::write(golden("followed.tlog-proof"), proof)?;
+            fs::write(golden("followed_policy"), &changed.policy)?;
+            fs::write(
+                golden("followed_network_id"),
+                format!("{}\n", changed.network),
+            )?;
+        }
+        let (mut count, mut not_followed) = (0, 0);
+        for (number, (name, proof, code)) in changed.led.iter().enumerate() {
+            let said = changed.page_says_of(&session, std::slice::from_ref(proof))?;
+            let expected = changed.judge(proof, None)?;
+            ensure!(
+                said == [expected] && expected == *code,
+                "{name}: the page says {said:?}, the command {expected}"
+            );
+            // The extra is bent as bytes, so that most copies get past the form of the text. Each proof begins at another byte.
+            let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
+            let extra = text.extra.clone().context("an extra")?;
+            let bent: Vec<Vec<u8>> = (number..extra.len())
+                .step_by(if number == 0 { 3 } else { 11 })
+                .map(|at| {
+                    let mut bytes = extra.clone();
+                    bytes[at] ^= 1 << (at % 8);
+                    let bent = TlogProof {
+                        extra: Some(bytes),
+                        ..text.clone()
+                    };
+                    bent.to_string().into_bytes()
+                })
+                .collect();
+            for some in bent.chunks(AT_ONCE / 4) {
+                let said = changed.page_says_of(&session, some)?;
+                for (proof, said) in some.iter().zip(said) {
+                    let expected = changed.judge(proof, None)?;
+                    let policy = said == "policy_differs" && expected.starts_with("policy_");
+                    ensure!(
+                        expected != "verified" && (said == expected || policy),
+                        "{name}: the page says {said}, the command {expected} of {}",
+                        String::from_utf8_lossy(proof)
+                    );
+                    count += 1;
+                    not_followed += usize::from(said == "following");
+                }
+            }
+        }
+        // Ways that are whole in form, each changed in one thing.
+        let (_, proof, _) = changed.led.first().context("a proof")?;
+        let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
+        let extra = Extra::from_bytes(text.extra.as_deref().context("an extra")?)?;
+        let Extra::Followed(way, of) = extra else {
+            bail!("the proof does not begin at the genesis");
+        };
+        for (what, reason, change) in OTHER_WAYS {
+            let mut way = way.clone();
+            change(&mut way);
+            let bent = TlogProof {
+                extra: Some(Extra::Followed(way, of.clone()).to_bytes()),
+                ..text.clone()
+            };
+            let bent = bent.to_string().into_bytes();
+            let expected = changed.judge(&bent, None)?;
+            let said = changed.page_says_of(&session, &[bent])?;
+            ensure!(
+                said == [expected] && expected == reason,
+                "{what}: the page says {said:?}, the command {expected}"
+            );
+        }
+        println!(
+            "{count} bent proofs, one verdict of both for each; {not_followed} do not follow from the genesis"
+        );
+        ensure!(not_followed > 100, "only {not_followed} bent ways");
         Ok(())
     });
 }

@@ -3,9 +3,11 @@
 use sha2::{Digest as _, Sha256};
 use tally_contracts::block::{CommitCertificate, Header};
 use tally_contracts::codec::{Reader, Writer};
+use tally_contracts::handover::{
+    Handover, MAX_CERTIFICATE_BYTES, MAX_HANDOVERS, MAX_HEADER_BYTES, NotFollowed, follow,
+};
 use tally_contracts::ids::NetworkId;
-use tally_contracts::state::keys;
-use tally_contracts::{Canonical as _, CodecError, Genesis, StateProof, ValidatorSet};
+use tally_contracts::{CodecError, Genesis, ValidatorSet};
 use tally_merkle::note::MAX_NOTE_BYTES;
 use tally_merkle::{Checkpoint, Hash, MAX_PROOF_HASHES, Note, verify_consistency};
 
@@ -27,13 +29,7 @@ pub(super) const STATE_FILE_BYTES: usize = 1 << 20;
 pub(super) const TILES_A_FILE: usize = 128;
 const VERSION: u8 = 1;
 const MAX_FILES: usize = 1 << 20;
-const MAX_HANDOVERS: usize = 65_536;
 const MAX_PAIRS: usize = 1 << 20;
-/// A header's and a certificate's bounds are those of a stored block.
-const MAX_HEADER_BYTES: usize = 1024;
-const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
-const MAX_VALIDATORS_BYTES: usize = 256 * 1024;
-const MAX_STATE_PROOF_BYTES: usize = 16 * 1024;
 const MAX_KEY_BYTES: usize = 1024;
 const MAX_VALUE_BYTES: usize = 1 << 20;
 
@@ -111,83 +107,6 @@ impl FileSum {
             hash: Hash(r.array("file hash")?),
         })
     }
-}
-
-/// A block after which others decide: signed by those who decided it, it names those who follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Handover {
-    /// The block's header.
-    pub header: Header,
-    /// Precommits of the validators of its height.
-    pub certificate: CommitCertificate,
-    /// The value under `net/validators/` after it.
-    pub validators: Vec<u8>,
-    /// Leads from that value to the header's state root.
-    pub proof: StateProof,
-}
-
-impl Handover {
-    /// Canonical bytes.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut w = Writer::new();
-        w.u8(VERSION)
-            .bytes(&self.header.to_bytes())
-            .bytes(&self.certificate.to_bytes())
-            .bytes(&self.validators)
-            .bytes(&self.proof.to_bytes());
-        w.into_bytes()
-    }
-
-    /// Decodes canonical bytes, all of them.
-    ///
-    /// # Errors
-    /// [`CodecError`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        let mut r = Reader::new(bytes);
-        r.version("handover version", VERSION)?;
-        let handover = Self {
-            header: Header::from_bytes(r.bytes("header", MAX_HEADER_BYTES)?)?,
-            certificate: CommitCertificate::from_bytes(
-                r.bytes("certificate", MAX_CERTIFICATE_BYTES)?,
-            )?,
-            validators: r.bytes("validators", MAX_VALIDATORS_BYTES)?.to_vec(),
-            proof: StateProof::from_bytes(r.bytes("state proof", MAX_STATE_PROOF_BYTES)?)?,
-        };
-        r.finish()?;
-        Ok(handover)
-    }
-
-    /// The validators that it names, if those given decided it.
-    fn follow(&self, set: &ValidatorSet, network: &NetworkId) -> Result<ValidatorSet, String> {
-        decided(&self.header, &self.certificate, set, network)?;
-        let key = keys::validators();
-        self.proof
-            .verify(&self.header.state_root, &key, Some(&self.validators))
-            .map_err(|e| format!("its validators: {e}"))?;
-        ValidatorSet::from_bytes(&self.validators).map_err(|e| format!("its validators: {e}"))
-    }
-}
-
-/// That these validators decided a block of this header.
-fn decided(
-    header: &Header,
-    certificate: &CommitCertificate,
-    set: &ValidatorSet,
-    network: &NetworkId,
-) -> Result<(), String> {
-    if header.network != *network {
-        return Err(format!(
-            "its network is {}, expected {network}",
-            header.network
-        ));
-    }
-    if certificate.height != header.height || certificate.block != header.hash() {
-        return Err("its certificate is for another block".into());
-    }
-    certificate
-        .verify(set, network)
-        .map_err(|e| format!("its certificate: {e}"))
 }
 
 pub(super) fn trail_to_bytes(trail: &[Handover]) -> Vec<u8> {
@@ -355,24 +274,10 @@ impl Manifest {
                 format!("it is of network {}, expected {network}", self.network),
             ));
         }
-        let height = self.header.height;
-        let mut set = ValidatorSet::from_genesis(genesis);
-        let mut deciding = set.clone();
-        let mut last = 0;
-        for handover in trail {
-            let at = handover.header.height;
-            let wrong = |why: String| refused(TRAIL, format!("the block of height {at}: {why}"));
-            if at <= last || at > height {
-                return Err(wrong(format!("it is not after {last} and up to {height}")));
-            }
-            last = at;
-            set = handover.follow(&set, &network).map_err(wrong)?;
-            if at < height {
-                deciding = set.clone();
-            }
-        }
-        decided(&self.header, &self.certificate, &deciding, &network)
-            .map_err(|why| refused(MANIFEST, format!("the block of height {height}: {why}")))?;
+        let set = follow(genesis, trail, &self.header, &self.certificate).map_err(|e| match e {
+            NotFollowed::Handover(why) => refused(TRAIL, why),
+            NotFollowed::Block(why) => refused(MANIFEST, why),
+        })?;
         self.verify_checkpoint(&set)
             .map_err(|why| refused(MANIFEST, format!("the checkpoint: {why}")))?;
         Ok(set)

@@ -10,6 +10,7 @@ mod format;
 mod restore;
 mod save;
 
-pub use format::{FileSum, Handover, MANIFEST, MAX_FILE_BYTES, Manifest, is_file_name};
+pub use format::{FileSum, MANIFEST, MAX_FILE_BYTES, Manifest, is_file_name};
 pub(crate) use restore::settle;
 pub use restore::{Source, check_empty, restore};
+pub use tally_contracts::handover::Handover;
