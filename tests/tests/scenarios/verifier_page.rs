@@ -569,7 +569,7 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
             let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
             let extra = text.extra.clone().context("an extra")?;
             let bent: Vec<Vec<u8>> = (number..extra.len())
-                .step_by(if number == 0 { 3 } else { 11 })
+                .step_by(if number == 0 { 10 } else { 31 })
                 .map(|at| {
                     let mut bytes = extra.clone();
                     bytes[at] ^= 1 << (at % 8);
