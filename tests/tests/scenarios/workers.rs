@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// More than twice the items of a bucket: 16 buckets.
 const MANY: u64 = 300_000;
 const BUCKET_ITEMS: i64 = 20_000;
-const BUCKETS: u64 = 16;
+const BUCKETS: u64 = 32;
 const FEW: u64 = 2_000;
 const COMMON: u64 = 700;
 /// Workers that are killed, one after the other, and those that do the rest.

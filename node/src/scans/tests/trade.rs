@@ -47,9 +47,14 @@ async fn places_outside_the_territory_speak_for_a_copy() {
         let node = node(BRAND, dir.path());
         *node.issuer.territory.lock().expect("territory") = territory(areas);
         let mut last = None;
-        for (person, cell) in [(1, BEIJING), (2, SHANGHAI), (3, SHANGHAI)] {
+        // As a gift is: bought in one place, opened weeks later in another by two people.
+        for (person, cell, after) in [
+            (1, BEIJING, 0),
+            (2, SHANGHAI, 20 * DAY_MS),
+            (3, SHANGHAI, 10 * 60_000),
+        ] {
+            later(&node, after);
             last = Some(scan(&node, at("G1", person, cell)).await.scan.record);
-            later(&node, 3 * DAY_MS);
         }
         let record = last.expect("three");
         let is = record.verdict == Verdict::Suspect;
