@@ -15,7 +15,7 @@ use tally_tests::postgres::{PASSWORD, Postgres};
 use tally_tests::{Member, Network, Plan, Scenario, skip, tally, until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// More than twice the items of a bucket: 16 buckets.
+/// Many times the items of a bucket, with fillers 32 buckets.
 const MANY: u64 = 300_000;
 const BUCKET_ITEMS: i64 = 20_000;
 const BUCKETS: u64 = 32;
