@@ -71,7 +71,7 @@ pub(crate) struct BenchPsiArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number(1, 64), requires = "database",
         conflicts_with_all = ["files", "out", "computation"])]
     pub(crate) workers: Vec<usize>,
-    /// With --workers: a PostgreSQL database for the queue, as postgres://USER@HOST[:PORT]/DATABASE
+    /// With --workers: a PostgreSQL database for the queue, as postgres://USER@HOST:PORT/DATABASE
     #[arg(long, value_name = "URL", requires = "workers")]
     pub(crate) database: Option<String>,
     /// The file whose first line is the database's password
