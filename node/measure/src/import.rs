@@ -58,7 +58,7 @@ pub struct Import {
 ///
 /// # Errors
 /// [`Error::Read`] if the source fails, [`Error::Empty`], [`Error::Header`], [`Error::NoColumn`],
-/// [`Error::AmbiguousColumn`], [`Error::SetSize`] for more than [`MAX_SET_SIZE`] people.
+/// [`Error::AmbiguousColumn`], [`Error::SetSize`] for more than [`MAX_SET_SIZE`](crate::MAX_SET_SIZE) people.
 pub fn import<R: Read>(source: R, options: &ImportOptions) -> Result<Import, Error> {
     let mut seen = HashSet::new();
     let mut duplicates = Lines::default();

@@ -8,7 +8,7 @@
 //!
 //! Who opened a pack, who travelled, where the middle of a household is (a network's word may be wrong), which scans belong to one
 //! pack, whether claim codes were copied too, and how fast copies are scanned: all that is summed over. So the quotient is a ratio
-//! of two whole likelihoods, and not a sum of hints. Priors are the constants below and in [`tables`]; distances enter by classes.
+//! of two whole likelihoods, and not a sum of hints. Priors are the constants below and in `tables`; distances enter by classes.
 //! They are close to the simulation's parameters; `--example worlds` shows what it costs where people differ from these.
 //!
 //! All arithmetic is IEEE double with `libm`, in a fixed order: every machine gets the same.
