@@ -276,6 +276,27 @@ fn end_of_a_month() -> Result<(String, u64)> {
     anyhow::bail!("no month is left")
 }
 
+/// How the command judges a code's proof, made now in a file of that name: its exit and the reason of a refusal.
+fn judged_proof(network: &Network, name: &str, code: &str) -> Result<(i32, String)> {
+    let brand = network[0].client();
+    let in_node = |name: &str| network[0].dir.join(name).display().to_string();
+    let (file, policy) = (in_node(&format!("{name}.proof")), in_node("policy"));
+    brand.ok(&["proof", code, "--out", &file, "--policy-out", &policy])?;
+    let args = [
+        "audit",
+        "verify",
+        "--network",
+        &network.id,
+        "--policy",
+        &policy,
+        "--proof",
+        &file,
+    ];
+    let judged = brand.run(&args)?;
+    let reason = judged.json.pointer("/error/code").and_then(|c| c.as_str());
+    Ok((judged.exit, reason.unwrap_or_default().to_owned()))
+}
+
 /// Goods that have a last day: told before, and after it by the node's clock, on pages, to programs, in counts and in proofs.
 #[test]
 fn the_last_day_of_a_pack_is_told_before_and_after() {
@@ -336,29 +357,7 @@ fn the_last_day_of_a_pack_is_told_before_and_after() {
         session.open(code)?;
         ensure!(session.text(".card")?.contains("Good until"));
         drop(session);
-        let proof = |name: &str, code: &str| -> Result<(i32, String)> {
-            let file = network[0]
-                .dir
-                .join(format!("{name}.proof"))
-                .display()
-                .to_string();
-            let policy = network[0].dir.join("policy").display().to_string();
-            brand.ok(&["proof", code, "--out", &file, "--policy-out", &policy])?;
-            let args = [
-                "audit",
-                "verify",
-                "--network",
-                &network.id,
-                "--policy",
-                &policy,
-                "--proof",
-                &file,
-            ];
-            let judged = brand.run(&args)?;
-            let reason = judged.json.pointer("/error/code").and_then(|c| c.as_str());
-            Ok((judged.exit, reason.unwrap_or_default().to_owned()))
-        };
-        ensure!(proof("before", code)? == (0, String::new()));
+        ensure!(judged_proof(network, "before", code)? == (0, String::new()));
 
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let ahead = over_ms / 1000 - now + 3_600;
@@ -398,22 +397,8 @@ fn the_last_day_of_a_pack_is_told_before_and_after() {
         ensure!(stats["verdicts"]["expired"] == 3, "{stats}");
         // A proof is of the time of its checkpoint: so a block is waited for.
         until("a proof that the batch has expired", 3 * PATIENCE, || {
-            let file = network[0].dir.join("after.proof").display().to_string();
-            let policy = network[0].dir.join("policy").display().to_string();
-            brand.ok(&["proof", code, "--out", &file])?;
-            let args = [
-                "audit",
-                "verify",
-                "--network",
-                &network.id,
-                "--policy",
-                &policy,
-                "--proof",
-                &file,
-            ];
-            let judged = brand.run(&args)?;
-            ensure!(judged.exit == 4, "{judged:?}");
-            ensure!(judged.refusal()?.1 == "expired", "{judged:?}");
+            let (exit, reason) = judged_proof(network, "after", code)?;
+            ensure!(exit == 4 && reason == "expired", "{exit} {reason}");
             Ok(())
         })?;
         // What goes before it is told before it.

@@ -121,9 +121,13 @@ fn page_says(
 }
 
 /// The page has one word for what is wrong with a policy.
+fn is_one_word(page: &str, command: &str) -> bool {
+    page == "policy_differs" && command.starts_with("policy_")
+}
+
 fn same(page: &str, command: &str, what: &str) -> bool {
     page == command
-        || what == "policy" && page == "policy_differs" && command.starts_with("policy_")
+        || what == "policy" && is_one_word(page, command)
         // The policy that is no text.
         || what == "policy" && page == "policy_differs" && command == "malformed"
 }
@@ -466,7 +470,7 @@ fn the_page_follows_changed_members_as_the_command_does() {
                 let said = changed.page_says(&session, proof, some)?;
                 for (members, said) in some.iter().zip(said) {
                     let expected = changed.judge(proof, members.as_deref())?;
-                    let policy = said == "policy_differs" && expected.starts_with("policy_");
+                    let policy = is_one_word(&said, expected);
                     ensure!(
                         said == expected || policy,
                         "{name}: the page says {said}, the command {expected} with {}",
@@ -584,7 +588,7 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
                 let said = changed.page_says_of(&session, some)?;
                 for (proof, said) in some.iter().zip(said) {
                     let expected = changed.judge(proof, None)?;
-                    let policy = said == "policy_differs" && expected.starts_with("policy_");
+                    let policy = is_one_word(&said, expected);
                     ensure!(
                         expected != "verified" && (said == expected || policy),
                         "{name}: the page says {said}, the command {expected} of {}",
