@@ -44,9 +44,9 @@ pub fn run(bytes: &[u8]) {
         assert!(import.ids.is_sorted_by(|a, b| a < b));
     }
     let normaliser = Normaliser::new(profile, region);
-    // Digits alone are read in the default region first, where another country's number may be one too.
+    // What carries no country is read in the default region first, where another country's number may be one too.
     let again = match profile.form {
-        Form::PhoneDigits => Normaliser::new(profile, None),
+        Form::PhoneDigits | Form::PhoneCn11 => Normaliser::new(profile, None),
         _ => normaliser,
     };
     for field in input.0.split(|b| *b == b'\n').take(8) {
