@@ -144,14 +144,14 @@ mod tests {
     #[test]
     fn a_ledger_that_is_held_is_told_from_a_broken_one() {
         let tmp = tempfile::tempdir().unwrap();
-        let held = sled_error(tmp.path());
+        let held = second_opening(tmp.path());
         let failure = |e: &anyhow::Error| e.downcast_ref::<Failure>().and_then(|f| f.next.clone());
         assert!(failure(&locked(held, "no")).is_some_and(|n| n.contains("stop the node")));
         assert!(failure(&locked(anyhow!("damaged"), "no")).is_none());
     }
 
     /// The error of a second opening of one ledger.
-    fn sled_error(dir: &Path) -> anyhow::Error {
+    fn second_opening(dir: &Path) -> anyhow::Error {
         let genesis = crate::commands::tests::genesis();
         let first = Ledger::open(dir, &genesis, tally_ledger::Options::default()).unwrap();
         let second = Ledger::open(dir, &genesis, tally_ledger::Options::default())

@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// The state store failed.
     #[error("state store: {0}")]
-    Store(#[from] sled::Error),
+    Store(#[from] fjall::Error),
     /// A value in the state store cannot be read.
     #[error(transparent)]
     State(#[from] StateError),

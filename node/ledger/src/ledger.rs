@@ -16,7 +16,7 @@ use crate::blocks::BlockStore;
 use crate::error::{Error, IoContext};
 use crate::execute::{Executed, Kept, VerifiedCache};
 use crate::files::make_dir;
-use crate::kv::{Kv, SledKv};
+use crate::kv::{FjallKv, Kv};
 use crate::serve::read_entries;
 use crate::snapshot::{self, Handover};
 use crate::state_tree::{Sizes, StateTreeStore};
@@ -118,7 +118,7 @@ impl Ledger {
     ) -> Result<Self, Error> {
         let lock = lock(dir)?;
         snapshot::settle(dir)?;
-        let kv = Arc::new(SledKv::open(&dir.join("state"), options.cache_bytes)?);
+        let kv = Arc::new(FjallKv::open(&dir.join("state"), options.cache_bytes)?);
         Self::open_locked(dir, genesis_bytes, options, kv, lock, progress)
     }
 
@@ -222,7 +222,7 @@ impl Ledger {
                 std::fs::remove_dir_all(&path).on("empty", &path)?;
             }
         }
-        let kv = Arc::new(SledKv::open(&dir.join("state"), options.cache_bytes)?);
+        let kv = Arc::new(FjallKv::open(&dir.join("state"), options.cache_bytes)?);
         let ledger = Self::open_locked(dir, genesis_bytes, options, kv, held, progress)?;
         ledger.flush()?;
         Ok(ledger)

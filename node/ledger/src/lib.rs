@@ -30,7 +30,7 @@ pub use blocks::{BlockStore, StoredBlock};
 pub use checkpoints::{CheckpointKeys, Checkpoints, cosigner_name, origin};
 pub use error::Error;
 pub use execute::{CheckError, Prepared, VerifiedCache};
-pub use kv::{Batch, Kv, MemoryKv, Pair, SledKv};
+pub use kv::{Batch, FjallKv, Kv, MemoryKv, Pair};
 pub use ledger::{Committed, Ledger, Options};
 pub use serve::StateEvidence;
 pub use store::{Head, RecordPlace, StateStore};

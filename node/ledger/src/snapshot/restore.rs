@@ -17,7 +17,7 @@ use super::format::{
 use crate::base::Base;
 use crate::error::{Error, IoContext};
 use crate::files::{make_dir, sync_dir, write_all_whole, write_whole};
-use crate::kv::SledKv;
+use crate::kv::FjallKv;
 use crate::ledger::{Ledger, Options, lock, tree_dir};
 use crate::state_tree::{Sizes, StateTreeStore};
 use crate::store::Store;
@@ -190,7 +190,7 @@ fn bring(
         same_root(checkpoint, tally_merkle::root_at(&tree.reading(), size)?)?;
     }
 
-    let kv = Arc::new(SledKv::open(&work.join("state"), options.cache_bytes)?);
+    let kv = Arc::new(FjallKv::open(&work.join("state"), options.cache_bytes)?);
     let store = Store::new(kv);
     for (i, sum) in manifest.state.iter().enumerate() {
         let name = file_name("state", i);
