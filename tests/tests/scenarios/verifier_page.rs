@@ -26,8 +26,18 @@ use crate::webdriver::{DESKTOP, Driver, PHONE, Session};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bent files that the page judges in one call; a call may take 30 s.
 const AT_ONCE: usize = 400;
-const KINDS: [&str; 7] = [
-    "code", "record", "scan", "batch", "member", "budget", "match",
+const KINDS: [&str; 11] = [
+    "code",
+    "record",
+    "scan",
+    "batch",
+    "member",
+    "budget",
+    "match",
+    "sum",
+    "overlap",
+    "overlap-failed",
+    "overlap-unconfirmed",
 ];
 
 fn golden(name: &str) -> PathBuf {
