@@ -437,7 +437,7 @@ fn what_was_confirmed_later_cannot_be_left_out_under_a_newer_checkpoint() {
 #[test]
 fn an_old_overlap_is_proven_by_a_node_that_took_part_and_dropped_old_blocks() {
     // Of its own records a node keeps all; of an overlap in which it took part what ended it.
-    for (member, takes_part) in [(1, true), (HELPER, true), (9, false)] {
+    for takes_part in [true, false] {
         let (mut w, ..) = world();
         let agreement = agreed(&mut w);
         counted(&mut w, agreement, SESSION);
@@ -445,16 +445,17 @@ fn an_old_overlap_is_proven_by_a_node_that_took_part_and_dropped_old_blocks() {
             confirm(&mut w, party, SESSION);
         }
         let before = end_kit(&w, &SESSION);
-        for i in 0..300 {
-            let body = RegisterProduct {
-                gtin: gtin(i),
+        // The last 256 blocks stay, and whole bundles of 256 entries.
+        for block in 0..300 {
+            let register = |i| RegisterProduct {
+                gtin: gtin(8 * block + i),
                 description: "Green tea, 100 g".into(),
                 brand: "Sample".into(),
             };
-            w.commit(vec![body.into()]);
+            w.commit((0..8).map(|i| register(i).into()).collect());
         }
         let own = if takes_part {
-            w.network.member(member)
+            w.network.member(1)
         } else {
             MemberId([9; 16])
         };
