@@ -446,8 +446,8 @@ fn an_old_overlap_is_proven_by_a_node_that_took_part_and_dropped_old_blocks() {
         }
         let before = end_kit(&w, &SESSION);
         // The last 256 blocks stay, and whole bundles of 256 entries.
-        for block in 0..300 {
-            let register = |i| RegisterProduct {
+        for block in 0..300_u32 {
+            let register = |i: u32| RegisterProduct {
                 gtin: gtin(8 * block + i),
                 description: "Green tea, 100 g".into(),
                 brand: "Sample".into(),
