@@ -13,9 +13,11 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tally_contracts::Record;
+use tally_contracts::ids::MemberId;
+use tally_contracts::records::Body;
+use tally_contracts::{Record, state};
 use tally_ledger::snapshot::{MANIFEST, MAX_FILE_BYTES, Manifest, is_file_name};
-use tally_ledger::{Error, Head};
+use tally_ledger::{Error, Head, Ledger};
 use tally_merkle::Note;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -215,7 +217,8 @@ async fn minimum(State(chain): State<Chain>) -> Response {
 }
 
 /// Drops blocks that are older than so many days and not among the last so many entries, up to the newest checkpoint with a quorum;
-/// nothing if both are 0. The own member's records stay with their BlockInfo: its codes, anchors and matches are proven by them.
+/// nothing if both are 0. The own member's records stay with their BlockInfo, and those of others that end an overlap in which it took part:
+/// its codes, anchors and matches are proven by them.
 /// Gives the index of the first entry that is left, if it is another one now.
 ///
 /// # Errors
@@ -234,13 +237,29 @@ pub fn drop_old(chain: &Chain, days: u64, entries: u64) -> Result<Option<u64>, E
                 && (days == 0 || header.time_ms < cutoff_ms)
                 && header.tree_size.saturating_add(entries) <= head.tree_size
         },
-        &|record: &Record| record.signers().iter().any(|s| s.member == member),
+        &|record: &Record| {
+            record.signers().iter().any(|s| s.member == member)
+                || ends_overlap_of(chain.ledger(), &member, record)
+        },
     )?;
     if dropped.is_some() {
         // Signed and on disk before the next reader asks.
         chain.minimum_index()?;
     }
     Ok(dropped)
+}
+
+/// Whether it is the helper's or another party's record at the end of an overlap in which a member took part.
+pub(crate) fn ends_overlap_of(ledger: &Ledger, member: &MemberId, record: &Record) -> bool {
+    let session = match record.body() {
+        Ok(Body::CloseOverlap(b)) => b.session,
+        Ok(Body::ConfirmOverlap(b)) => b.session,
+        _ => return false,
+    };
+    // Where the state cannot be read, it stays.
+    state::overlap(ledger.state(), &session).map_or(true, |found| {
+        found.is_some_and(|o| o.helper == *member || o.place(member).is_some())
+    })
 }
 
 /// Makes snapshots and drops old blocks as configured, until `stop`.

@@ -120,10 +120,10 @@ pub(crate) enum ProofCommand {
         #[command(subcommand)]
         of: StateCommand,
     },
-    /// Prove how a match of this node ended, with the receipt that both members signed
+    /// Prove how a match ended: with the receipt that both members signed, or of an overlap_n the helper's and who confirmed it
     #[command(after_help = "Example:\n  tally proof match 77b2... --out match.tlog-proof")]
     Match {
-        /// The match, or the first characters of its ID
+        /// The match of this node, or the first characters of its ID; or the session of any
         id: String,
         #[command(flatten)]
         files: ProofFiles,

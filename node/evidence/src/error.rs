@@ -118,7 +118,7 @@ pub enum Error {
         /// The code that it is of.
         found: crate::UnitCode,
     },
-    /// A code was asked for, and the proof is of a record, a match or the state.
+    /// A code was asked for, and the proof is of a record, a match, an overlap or the state.
     #[error("the proof is not of a code")]
     NotOfCode,
     /// The scan is of another code than the one asked for; of which one the proof does not say.

@@ -1,19 +1,21 @@
 //! The `extra` of our `.tlog-proof` files: what the proof is of, and all that its checkpoint does not say by itself.
 //!
 //! Version u8 (2 of a code, 1 of the others), kind u8 (1 code, 2 record, 3 scan, 4 statement on the state, 5 match, 6 one
-//! of the others behind what leads from the genesis to the members of now, [`crate::following`]). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
+//! of the others behind what leads from the genesis to the members of now, [`crate::following`], 7 overlap). Of a code and a record: signature lines of the checkpoint u16, genesis document bytes<=65,535, record bytes<=65,535, block of the record (index
 //! u64, BlockInfo [107], path list<=64 of [32]). A code's has further: opening bytes<=1,117, BlockInfo of the last entry [107] and
 //! its path, the batch, the product and the part of the void list (value bytes<=1,024 and state proof each). The proof's own index and hashes are the
-//! record's. The other kinds are in [`crate::scan`], [`crate::state`] and [`crate::matching`].
+//! record's. The other kinds are in [`crate::scan`], [`crate::state`], [`crate::matching`] and [`crate::overlap`].
 
 use tally_codes::batch::UnitOpening;
 use tally_contracts::StateProof;
 use tally_contracts::block::{BlockInfo, MAX_ENTRY_BYTES};
 use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
-use tally_merkle::{Hash, MAX_PROOF_HASHES};
+use tally_merkle::{Checkpoint, Hash, MAX_PROOF_HASHES, leaf_hash, verify_inclusion};
 
+use crate::Error;
 use crate::following::Following;
 use crate::matching::MatchExtra;
+use crate::overlap::OverlapExtra;
 use crate::scan::ScanExtra;
 use crate::state::StateExtra;
 
@@ -27,8 +29,11 @@ const SCAN: u8 = 3;
 const STATE: u8 = 4;
 const MATCH: u8 = 5;
 const FOLLOWED: u8 = 6;
+const OVERLAP: u8 = 7;
 /// The longest genesis document, which is an entry of the ledger.
 pub(crate) const MAX_GENESIS_BYTES: usize = MAX_ENTRY_BYTES;
+/// The longest record, likewise.
+pub(crate) const MAX_RECORD_BYTES: usize = MAX_ENTRY_BYTES;
 /// Length of a BlockInfo entry.
 const BLOCK_INFO_BYTES: usize = 107;
 /// The longest opening: a path of 32 hashes.
@@ -51,6 +56,8 @@ pub enum Extra {
     Match(Box<MatchExtra>),
     /// One of the others, by members that follow from the genesis. Kind 6.
     Followed(Box<Following>, Box<Extra>),
+    /// The proof is of how an overlap ended. Kind 7.
+    Overlap(Box<OverlapExtra>),
 }
 
 impl Extra {
@@ -62,9 +69,24 @@ impl Extra {
             Self::Record(record) => Some(record),
             Self::Scan(scan) => Some(&scan.anchored),
             Self::Match(matched) => Some(&matched.closed),
+            Self::Overlap(overlap) => Some(&overlap.closed),
             Self::State(_) => None,
             Self::Followed(_, of) => of.record(),
         }
+    }
+
+    /// All records in it, as they were signed.
+    #[must_use]
+    pub fn records(&self) -> Vec<&[u8]> {
+        let mut records: Vec<&[u8]> = self.record().map(|r| &*r.record).into_iter().collect();
+        let plain = match self {
+            Self::Followed(_, of) => of,
+            plain => plain,
+        };
+        if let Self::Overlap(overlap) = plain {
+            records.extend(overlap.confirmed.iter().map(|c| &*c.record));
+        }
+        records
     }
 
     /// The genesis document that travels in the proof.
@@ -141,6 +163,40 @@ pub struct HeadInclusion {
     pub path: Vec<Hash>,
 }
 
+impl HeadInclusion {
+    /// The state root as of the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Contradiction`] for an empty tree, [`Error::Inclusion`] if it is not the last entry.
+    pub(crate) fn state_root(&self, checkpoint: &Checkpoint) -> Result<&Hash, Error> {
+        state_root(&self.info, &self.path, checkpoint)
+    }
+}
+
+/// The state root in `head`, if that is the last entry under the checkpoint: the last entry of every block with records is its BlockInfo, and
+/// a block without records changes no state. So it is the state as of the checkpoint: an older one cannot be shown in its place.
+pub(crate) fn state_root<'a>(
+    head: &'a BlockInfo,
+    path: &[Hash],
+    checkpoint: &Checkpoint,
+) -> Result<&'a Hash, Error> {
+    let last = checkpoint.size.checked_sub(1).ok_or(Error::Contradiction {
+        what: "the ledger is empty",
+    })?;
+    verify_inclusion(
+        &leaf_hash(&head.to_bytes()),
+        last,
+        checkpoint.size,
+        path,
+        &checkpoint.root,
+    )
+    .map_err(|source| Error::Inclusion {
+        what: "block that carries the state root",
+        source,
+    })?;
+    Ok(&head.state_root)
+}
+
 /// A value of the state and its proof. An absent one has no bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateValue {
@@ -158,13 +214,13 @@ pub(crate) fn read_info(r: &mut Reader<'_>) -> Result<BlockInfo, CodecError> {
     BlockInfo::from_bytes(r.raw("block info", BLOCK_INFO_BYTES)?)
 }
 
-fn write_path(w: &mut Writer, path: &[Hash]) {
+pub(crate) fn write_path(w: &mut Writer, path: &[Hash]) {
     w.list(path, |w, hash| {
         w.raw(hash.as_bytes());
     });
 }
 
-fn read_path(r: &mut Reader<'_>) -> Result<Vec<Hash>, CodecError> {
+pub(crate) fn read_path(r: &mut Reader<'_>) -> Result<Vec<Hash>, CodecError> {
     r.list("path", MAX_PROOF_HASHES, |r| {
         Ok(Hash(r.array("path's hash")?))
     })
@@ -225,8 +281,8 @@ impl Canonical for RecordExtra {
     fn read(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         Ok(Self {
             signatures: r.u16("signatures")?,
-            genesis: r.bytes("genesis document", MAX_ENTRY_BYTES)?.to_vec(),
-            record: r.bytes("record", MAX_ENTRY_BYTES)?.to_vec(),
+            genesis: r.bytes("genesis document", MAX_GENESIS_BYTES)?.to_vec(),
+            record: r.bytes("record", MAX_RECORD_BYTES)?.to_vec(),
             block: BlockInclusion::read(r)?,
         })
     }
@@ -267,6 +323,7 @@ impl Canonical for Extra {
             Self::Scan(scan) => scan.write(w.u8(VERSION).u8(SCAN)),
             Self::State(state) => state.write(w.u8(VERSION).u8(STATE)),
             Self::Match(matched) => matched.write(w.u8(VERSION).u8(MATCH)),
+            Self::Overlap(overlap) => overlap.write(w.u8(VERSION).u8(OVERLAP)),
             Self::Followed(following, of) => {
                 following.write(w.u8(VERSION).u8(FOLLOWED));
                 of.write(w);
@@ -300,7 +357,8 @@ fn read_plain(version: u8, kind: u8, r: &mut Reader<'_>) -> Result<Extra, CodecE
         (VERSION, SCAN) => Ok(Extra::Scan(Box::new(ScanExtra::read(r)?))),
         (VERSION, STATE) => Ok(Extra::State(Box::new(StateExtra::read(r)?))),
         (VERSION, MATCH) => Ok(Extra::Match(Box::new(MatchExtra::read(r)?))),
-        (found, CODE..=MATCH) => Err(CodecError::Invalid {
+        (VERSION, OVERLAP) => Ok(Extra::Overlap(Box::new(OverlapExtra::read(r)?))),
+        (found, CODE..=MATCH | OVERLAP) => Err(CodecError::Invalid {
             what: "extra version",
             found: found.into(),
         }),

@@ -1,4 +1,4 @@
-//! What an auditor takes home: a proof of one code, record, scan or match, or of a statement on the state, in one text, and its
+//! What an auditor takes home: a proof of one code, record, scan, match or overlap, or of a statement on the state, in one text, and its
 //! verifier; and the replay of a whole ledger.
 //!
 //! In scope: the `extra` of our `.tlog-proof` files, the one policy of a network, and [`verify`], a pure function from bytes to
@@ -17,6 +17,7 @@ mod error;
 mod extra;
 mod following;
 mod matching;
+mod overlap;
 mod policy;
 pub mod render;
 pub mod replay;
@@ -31,10 +32,11 @@ pub use error::Error;
 pub use extra::{BlockInclusion, CodeExtra, Extra, HeadInclusion, RecordExtra, StateValue};
 pub use following::{Following, PastValue};
 pub use matching::MatchExtra;
+pub use overlap::{OverlapExtra, PlacedRecord};
 pub use policy::{network_policy, policy_of};
 pub use report::{
-    CodeReport, Cosigner, MatchReport, Proven, RecordReport, Report, ScanReport, Signatory,
-    StateReport,
+    CodeReport, Cosigner, MatchReport, OverlapReport, Proven, RecordReport, Report, ScanReport,
+    Signatory, StateReport,
 };
 pub use roster::{MAX_ROSTER_BYTES, PastKey, Roster};
 pub use scan::{

@@ -5,7 +5,7 @@ use tally_contracts::codec::{Canonical, CodecError, Reader, Writer};
 use tally_contracts::ids::MemberId;
 use tally_contracts::records::{Body, Close};
 use tally_contracts::state::{AgreementState, KeyUse, MatchState, MatchStatus, keys};
-use tally_merkle::{Checkpoint, leaf_hash, verify_inclusion};
+use tally_merkle::Checkpoint;
 
 use crate::Error;
 use crate::extra::{HeadInclusion, RecordExtra, StateValue};
@@ -54,20 +54,7 @@ pub(crate) fn judge(
     let Body::CloseMatch(body) = &closed.body else {
         return Err(contradiction("the record closes no match"));
     };
-    let head = &extra.head;
-    let last = checkpoint.size.checked_sub(1);
-    verify_inclusion(
-        &leaf_hash(&head.info.to_bytes()),
-        last.ok_or_else(|| contradiction("the ledger is empty"))?,
-        checkpoint.size,
-        &head.path,
-        &checkpoint.root,
-    )
-    .map_err(|source| Error::Inclusion {
-        what: "block that carries the state root",
-        source,
-    })?;
-    let root = &head.info.state_root;
+    let root = extra.head.state_root(checkpoint)?;
     let key = keys::match_session(&body.session);
     let matched: MatchState = in_state("match", root, &key, &extra.matched)?;
     let key = keys::agreement(&matched.agreement);
@@ -102,21 +89,16 @@ pub(crate) fn judge(
             "the agreement is not between the two members",
         ));
     }
-    let name = |id: &MemberId| {
-        roster
-            .name(id)
-            .map_or_else(|| id.to_string(), ToOwned::to_owned)
-    };
     Ok(MatchReport {
         session: body.session,
-        initiator_name: name(&matched.initiator),
-        responder_name: name(&matched.responder),
+        initiator_name: roster.name_or_id(&matched.initiator),
+        responder_name: roster.name_or_id(&matched.responder),
         close: body.close.clone(),
         matched,
         agreement,
         closed,
-        as_of_height: head.info.height,
-        as_of_ms: head.info.time_ms,
+        as_of_height: extra.head.info.height,
+        as_of_ms: extra.head.info.time_ms,
     })
 }
 

@@ -479,7 +479,8 @@ pub fn receipt(r: &MatchReceipt) -> Shown {
 }
 
 /// The fields of an overlap's receipt.
-fn overlap_receipt(r: &OverlapReceipt) -> Shown {
+#[must_use]
+pub fn overlap_receipt(r: &OverlapReceipt) -> Shown {
     let buckets = r.buckets.iter().map(|b| u64::from(*b).into());
     Shown::Fields(vec![
         ("noise", noise(&r.noise)),

@@ -3,8 +3,8 @@
 use tally_codes::gs1::Gtin;
 use tally_contracts::NetworkKind;
 use tally_contracts::ids::{BatchId, KeyId, MemberId, NetworkId, RecordId, SessionId};
-use tally_contracts::records::{Body, Close, ExpiryDate, Lot};
-use tally_contracts::state::{AgreementState, BatchStatus, KeyUse, MatchState};
+use tally_contracts::records::{Body, Close, ExpiryDate, Lot, OverlapClose};
+use tally_contracts::state::{AgreementState, BatchStatus, KeyUse, MatchState, OverlapState};
 use tally_merkle::Hash;
 
 use crate::UnitCode;
@@ -72,6 +72,8 @@ pub enum Proven {
     State(Box<StateReport>),
     /// How a match ended.
     Match(Box<MatchReport>),
+    /// How an overlap ended.
+    Overlap(Box<OverlapReport>),
 }
 
 /// What is proven of a code.
@@ -210,4 +212,42 @@ pub struct MatchReport {
     pub as_of_height: u64,
     /// Time of that block, POSIX milliseconds.
     pub as_of_ms: u64,
+}
+
+/// What is proven of an overlap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlapReport {
+    /// The overlap.
+    pub session: SessionId,
+    /// The parties by their names in the genesis, in the order of the agreement.
+    pub party_names: Vec<String>,
+    /// The helper, likewise.
+    pub helper_name: String,
+    /// How it ended, with the receipt that the helper signed if it counted.
+    pub close: OverlapClose,
+    /// The overlap in the state: who has joined with what, what it costs each, who has confirmed the receipt.
+    pub overlap: OverlapState,
+    /// The agreement in the state.
+    pub agreement: AgreementState,
+    /// The record that closed it.
+    pub closed: RecordReport,
+    /// The confirmations of the parties that have given theirs, in the order of the agreement.
+    pub confirmed: Vec<RecordReport>,
+    /// Height of the last block under the checkpoint.
+    pub as_of_height: u64,
+    /// Time of that block, POSIX milliseconds.
+    pub as_of_ms: u64,
+}
+
+impl OverlapReport {
+    /// Names of the parties that have not confirmed the receipt; none where there is no receipt.
+    #[must_use]
+    pub fn waits_for(&self) -> Vec<&str> {
+        let has_receipt = matches!(self.close, OverlapClose::Done(_));
+        let parties = self.overlap.parties.iter().zip(&self.party_names);
+        parties
+            .filter(|(party, _)| has_receipt && !party.confirmed)
+            .map(|(_, name)| name.as_str())
+            .collect()
+    }
 }

@@ -123,6 +123,12 @@ impl Roster {
         })
     }
 
+    /// The same, or its ID if it has none here.
+    pub(crate) fn name_or_id(&self, id: &MemberId) -> String {
+        self.name(id)
+            .map_or_else(|| id.to_string(), ToOwned::to_owned)
+    }
+
     /// The member whose node has this key for checkpoints.
     #[must_use]
     pub fn by_checkpoint_key(&self, key: &PublicKey) -> Option<&MemberEntry> {

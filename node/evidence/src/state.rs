@@ -10,10 +10,10 @@ use tally_contracts::genesis::MemberEntry;
 use tally_contracts::ids::{AgreementId, BatchId, MemberId, RecordId};
 use tally_contracts::records::BudgetCap;
 use tally_contracts::state::{AgreementState, BatchState, Budget, keys};
-use tally_merkle::{Checkpoint, Hash, TlogProof, leaf_hash, verify_inclusion};
+use tally_merkle::{Checkpoint, Hash, TlogProof};
 
 use crate::Error;
-use crate::extra::{read_info, write_info};
+use crate::extra::{read_info, state_root, write_info};
 use crate::report::StateReport;
 use crate::roster::Roster;
 
@@ -247,17 +247,7 @@ pub(crate) fn judge(
             what: "the state is not that of the checkpoint's last entry",
         });
     }
-    verify_inclusion(
-        &leaf_hash(&extra.head.to_bytes()),
-        proof.index,
-        checkpoint.size,
-        &proof.hashes,
-        &checkpoint.root,
-    )
-    .map_err(|source| Error::Inclusion {
-        what: "block that carries the state root",
-        source,
-    })?;
+    let root = state_root(&extra.head, &proof.hashes, checkpoint)?;
     let keys = extra.question.keys();
     if keys.len() != extra.answers.len() {
         return Err(Error::Contradiction {
@@ -265,7 +255,7 @@ pub(crate) fn judge(
         });
     }
     for (key, answer) in keys.iter().zip(&extra.answers) {
-        proven(&extra.head.state_root, key, answer)?;
+        proven(root, key, answer)?;
     }
     Ok(StateReport {
         statement: statement(roster, &extra.question, &extra.answers)?,

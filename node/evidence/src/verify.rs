@@ -94,9 +94,21 @@ pub fn verify_under(
     }
 
     let checkpoint = &quorum.checkpoint;
-    let committed = |entry| committed(roster, entry, &proof, checkpoint);
+    let committed = |entry: &RecordExtra| {
+        let RecordExtra { record, block, .. } = entry;
+        committed(
+            roster,
+            checkpoint,
+            record,
+            block,
+            proof.index,
+            &proof.hashes,
+        )
+    };
     let (entry, proven) = match &extra {
-        Extra::Record(_) | Extra::Match(_) | Extra::State(_) if code.is_some() => {
+        Extra::Record(_) | Extra::Match(_) | Extra::Overlap(_) | Extra::State(_)
+            if code.is_some() =>
+        {
             return Err(Error::NotOfCode);
         }
         Extra::Followed(..) => {
@@ -134,6 +146,12 @@ pub fn verify_under(
             let closed = committed(&extra.closed)?;
             let judged = crate::matching::judge(roster, extra, closed, checkpoint)?;
             (extra.closed.record.clone(), Proven::Match(Box::new(judged)))
+        }
+        Extra::Overlap(extra) => {
+            let closed = committed(&extra.closed)?;
+            let judged = crate::overlap::judge(roster, extra, closed, checkpoint)?;
+            let judged = Proven::Overlap(Box::new(judged));
+            (extra.closed.record.clone(), judged)
         }
     };
     let report = Report {
@@ -243,33 +261,30 @@ fn log_names(roster: &Roster, quorum: &Verified) -> Vec<String> {
         .collect()
 }
 
-/// A record that stands under the checkpoint, signed by who it says, and the time of its block.
-fn committed(
+/// A record that stands under the checkpoint at its index, signed by who it says, and the time of its block.
+pub(crate) fn committed(
     roster: &Roster,
-    entry: &RecordExtra,
-    proof: &TlogProof,
     checkpoint: &Checkpoint,
+    record: &[u8],
+    block: &BlockInclusion,
+    place: u64,
+    hashes: &[Hash],
 ) -> Result<RecordReport, Error> {
     let included = |what, leaf: &Hash, index, path: &[Hash]| {
         verify_inclusion(leaf, index, checkpoint.size, path, &checkpoint.root)
             .map_err(|source| Error::Inclusion { what, source })
     };
-    included(
-        "record",
-        &leaf_hash(&entry.record),
-        proof.index,
-        &proof.hashes,
-    )?;
-    let BlockInclusion { index, info, path } = &entry.block;
+    included("record", &leaf_hash(record), place, hashes)?;
+    let BlockInclusion { index, info, path } = block;
     included("block", &leaf_hash(&info.to_bytes()), *index, path)?;
     // A block's records stand right before its BlockInfo.
     let first = index.checked_sub(info.record_count.into());
-    if proof.index >= *index || first.is_none_or(|first| proof.index < first) {
+    if place >= *index || first.is_none_or(|first| place < first) {
         return Err(Error::Contradiction {
             what: "the record is in another block",
         });
     }
-    let record = Record::from_bytes(&entry.record).map_err(Error::Record)?;
+    let record = Record::from_bytes(record).map_err(Error::Record)?;
     if record.unsigned().network != roster.network {
         return Err(Error::Contradiction {
             what: "the record is of another network",
@@ -304,7 +319,7 @@ fn committed(
         record: record.id(),
         body,
         signatories,
-        index: proof.index,
+        index: place,
         height: info.height,
         time_ms: info.time_ms,
     })
@@ -345,23 +360,9 @@ fn judge_code(
         return Err(Error::OtherCode { found: code });
     }
 
-    // The last entry of every block with records is its BlockInfo, and a block without records changes no state. So the state
-    // root of the checkpoint's last entry is the state as of the checkpoint: an older one cannot be shown in its place.
     let head = &extra.head;
-    let last = checkpoint.size.checked_sub(1);
-    verify_inclusion(
-        &leaf_hash(&head.info.to_bytes()),
-        last.ok_or_else(|| contradiction("the ledger is empty"))?,
-        checkpoint.size,
-        &head.path,
-        &checkpoint.root,
-    )
-    .map_err(|source| Error::Inclusion {
-        what: "block that carries the state root",
-        source,
-    })?;
+    let root = head.state_root(checkpoint)?;
     let id = body.id(&member.id);
-    let root = &head.info.state_root;
     let batch: BatchState = in_state("batch", root, &keys::batch(&id), &extra.batch)?;
     let as_issued = IssueBatch {
         gtin: batch.gtin,

@@ -12,13 +12,13 @@ use tally_contracts::handover::Handover;
 use tally_contracts::ids::{
     BatchId, BlockHash, MemberId, NetworkId, PublicKey, RecordId, Signature,
 };
-use tally_contracts::state::BatchStatus;
+use tally_contracts::state::{BatchStatus, MatchStatus};
 use tally_contracts::tree::Terminal;
 use tally_contracts::{Genesis, StateProof};
 use tally_evidence::{
-    BlockInclusion, CodeExtra, Extra, Following, HeadInclusion, MatchExtra, PastValue, Proven,
-    Question, RecordExtra, SIGNED_RECEIPT_BYTES, ScanExtra, StateAnswer, StateExtra, StateValue,
-    Statement, UnitCode, network_policy, verify,
+    BlockInclusion, CodeExtra, Extra, Following, HeadInclusion, MatchExtra, OverlapExtra,
+    PastValue, PlacedRecord, Proven, Question, RecordExtra, SIGNED_RECEIPT_BYTES, ScanExtra,
+    StateAnswer, StateExtra, StateValue, Statement, UnitCode, network_policy, verify,
 };
 use tally_merkle::{Hash, TlogProof};
 
@@ -196,6 +196,20 @@ fn extras_of_the_other_kinds() {
         agreement: value(b"agreement"),
     };
     check("extra_match", &Extra::Match(Box::new(matched)));
+    let confirmed = |index| PlacedRecord {
+        record: b"confirmation".to_vec(),
+        index,
+        path: vec![Hash([13; 32])],
+        block: record().block,
+    };
+    let overlap = OverlapExtra {
+        closed: record(),
+        head: code().head,
+        overlap: value(b"overlap"),
+        agreement: value(b"agreement"),
+        confirmed: vec![confirmed(9), confirmed(12)],
+    };
+    check("extra_overlap", &Extra::Overlap(Box::new(overlap)));
 }
 
 fn following() -> Following {
@@ -291,13 +305,38 @@ fn a_proof_that_begins_at_the_genesis_verifies_by_what_it_carries() {
 #[test]
 fn the_other_proofs_of_the_first_version_still_verify() {
     let (network, policy, ..) = golden();
-    for name in ["record", "scan", "batch", "member", "budget", "match"] {
+    for name in [
+        "record",
+        "scan",
+        "batch",
+        "member",
+        "budget",
+        "match",
+        "sum",
+        "overlap",
+        "overlap-failed",
+        "overlap-unconfirmed",
+    ] {
         let proof = file(&format!("{name}.tlog-proof"));
         let report = verify(&network, policy.as_bytes(), proof.as_bytes(), None).unwrap();
         let fits = match (&report.proven, name) {
             (Proven::Record(r), "record") => r.body.kind().name() == "register product",
             (Proven::Scan(s), "scan") => s.receipt.verdict.name() == "genuine_repeat",
-            (Proven::Match(m), "match") => m.initiator_name == "member-0",
+            (Proven::Match(m), "match" | "sum") => m.initiator_name == "member-0",
+            (Proven::Overlap(o), _) => {
+                let (confirmed, waits) = (o.confirmed.len(), o.waits_for().len());
+                o.helper_name == "member-3"
+                    && match name {
+                        "overlap" => o.overlap.status == MatchStatus::Done && confirmed == 3,
+                        "overlap-failed" => {
+                            o.overlap.status == MatchStatus::Failed && confirmed == 0
+                        }
+                        _ => {
+                            o.overlap.status == MatchStatus::Released
+                                && (confirmed, waits) == (2, 1)
+                        }
+                    }
+            }
             (Proven::State(s), _) => match &s.statement {
                 Statement::Batch { .. } => name == "batch",
                 Statement::Member { .. } => name == "member",
@@ -311,6 +350,20 @@ fn the_other_proofs_of_the_first_version_still_verify() {
 }
 
 #[test]
+fn an_overlap_has_no_more_confirmations_than_parties() {
+    let proof: TlogProof = file("overlap.tlog-proof").parse().unwrap();
+    let Extra::Overlap(mut extra) = Extra::from_bytes(&proof.extra.unwrap()).unwrap() else {
+        panic!("not of an overlap")
+    };
+    let one = extra.confirmed[0].clone();
+    extra.confirmed.resize(8, one.clone());
+    assert!(Extra::from_bytes(&Extra::Overlap(extra.clone()).to_bytes()).is_ok());
+    extra.confirmed.push(one);
+    let error = Extra::from_bytes(&Extra::Overlap(extra).to_bytes()).unwrap_err();
+    assert!(error.to_string().contains("confirmations"), "{error}");
+}
+
+#[test]
 fn lengths_are_bounded_before_memory_is_taken() {
     let bytes = Extra::Record(record()).to_bytes();
     // The genesis' length, then a path's count.
@@ -321,7 +374,7 @@ fn lengths_are_bounded_before_memory_is_taken() {
     let mut long = bytes.clone();
     long[count..count + 4].copy_from_slice(&65_u32.to_be_bytes());
     assert!(Extra::from_bytes(&long).is_err());
-    for (at, value) in [(0, 2), (1, 6), (1, 0), (1, 1)] {
+    for (at, value) in [(0, 2), (1, 6), (1, 8), (1, 0), (1, 1)] {
         let mut other = bytes.clone();
         other[at] = value;
         assert!(Extra::from_bytes(&other).is_err(), "byte {at} is {value}");

@@ -230,13 +230,13 @@ pub(super) const fn stage(stage: Stage) -> &'static str {
 }
 
 /// A match of two, or of several.
-enum Found {
+pub(super) enum Found {
     Match(Box<MatchView>),
     Overlap(Box<OverlapView>),
 }
 
 /// The match of an ID, of the first characters of one, or of a session.
-fn find_any(node: &Node, text: &str) -> Result<Found, AdminError> {
+pub(super) fn find(node: &Node, text: &str) -> Result<Found, AdminError> {
     let text = text.to_lowercase();
     let named = |id: &MatchId, session: Option<SessionId>| {
         let starts = text.len() >= MIN_PREFIX && id.to_string().starts_with(&text);
@@ -263,24 +263,9 @@ fn find_any(node: &Node, text: &str) -> Result<Found, AdminError> {
     }
 }
 
-/// The same, of two.
-pub(super) fn find(node: &Node, text: &str) -> Result<MatchView, AdminError> {
-    match find_any(node, text)? {
-        Found::Match(view) => Ok(*view),
-        Found::Overlap(view) => Err(AdminError::new(
-            "overlap",
-            format!(
-                "{} is an overlap of several parties, whose proof is that of its records",
-                view.id
-            ),
-            "`tally match show` names its records; `tally proof record` proves one",
-        )),
-    }
-}
-
 /// One match, and the people of a list into a file if one is named.
 pub(super) async fn show(node: &Arc<Node>, a: OneArgs) -> Result<Value, AdminError> {
-    let view = match (find_any(node, &a.id)?, &a.out) {
+    let view = match (find(node, &a.id)?, &a.out) {
         (Found::Match(view), _) => *view,
         (Found::Overlap(view), None) => return Ok(overlaps::shown(node, &view)),
         (Found::Overlap(_), Some(_)) => return Err(no_people()),
@@ -325,7 +310,7 @@ pub(super) fn list(node: &Node) -> Value {
 
 /// Calls a match off.
 pub(super) async fn cancel(node: &Arc<Node>, a: OneArgs) -> Result<Value, AdminError> {
-    let id = match find_any(node, &a.id)? {
+    let id = match find(node, &a.id)? {
         Found::Match(view) => view.id,
         Found::Overlap(view) => view.id,
     };

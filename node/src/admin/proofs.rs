@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tally_contracts::ids::{MemberId, RecordId};
+use tally_contracts::ids::{MemberId, RecordId, SessionId};
 use tally_contracts::records::Gtin;
 use tally_contracts::state;
 use tally_evidence::{Proven, Question, UnitCode};
@@ -15,10 +15,11 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::{Duration, Instant};
 
 use super::AdminError;
+use super::matches::{self, Found};
 use super::ops::{DEADLINE, internal, usage};
 use crate::issuer::IssuerError;
 use crate::proofs::{
-    self, AtHead, CodeEvidence, Kit, MatchTaken, ProofError, StateTaken, place, record_kit,
+    self, AtHead, CodeEvidence, EndTaken, Kit, ProofError, StateTaken, place, record_kit,
     scan_proof, sealed, size_with,
 };
 use crate::runtime::Node;
@@ -97,6 +98,17 @@ impl From<ProofError> for AdminError {
                 message,
                 "try again after the next record; a scan brings one, as the scan log is anchored",
             ),
+            ProofError::NoSession { .. } => Self::new(
+                "not_found",
+                message,
+                "`tally match list` shows the matches of this node; of others the whole session is needed",
+            ),
+            ProofError::NotClosed { .. } => not_closed(),
+            ProofError::Ledger(tally_ledger::Error::Dropped { .. }) => Self::new(
+                "not_found",
+                message,
+                "this node has dropped old entries; a node that keeps them can prove it",
+            ),
             ProofError::EmptyLedger => Self::new(
                 "not_yet",
                 message,
@@ -172,24 +184,31 @@ pub(super) async fn state(node: &Arc<Node>, a: &StateArgs) -> Result<Value, Admi
     Ok(answer(&kit))
 }
 
-/// The proof of how a match of this node ended.
+/// The proof of how a match of two or of several ended: one of this node by its ID or the start of that, any by its session.
 pub(super) async fn matched(node: &Arc<Node>, a: &MatchArgs) -> Result<Value, AdminError> {
-    let view = super::matches::find(node, &a.id)?;
-    let (Some(session), Some(record)) = (view.session, view.close_record) else {
-        return Err(AdminError::new(
-            "not_yet",
-            "the match has no record that closes it",
-            "`tally match show ID` says how far it is",
-        ));
+    // The later the record that is looked from, the less there is to read.
+    let (id, session, from) = match (matches::find(node, &a.id), a.id.parse::<SessionId>()) {
+        (Ok(Found::Match(v)), _) => (Some(v.id), v.session, v.close_record),
+        (Ok(Found::Overlap(v)), _) => (Some(v.id), v.session, v.release_record.or(v.join_record)),
+        (Err(_), Ok(session)) => (None, Some(session), None),
+        (Err(error), Err(_)) => return Err(error),
     };
-    let place = place(node.chain.ledger(), &record)?;
+    let session = session.ok_or_else(not_closed)?;
     let kit = taken(node, move |ledger| {
-        MatchTaken::take(ledger, &session, place)
+        EndTaken::take(ledger, &session, from.as_ref())
     })
     .await?;
     let mut answer = answer(&kit);
-    answer["match"] = json!(view.id.to_string());
+    answer["match"] = json!(id.map(|id| id.to_string()));
     Ok(answer)
+}
+
+fn not_closed() -> AdminError {
+    AdminError::new(
+        "not_yet",
+        "the match has no record that closes it",
+        "`tally match show ID` says how far it is",
+    )
 }
 
 /// The question that the arguments ask.
@@ -321,6 +340,15 @@ fn answer(kit: &Kit) -> Value {
             answer["status"] = json!(matched.matched.status.name());
             answer["as_of_height"] = json!(matched.as_of_height);
             answer["as_of"] = json!(utc(matched.as_of_ms));
+        }
+        Proven::Overlap(overlap) => {
+            answer["index"] = json!(overlap.closed.index);
+            answer["record"] = json!(overlap.closed.record.to_string());
+            answer["session"] = json!(overlap.session.to_string());
+            answer["status"] = json!(overlap.overlap.status.name());
+            answer["waits_for"] = json!(overlap.waits_for());
+            answer["as_of_height"] = json!(overlap.as_of_height);
+            answer["as_of"] = json!(utc(overlap.as_of_ms));
         }
     }
     answer

@@ -15,14 +15,13 @@ use tally_codes::batch::RowFormat;
 use tally_codes::ff1::{GROUP, Permutation};
 use tally_codes::gs1::UrlBase;
 use tally_codes::keys::SecretKey;
-use tally_contracts::ids::{BatchId, MemberId};
+use tally_contracts::ids::MemberId;
 use tally_contracts::records::{Gtin, Lot};
 use tally_merkle::sha256;
 
 use super::kit::{Scratch, cores, hardware, used};
 use crate::issuer::{
-    AnchoredBatch, AnchoredBatches, ClaimsOrder, IssuerError, IssuerStore, NewBatch, PrintOrder,
-    Recipients,
+    ClaimsOrder, IssuerError, IssuerStore, NewBatch, NoneAnchored, PrintOrder, Recipients,
 };
 use crate::sealed::StorageKey;
 
@@ -91,26 +90,6 @@ pub struct Figures {
     pub backend: String,
 }
 
-/// No batch is anchored: nothing is verified here.
-struct NoLedger;
-
-impl AnchoredBatches for NoLedger {
-    fn territory(
-        &self,
-        _: &tally_contracts::ids::BatchId,
-    ) -> Result<Option<tally_contracts::records::Territory>, String> {
-        Ok(None)
-    }
-
-    fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
-        Ok(None)
-    }
-
-    fn is_revoked(&self, _: &BatchId, _: u64) -> Result<bool, String> {
-        Ok(false)
-    }
-}
-
 /// Runs the bench; `progress` is called with the codes made and the codes in all.
 ///
 /// # Errors
@@ -123,7 +102,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(u64, u64)) -> Result<Figu
         scratch.path().join("codes"),
         StorageKey::from_bytes(key),
         MemberId([7; 16]),
-        Arc::new(NoLedger),
+        Arc::new(NoneAnchored),
     )?;
     let new = NewBatch {
         gtin: "09521234543213"

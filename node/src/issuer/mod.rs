@@ -35,5 +35,6 @@ pub use metrics::IssuerMetrics;
 pub use print::{ExportOrder, PrintOrder};
 pub use reseal::{has_issuer, reseal};
 pub use store::{IssuerStore, NewBatch};
+pub(crate) use verify::NoneAnchored;
 pub use verify::{AnchoredBatch, AnchoredBatches, Counters, Finding, UnitProof, VerifyOutcome};
 pub use void::{BadLine, VoidError, VoidList};

@@ -77,29 +77,10 @@ fn one(path: &Path, old: &StorageKey, new: &StorageKey, purpose: &str) -> Result
 mod tests {
     use std::sync::Arc;
 
-    use tally_contracts::ids::{BatchId, MemberId};
+    use tally_contracts::ids::MemberId;
 
     use super::*;
-    use crate::issuer::{AnchoredBatch, AnchoredBatches, IssuerStore};
-
-    struct Nothing;
-
-    impl AnchoredBatches for Nothing {
-        fn territory(
-            &self,
-            _: &tally_contracts::ids::BatchId,
-        ) -> Result<Option<tally_contracts::records::Territory>, String> {
-            Ok(None)
-        }
-
-        fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
-            Ok(None)
-        }
-
-        fn is_revoked(&self, _: &BatchId, _: u64) -> Result<bool, String> {
-            Ok(false)
-        }
-    }
+    use crate::issuer::{IssuerStore, NoneAnchored};
 
     #[test]
     fn a_folder_opens_under_the_new_key_alone() {
@@ -110,7 +91,7 @@ mod tests {
                 dir.path(),
                 key.clone(),
                 MemberId([1; 16]),
-                Arc::new(Nothing),
+                Arc::new(NoneAnchored),
             )
         };
         assert!(!has_issuer(dir.path()));

@@ -80,6 +80,23 @@ impl AnchoredBatches for Ledger {
     }
 }
 
+/// A ledger without batches, for who asks it nothing.
+pub(crate) struct NoneAnchored;
+
+impl AnchoredBatches for NoneAnchored {
+    fn batch(&self, _: &BatchId) -> Result<Option<AnchoredBatch>, String> {
+        Ok(None)
+    }
+
+    fn is_revoked(&self, _: &BatchId, _: u64) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    fn territory(&self, _: &BatchId) -> Result<Option<Territory>, String> {
+        Ok(None)
+    }
+}
+
 /// What is known of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {

@@ -65,15 +65,13 @@ fn following(ledger: &Ledger, of: &Extra) -> Result<Option<Following>, ProofErro
         };
         members.push(StateValue { value, proof });
     }
-    // Keys of the past are named by the signers of the proof's record alone; of a scan's receipt any may be its member's.
-    let signers: BTreeSet<_> = match of.record() {
-        Some(entry) => {
-            let record = Record::from_bytes(&entry.record)
-                .map_err(|e| ProofError::Verify(tally_evidence::Error::Record(e)))?;
-            record.signers().iter().map(|s| s.member).collect()
-        }
-        None => BTreeSet::new(),
-    };
+    // Keys of the past are named by the signers of the proof's records alone; of a scan's receipt any may be its member's.
+    let mut signers = BTreeSet::new();
+    for record in of.records() {
+        let record = Record::from_bytes(record)
+            .map_err(|e| ProofError::Verify(tally_evidence::Error::Record(e)))?;
+        signers.extend(record.signers().iter().map(|s| s.member));
+    }
     let mut wanted: Vec<_> = roster
         .past
         .iter()

@@ -5,6 +5,9 @@
 //! checkpoints (the admin operations).
 
 mod code_file;
+mod ended;
+#[cfg(test)]
+mod ended_tests;
 mod follow;
 mod http;
 pub mod json;
@@ -15,7 +18,7 @@ mod take_tests;
 #[cfg(test)]
 mod tests;
 
-use tally_contracts::ids::RecordId;
+use tally_contracts::ids::{RecordId, SessionId};
 use tally_contracts::records::{Gtin, RevokedPart};
 use tally_contracts::state::keys;
 use tally_contracts::{Canonical, CodecError};
@@ -26,11 +29,12 @@ use tally_evidence::{
 use tally_ledger::{Ledger, RecordPlace, StateEvidence};
 use tally_merkle::{Checkpoint, Note, TlogProof};
 
+pub use ended::EndTaken;
 pub use follow::from_genesis;
 pub use http::router;
 pub(crate) use http::scan_proof;
 pub(crate) use sealed::sealed;
-pub use take::{AtHead, MatchTaken, StateTaken, scan_kit};
+pub use take::{AtHead, StateTaken, scan_kit};
 
 use crate::issuer::UnitProof;
 
@@ -47,6 +51,18 @@ pub enum ProofError {
     NoRecord {
         /// The record asked for.
         id: RecordId,
+    },
+    /// The ledger has neither a match nor an overlap of this session.
+    #[error("no match of session {session} in the ledger")]
+    NoSession {
+        /// The session asked for.
+        session: SessionId,
+    },
+    /// The match or overlap goes on.
+    #[error("the match of session {session} has no record that closes it")]
+    NotClosed {
+        /// The session asked for.
+        session: SessionId,
     },
     /// What was proven in the state belongs to another tree than the checkpoint.
     #[error("the state is of a tree of {state} entries, the checkpoint of one of {checkpoint}")]
@@ -154,7 +170,7 @@ impl CodeEvidence {
         let state = tally_contracts::state::BatchState::from_bytes(&batch.value)?;
         let place = place(ledger, &state.record)?;
         let extra = CodeExtra {
-            issued: record_extra(ledger, place, checkpoint)?,
+            issued: record_extra(ledger, place.index, checkpoint)?,
             opening: self.unit.opening.clone(),
             head: HeadInclusion {
                 info,
@@ -197,7 +213,7 @@ pub fn record_kit(
     place: RecordPlace,
     checkpoint: &Note,
 ) -> Result<Kit, ProofError> {
-    let extra = Extra::Record(record_extra(ledger, place, checkpoint)?);
+    let extra = Extra::Record(record_extra(ledger, place.index, checkpoint)?);
     kit(ledger, place.index, &extra, checkpoint)
 }
 
@@ -207,22 +223,23 @@ fn signatures(checkpoint: &Note) -> Result<u16, ProofError> {
         .map_err(|_| ProofError::Internal("a checkpoint with too many signatures"))
 }
 
-fn record_extra(
-    ledger: &Ledger,
-    place: RecordPlace,
-    checkpoint: &Note,
-) -> Result<RecordExtra, ProofError> {
+fn record_extra(ledger: &Ledger, index: u64, checkpoint: &Note) -> Result<RecordExtra, ProofError> {
     let size = checkpoint.text().parse::<Checkpoint>()?.size;
-    let (index, info) = ledger.block_info_of(place.index)?;
     Ok(RecordExtra {
         signatures: signatures(checkpoint)?,
         genesis: ledger.genesis_bytes().to_vec(),
-        record: ledger.entry(place.index)?,
-        block: BlockInclusion {
-            index,
-            info,
-            path: ledger.inclusion_proof(index, size)?,
-        },
+        record: ledger.entry(index)?,
+        block: block_of(ledger, index, size)?,
+    })
+}
+
+/// The BlockInfo of the block that the record at `index` is in, in the tree of `size`.
+fn block_of(ledger: &Ledger, index: u64, size: u64) -> Result<BlockInclusion, ProofError> {
+    let (index, info) = ledger.block_info_of(index)?;
+    Ok(BlockInclusion {
+        index,
+        info,
+        path: ledger.inclusion_proof(index, size)?,
     })
 }
 

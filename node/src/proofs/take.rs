@@ -1,11 +1,8 @@
 //! What is proven in the state is known at the ledger's head alone, and must be that of the checkpoint. So it is taken at a head,
 //! kept, and sealed when a checkpoint of just that size has its quorum.
 
-use tally_contracts::state::{MatchState, keys};
-use tally_contracts::{Canonical, StateProof};
-use tally_evidence::{
-    Extra, HeadInclusion, MatchExtra, Question, ScanExtra, StateAnswer, StateExtra, StateValue,
-};
+use tally_contracts::Canonical as _;
+use tally_evidence::{Extra, Question, ScanExtra, StateAnswer, StateExtra};
 use tally_ledger::{Ledger, RecordPlace, StateEvidence};
 use tally_merkle::{Checkpoint, Note};
 
@@ -40,14 +37,6 @@ pub struct StateTaken {
     question: Question,
     answers: Vec<StateEvidence>,
     tree_size: u64,
-}
-
-/// How a match ended, at one head.
-#[derive(Debug, Clone)]
-pub struct MatchTaken {
-    place: RecordPlace,
-    matched: StateEvidence,
-    agreement: StateEvidence,
 }
 
 impl StateTaken {
@@ -99,58 +88,6 @@ impl AtHead for StateTaken {
     }
 }
 
-impl MatchTaken {
-    /// Takes what the state says at the ledger's head of the match of a session, which the record at `place` closed.
-    ///
-    /// # Errors
-    /// [`ProofError::Ledger`].
-    pub fn take(
-        ledger: &Ledger,
-        session: &tally_contracts::ids::SessionId,
-        place: RecordPlace,
-    ) -> Result<Self, ProofError> {
-        let key = keys::match_session(session);
-        let value = ledger
-            .state_evidence(&key)?
-            .value
-            .ok_or(ProofError::Internal("a closed match without a state"))?;
-        // Which agreement a match is under never changes.
-        let agreement = keys::agreement(&MatchState::from_bytes(&value)?.agreement);
-        let [matched, agreement] = ledger.state_evidences([&key, &agreement])?;
-        Ok(Self {
-            place,
-            matched,
-            agreement,
-        })
-    }
-}
-
-impl AtHead for MatchTaken {
-    fn tree_size(&self) -> u64 {
-        self.matched.head.tree_size
-    }
-
-    fn seal(&self, ledger: &Ledger, checkpoint: &Note) -> Result<Kit, ProofError> {
-        let size = same_size(self.tree_size(), checkpoint)?;
-        let (index, info) = self
-            .matched
-            .block_info
-            .clone()
-            .ok_or(ProofError::EmptyLedger)?;
-        let extra = MatchExtra {
-            closed: record_extra(ledger, self.place, checkpoint)?,
-            head: HeadInclusion {
-                info,
-                path: ledger.inclusion_proof(index, size)?,
-            },
-            matched: value(&self.matched)?,
-            agreement: value(&self.agreement)?,
-        };
-        let extra = Extra::Match(Box::new(extra));
-        kit(ledger, self.place.index, &extra, checkpoint)
-    }
-}
-
 /// The proof of a scan whose log was anchored by the record at `place`, under a checkpoint that holds that record.
 ///
 /// # Errors
@@ -163,7 +100,7 @@ pub fn scan_kit(
     checkpoint: &Note,
 ) -> Result<Kit, ProofError> {
     let extra = ScanExtra {
-        anchored: record_extra(ledger, place, checkpoint)?,
+        anchored: record_extra(ledger, place.index, checkpoint)?,
         receipt: receipt.to_bytes(),
         path: scan.path.clone(),
     };
@@ -175,18 +112,7 @@ pub fn scan_kit(
     )
 }
 
-fn value(evidence: &StateEvidence) -> Result<StateValue, ProofError> {
-    let proof: StateProof = evidence.proof.clone();
-    Ok(StateValue {
-        value: evidence
-            .value
-            .clone()
-            .ok_or(ProofError::Internal("a match without its agreement"))?,
-        proof,
-    })
-}
-
-fn same_size(state: u64, checkpoint: &Note) -> Result<u64, ProofError> {
+pub(super) fn same_size(state: u64, checkpoint: &Note) -> Result<u64, ProofError> {
     let size = checkpoint.text().parse::<Checkpoint>()?.size;
     if size == state {
         Ok(size)

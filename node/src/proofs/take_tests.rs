@@ -112,7 +112,7 @@ fn code(serial: &str) -> UnitCode {
     format!("{GTIN}/{serial}").parse().unwrap()
 }
 
-fn bless(name: &str, kit: &Kit) {
+pub(super) fn bless(name: &str, kit: &Kit) {
     if std::env::var_os("TALLY_BLESS").is_some() {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("evidence/tests/golden")
@@ -124,7 +124,7 @@ fn bless(name: &str, kit: &Kit) {
 }
 
 /// Every byte of a proof counts: flipped three ways, and cut off.
-fn every_byte_counts(w: &World, kit: &Kit) {
+pub(super) fn every_byte_counts(w: &World, kit: &Kit) {
     let proof = kit.proof.as_bytes();
     let (id, policy) = (w.id(), w.policy());
     let good = verify(&id, policy.as_bytes(), proof, None).map_err(|e| e.reason());
@@ -317,6 +317,13 @@ async fn parts_of_other_scans_and_anchors_do_not_fit() {
     );
 }
 
+pub(super) fn end_kit(w: &World, session: &SessionId) -> Kit {
+    EndTaken::take(&w.ledger, session, None)
+        .unwrap()
+        .seal(&w.ledger, &w.checkpoint(&[0, 1, 2, 3]))
+        .unwrap()
+}
+
 fn state_kit(w: &World, question: Question) -> Kit {
     StateTaken::take(&w.ledger, question)
         .unwrap()
@@ -438,13 +445,13 @@ fn a_member_is_proven_and_every_byte_counts() {
     }
 }
 
-const CAP: BudgetCap = BudgetCap {
+pub(super) const CAP: BudgetCap = BudgetCap {
     micro_rho: 2_000_000,
     delta: 1 << 20,
 };
 
-/// A match between members 0 and 1 that is done; gives session, agreement, and the record that closed it.
-fn matched(w: &mut World) -> (SessionId, RecordId, RecordId) {
+/// A match between members 0 and 1 that is done; gives the agreement and the record that closed it.
+pub(super) fn matched(w: &mut World, session: SessionId) -> (RecordId, RecordId) {
     let members = [w.network.member(0), w.network.member(1)];
     let mut parties = members.to_vec();
     parties.sort_unstable();
@@ -496,7 +503,6 @@ fn matched(w: &mut World) -> (SessionId, RecordId, RecordId) {
         (commit(0), vec![(0, "records")]),
         (commit(1), vec![(1, "records")]),
     ]);
-    let session = SessionId([5; 32]);
     let open = OpenMatch {
         agreement,
         computation: Computation::Cardinality,
@@ -528,19 +534,18 @@ fn matched(w: &mut World) -> (SessionId, RecordId, RecordId) {
         close: Close::Done(receipt),
     };
     let closed = w.commit_as([(close.into(), vec![(0, "records"), (1, "records")])])[0];
-    (session, agreement, closed)
+    (agreement, closed)
 }
 
 #[test]
 fn a_match_and_what_is_left_of_the_budget_are_proven() {
     let (mut w, ..) = world();
-    let (session, agreement, closed) = matched(&mut w);
+    let session = SessionId([5; 32]);
+    let (agreement, closed) = matched(&mut w, session);
     let note = w.checkpoint(&[0, 1, 2, 3]);
-    let place = place(&w.ledger, &closed).unwrap();
-    let kit = MatchTaken::take(&w.ledger, &session, place)
-        .unwrap()
-        .seal(&w.ledger, &note)
-        .unwrap();
+    let kit = end_kit(&w, &session);
+    let from = EndTaken::take(&w.ledger, &session, Some(&closed)).unwrap();
+    assert_eq!(from.seal(&w.ledger, &note).unwrap().proof, kit.proof);
     bless("match", &kit);
     let report = w.verify(&kit.proof, None).unwrap();
     let Proven::Match(found) = &report.proven else {

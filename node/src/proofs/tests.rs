@@ -48,9 +48,12 @@ impl World {
         let dir = TempDir::new().unwrap();
         let network = SampleNetwork::new(4).unwrap();
         let genesis = network.genesis.to_bytes();
-        let ledger = Arc::new(
-            Ledger::open(&dir.path().join("ledger"), &genesis, Options::default()).unwrap(),
-        );
+        // Small files, so that old ones can be dropped.
+        let options = Options {
+            segment_bytes: 1 << 14,
+            ..Options::default()
+        };
+        let ledger = Arc::new(Ledger::open(&dir.path().join("ledger"), &genesis, options).unwrap());
         let issuer = IssuerStore::open(
             dir.path().join("codes"),
             StorageKey::from_bytes([3; 32]),
@@ -601,7 +604,7 @@ fn parts_of_other_codes_and_batches_do_not_fit() {
     };
     let size = w.ledger.head().tree_size;
     let error = w.changed(&mine, |proof, extra| {
-        extra.issued = record_extra(&w.ledger, place, &proof.checkpoint).unwrap();
+        extra.issued = record_extra(&w.ledger, place.index, &proof.checkpoint).unwrap();
         proof.index = place.index;
         proof.hashes = w.ledger.inclusion_proof(place.index, size).unwrap();
     });

@@ -38,7 +38,7 @@ macro_rules! golden {
 
 static GOLDEN: LazyLock<Network> = LazyLock::new(|| {
     let all = golden![
-        "code", "record", "scan", "batch", "member", "budget", "match"
+        "code", "record", "scan", "batch", "member", "budget", "match", "sum", "overlap"
     ];
     let proofs = all.into_iter().map(|(name, proof)| {
         let parsed: TlogProof = proof.parse().expect("a proof");

@@ -26,6 +26,7 @@ mod snapshot;
 mod torn_tails;
 mod trade;
 mod two_gateways;
+mod verifier_overlaps;
 mod verifier_page;
 mod webdriver;
 mod workers;

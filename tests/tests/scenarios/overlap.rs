@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -123,6 +124,87 @@ fn left(network: &Network, agreement: &str) -> Result<BTreeSet<u64>> {
     rows.iter()
         .map(|row| row["answers_left_this_epoch"].as_u64().context("answers"))
         .collect()
+}
+
+/// Proofs of an overlap that is done, made by a party and by the helper, by its ID or by its session: anybody verifies them from the
+/// network ID, policy and file; bent in any place they are refused.
+fn proven(network: &Network, dir: &Path, id: &str) -> Result<()> {
+    let policy = dir.join("policy");
+    let policy = policy.to_str().context("a path in UTF-8")?;
+    let shown = network[MEDIA].ok(&["match", "show", id])?;
+    let session = shown["session"].as_str().context("a session")?;
+    let start = id.get(..12).context("an ID")?;
+    let cases: [(usize, &str, &[&str]); 4] = [
+        (BRAND, start, &[]),
+        (MEDIA, session, &[]),
+        (AUDITOR, id, &[]),
+        (PLATFORM, session, &["--from", "genesis"]),
+    ];
+    for (member, of, more) in cases {
+        let file = dir.join(format!("overlap-{member}.tlog-proof"));
+        let file = file.to_str().context("a path in UTF-8")?;
+        let mut args = vec!["proof", "match", of, "--out", file, "--policy-out", policy];
+        args.extend(more);
+        let made = network[member].ok(&args)?;
+        ensure!(
+            made["match"] == id && made["status"] == "done",
+            "{made} of {}",
+            network[member].name
+        );
+        let verify = |network_id: &str, file: &str| {
+            network[AUDITOR].run(&[
+                "audit",
+                "verify",
+                "--network",
+                network_id,
+                "--policy",
+                policy,
+                "--proof",
+                file,
+            ])
+        };
+        let told = verify(&network.id, file)?.ok()?;
+        ensure!(
+            told["proven"] == "overlap"
+                && told["session"] == session
+                && told["status"] == "done"
+                && told["helper"] == "auditor"
+                && told["agreement"] == shown["agreement"]
+                && told["purpose"] == "reach of all three"
+                && told["waits_for"] == serde_json::json!([])
+                && told["receipt"]["result"].is_string(),
+            "{told}"
+        );
+        let parties = told["parties"].as_array().context("parties")?;
+        let theirs = shown["parties"].as_array().context("parties")?;
+        for (party, theirs) in parties.iter().zip(theirs) {
+            let bucket = party["size_bucket"].as_u64().context("a bucket")?;
+            ensure!(
+                party["party"] == theirs["party"]
+                    && theirs["people_at_most"] == 1_u64 << bucket
+                    && party["confirmed_by_record"].is_string(),
+                "{party} and {theirs}"
+            );
+        }
+        ensure!(parties.len() == 3, "{told}");
+        let (_, code, _) = verify(&"07".repeat(32), file)?.refusal()?;
+        ensure!(code == "other_network", "{code}");
+        let good = fs::read(file)?;
+        let bent_file = dir.join("bent.tlog-proof");
+        for at in (0..good.len()).step_by(good.len() / 8) {
+            let mut bent = good.clone();
+            bent[at] ^= 1;
+            fs::write(&bent_file, &bent)?;
+            let bent = verify(&network.id, bent_file.to_str().context("UTF-8")?)?;
+            let (exit, ..) = bent.refusal()?;
+            ensure!(exit == 4, "byte {at}: {}", bent.json);
+        }
+    }
+    let (_, code, _) = network[BRAND]
+        .run(&["proof", "match", &"07".repeat(32), "--out", policy])?
+        .refusal()?;
+    ensure!(code == "not_found", "{code}");
+    Ok(())
 }
 
 /// Kills a node at a moment while a match of media's runs, has it come back, and sees that all of them or none hold the count; then
@@ -315,6 +397,8 @@ fn three_parties_and_a_helper() {
                 Ok(())
             })?;
         }
+        proven(&network, scenario.dir(), &id)?;
+
         // The same question of another party is the stored answer, free.
         let again = network[MEDIA].ok(&request(&agreement))?;
         ensure!(again["match"] == answer["match"], "{again}");

@@ -26,8 +26,18 @@ use crate::webdriver::{DESKTOP, Driver, PHONE, Session};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bent files that the page judges in one call; a call may take 30 s.
 const AT_ONCE: usize = 400;
-const KINDS: [&str; 7] = [
-    "code", "record", "scan", "batch", "member", "budget", "match",
+const KINDS: [&str; 11] = [
+    "code",
+    "record",
+    "scan",
+    "batch",
+    "member",
+    "budget",
+    "match",
+    "sum",
+    "overlap",
+    "overlap-failed",
+    "overlap-unconfirmed",
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -37,14 +47,14 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// The published proofs, their network and its policy.
-struct Golden {
-    network: String,
-    policy: Vec<u8>,
+pub(crate) struct Golden {
+    pub(crate) network: String,
+    pub(crate) policy: Vec<u8>,
     code: String,
 }
 
 impl Golden {
-    fn read() -> Result<Self> {
+    pub(crate) fn read() -> Result<Self> {
         let text =
             |name| -> Result<String> { Ok(fs::read_to_string(golden(name))?.trim().to_owned()) };
         Ok(Self {
@@ -54,19 +64,24 @@ impl Golden {
         })
     }
 
-    fn proof(name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn proof(name: &str) -> Result<Vec<u8>> {
         Ok(fs::read(golden(&format!("{name}.tlog-proof")))?)
     }
 
     /// What the verifier of the command says: `verified`, or its reason.
-    fn judge(&self, policy: &[u8], proof: &[u8], code: Option<&UnitCode>) -> Result<&'static str> {
+    pub(crate) fn judge(
+        &self,
+        policy: &[u8],
+        proof: &[u8],
+        code: Option<&UnitCode>,
+    ) -> Result<&'static str> {
         let network = self.network.parse().context("the network ID")?;
         Ok(verify(&network, policy, proof, code).map_or_else(|e| e.reason(), |_| "verified"))
     }
 }
 
 /// The path of the command's page, written anew.
-fn page(dir: &Path) -> Result<PathBuf> {
+pub(crate) fn page(dir: &Path) -> Result<PathBuf> {
     let file = dir.join("verifier.html");
     let out = Command::new(tally())
         .args(["export", "verifier", "--json", "--out"])
@@ -111,6 +126,35 @@ fn page_says(
         STANDARD.encode(proof),
         STANDARD.encode(&golden.policy),
         golden.network,
+    );
+    let said = session.execute(&script)?;
+    let said = said.as_array().context("a list")?;
+    Ok(said
+        .iter()
+        .map(|v| v.as_str().unwrap_or_default().to_owned())
+        .collect())
+}
+
+/// What the page says of each of these proofs, without a members file.
+pub(crate) fn page_says_of(
+    session: &Session,
+    network: &str,
+    policy: &[u8],
+    proofs: &[Vec<u8>],
+) -> Result<Vec<String>> {
+    let proofs: Vec<String> = proofs
+        .iter()
+        .map(|p| format!("bytes('{}')", STANDARD.encode(p)))
+        .collect();
+    let script = format!(
+        "const bytes = t => Uint8Array.from(atob(t), c => c.charCodeAt(0));
+         return (async () => {{
+           const out = [];
+           for (const proof of [{}]) out.push((await tally.verify('{network}', bytes('{}'), proof, '', null)).code);
+           return out;
+         }})();",
+        proofs.join(", "),
+        STANDARD.encode(policy),
     );
     let said = session.execute(&script)?;
     let said = said.as_array().context("a list")?;
@@ -373,29 +417,8 @@ impl Changed {
         Ok(verified.map_or_else(|e| e.reason(), |_| "verified"))
     }
 
-    /// What the page says of each of these proofs, without a members file.
-    fn page_says_of(&self, session: &Session, proofs: &[Vec<u8>]) -> Result<Vec<String>> {
-        let proofs: Vec<String> = proofs
-            .iter()
-            .map(|p| format!("bytes('{}')", STANDARD.encode(p)))
-            .collect();
-        let script = format!(
-            "const bytes = t => Uint8Array.from(atob(t), c => c.charCodeAt(0));
-             return (async () => {{
-               const out = [];
-               for (const proof of [{}]) out.push((await tally.verify('{}', bytes('{}'), proof, '', null)).code);
-               return out;
-             }})();",
-            proofs.join(", "),
-            self.network,
-            STANDARD.encode(&self.policy),
-        );
-        let said = session.execute(&script)?;
-        let said = said.as_array().context("a list")?;
-        Ok(said
-            .iter()
-            .map(|v| v.as_str().unwrap_or_default().to_owned())
-            .collect())
+    fn page_judges(&self, session: &Session, proofs: &[Vec<u8>]) -> Result<Vec<String>> {
+        page_says_of(session, &self.network, &self.policy, proofs)
     }
 
     /// What the page says with each of these members files.
@@ -563,7 +586,7 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
         }
         let (mut count, mut not_followed) = (0, 0);
         for (number, (name, proof, code)) in changed.led.iter().enumerate() {
-            let said = changed.page_says_of(&session, std::slice::from_ref(proof))?;
+            let said = changed.page_judges(&session, std::slice::from_ref(proof))?;
             let expected = changed.judge(proof, None)?;
             ensure!(
                 said == [expected] && expected == *code,
@@ -585,7 +608,7 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
                 })
                 .collect();
             for some in bent.chunks(AT_ONCE / 4) {
-                let said = changed.page_says_of(&session, some)?;
+                let said = changed.page_judges(&session, some)?;
                 for (proof, said) in some.iter().zip(said) {
                     let expected = changed.judge(proof, None)?;
                     let policy = is_one_word(&said, expected);
@@ -615,7 +638,7 @@ fn the_page_follows_from_the_genesis_as_the_command_does() {
             };
             let bent = bent.to_string().into_bytes();
             let expected = changed.judge(&bent, None)?;
-            let said = changed.page_says_of(&session, &[bent])?;
+            let said = changed.page_judges(&session, &[bent])?;
             ensure!(
                 said == [expected] && expected == reason,
                 "{what}: the page says {said:?}, the command {expected}"

@@ -1,6 +1,7 @@
 //! `tally audit`: files or tiles in, an answer out. It opens no configuration and no data directory. `verify` asks nobody.
 
 mod diff;
+mod endings;
 mod replay;
 mod source;
 #[cfg(test)]
@@ -198,6 +199,48 @@ mod tests {
         assert_eq!(value["status"], "active");
         assert_eq!(value["network_id"], network().to_string());
         assert_eq!(value["issued"], "2026-09-21T14:13:22Z");
+    }
+
+    #[test]
+    fn an_overlap_says_who_counted_for_whom_and_who_confirmed_it() {
+        let policy = golden("policy");
+        let verified = |name: &str| {
+            let proof = golden(&format!("{name}.tlog-proof"));
+            verify_files(&network(), &policy, &proof, None).unwrap()
+        };
+        let report = verified("overlap-unconfirmed");
+        let (text, value) = (words(&report), json(&report));
+        for part in [
+            "with member-3 as helper, is released",
+            "active, for \"people whom all have reached\"",
+            "member-2 at most 4,096 people",
+            "on the count epsilon 0.500000, at most 64 either way; against the helper epsilon 0.400000, at most 120 either way",
+            "rho 0.125000 (delta 1024 of 2^60) of each party for the count, rho 0.080000 (delta 1024 of 2^60) for what the helper saw",
+            "signed by    member-3 (records key ",
+            "confirmed by ",
+            "it is done when all have",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert_eq!(value["status"], "released");
+        let waits = value["waits_for"].as_array().unwrap();
+        assert_eq!(waits.len(), 1);
+        for party in value["parties"].as_array().unwrap() {
+            let is_missing = party["confirmed_by_record"].is_null();
+            assert_eq!(is_missing, party["party"] == waits[0], "{party}");
+        }
+
+        let (done, failed) = (json(&verified("overlap")), verified("overlap-failed"));
+        assert_eq!(
+            (&done["status"], &done["helper"]),
+            (&"done".into(), &"member-3".into())
+        );
+        assert!(done["waits_for"].as_array().unwrap().is_empty());
+        assert_eq!(done["receipt"]["spent"]["micro_rho"], 125_000);
+        assert!(words(&failed).contains("none: the answer was released before"));
+        let failed = json(&failed);
+        assert!(failed["receipt"].is_null() && failed["released"] == true);
+        assert_eq!(failed["helper_spent"]["micro_rho"], 80_000);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use tally_contracts::records::{BudgetCap, Close};
+use tally_contracts::records::BudgetCap;
 use tally_contracts::state::BatchState;
 use tally_evidence::{
-    BudgetStatement, CodeReport, MatchReport, Proven, RecordReport, Report, ScanReport, Statement,
-    render,
+    BudgetStatement, CodeReport, Proven, RecordReport, Report, ScanReport, Statement, render,
 };
 use tally_node::proofs::json as shown;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::endings;
 use crate::output::grouped;
 
 /// POSIX milliseconds as people write times, in UTC.
@@ -69,10 +69,19 @@ pub(super) fn words(report: &Report) -> String {
             format!("verified: {}", sentence(report, &state.statement))
         }
         Proven::Match(matched) => {
-            match_words(matched, &mut line);
+            endings::match_words(matched, &mut line);
             format!(
                 "verified: the match between {}, who asked, and {} is {}",
                 matched.initiator_name, matched.responder_name, matched.matched.status
+            )
+        }
+        Proven::Overlap(overlap) => {
+            endings::overlap_words(overlap, &mut line);
+            format!(
+                "verified: the overlap of {}, with {} as helper, is {}",
+                overlap.party_names.join(", "),
+                overlap.helper_name,
+                overlap.overlap.status
             )
         }
     };
@@ -188,7 +197,7 @@ fn plain_value(value: &Value) -> String {
     }
 }
 
-fn committed_words(record: &RecordReport, line: &mut dyn FnMut(&str, String)) {
+pub(super) fn committed_words(record: &RecordReport, line: &mut dyn FnMut(&str, String)) {
     let signed: Vec<String> = record
         .signatories
         .iter()
@@ -266,12 +275,13 @@ pub(super) fn json(report: &Report) -> Value {
             out["as_of"] = json!(time_ms(state.as_of_ms));
             out["as_of_height"] = json!(state.as_of_height);
         }
-        Proven::Match(matched) => match_json(matched, &mut out),
+        Proven::Match(matched) => endings::match_json(matched, &mut out),
+        Proven::Overlap(overlap) => endings::overlap_json(overlap, &mut out),
     }
     out
 }
 
-fn signers(record: &RecordReport) -> Value {
+pub(super) fn signers(record: &RecordReport) -> Value {
     record
         .signatories
         .iter()
@@ -407,7 +417,7 @@ pub(super) fn sentence(report: &Report, statement: &Statement) -> String {
 }
 
 /// An amount of budget: rho, and delta in its units.
-fn amount(cap: &BudgetCap) -> String {
+pub(super) fn amount(cap: &BudgetCap) -> String {
     format!(
         "rho {}.{:06} (delta {} of 2^60)",
         cap.micro_rho / 1_000_000,
@@ -546,80 +556,4 @@ fn state_json(report: &Report, statement: &Statement, out: &mut Value) {
             }
         }
     }
-}
-
-fn match_words(matched: &MatchReport, line: &mut dyn FnMut(&str, String)) {
-    line("match", matched.session.to_string());
-    line(
-        "agreement",
-        format!(
-            "{}, {}, for \"{}\"",
-            matched.matched.agreement, matched.agreement.status, matched.agreement.terms.purpose
-        ),
-    );
-    line("asked for", matched.matched.computation.to_string());
-    line("opened", time_ms(matched.matched.opened_ms));
-    match &matched.close {
-        Close::Done(receipt) => {
-            line(
-                "sets",
-                format!(
-                    "at most {} and {} people",
-                    grouped(&render::people(receipt.initiator_bucket).to_string()),
-                    grouped(&render::people(receipt.responder_bucket).to_string())
-                ),
-            );
-            line("spent", format!("{} of each owner", amount(&receipt.spent)));
-            line("result", format!("committed to as {}", receipt.result));
-            line(
-                "streams",
-                format!(
-                    "{} and {}",
-                    receipt.initiator_stream, receipt.responder_stream
-                ),
-            );
-        }
-        Close::Failed | Close::Cancelled => {
-            let released = if matched.matched.is_released() {
-                "the answer was released before, so the budget is spent"
-            } else {
-                "nothing was released, and the budget was given back"
-            };
-            line("receipt", format!("none: {released}"));
-        }
-    }
-    committed_words(&matched.closed, line);
-    line(
-        "as of",
-        format!(
-            "{}, height {}",
-            time_ms(matched.as_of_ms),
-            matched.as_of_height
-        ),
-    );
-}
-
-fn match_json(matched: &MatchReport, out: &mut Value) {
-    out["proven"] = json!("match");
-    out["session"] = json!(matched.session.to_string());
-    out["status"] = json!(matched.matched.status.name());
-    out["initiator"] = json!(matched.initiator_name);
-    out["responder"] = json!(matched.responder_name);
-    out["computation"] = json!(matched.matched.computation.name());
-    out["agreement"] = json!(matched.matched.agreement.to_string());
-    out["agreement_status"] = json!(matched.agreement.status.name());
-    out["purpose"] = json!(matched.agreement.terms.purpose);
-    out["opened"] = json!(time_ms(matched.matched.opened_ms));
-    out["released"] = json!(matched.matched.is_released());
-    out["receipt"] = match &matched.close {
-        Close::Done(receipt) => shown::shown(&render::receipt(receipt)),
-        Close::Failed | Close::Cancelled => Value::Null,
-    };
-    out["record"] = json!(matched.closed.record.to_string());
-    out["signers"] = signers(&matched.closed);
-    out["index"] = json!(matched.closed.index);
-    out["height"] = json!(matched.closed.height);
-    out["closed"] = json!(time_ms(matched.closed.time_ms));
-    out["as_of"] = json!(time_ms(matched.as_of_ms));
-    out["as_of_height"] = json!(matched.as_of_height);
 }
