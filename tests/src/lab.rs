@@ -162,7 +162,30 @@ impl Lab {
         run(&format!("tc -n node{node} qdisc replace dev data {filter}"))
     }
 
-    /// Undoes every cut and every slowness.
+    /// Delays what goes through a node's link by these milliseconds, give or take a half, in either direction, and loses so many percent of it.
+    /// Not every kernel can: see [`Self::can_lose`].
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn poor(&self, node: usize, delay_ms: u32, loss_percent: u32) -> Result<()> {
+        let filter = format!(
+            "root netem delay {delay_ms}ms {}ms loss {loss_percent}%",
+            delay_ms / 2
+        );
+        run(&format!("tc qdisc replace dev d{node} {filter}"))?;
+        run(&format!("tc -n node{node} qdisc replace dev data {filter}"))
+    }
+
+    /// Whether the kernel has netem, for [`Self::poor`]; why not, if it has not.
+    ///
+    /// # Errors
+    /// The system's words.
+    pub fn can_lose(&self) -> Result<()> {
+        self.poor(0, 1, 0)?;
+        self.heal()
+    }
+
+    /// Undoes every cut, slowness and loss.
     ///
     /// # Errors
     /// If the system refuses.

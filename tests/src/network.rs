@@ -41,6 +41,24 @@ impl Plan {
         }
     }
 
+    /// The four, and others beside them: `count` is 4 to 7.
+    ///
+    /// # Panics
+    /// For another count.
+    #[must_use]
+    pub fn of(count: usize) -> Self {
+        let others = [
+            ("press", "media,brand"),
+            ("store", "platform,brand"),
+            ("maker", "brand"),
+        ];
+        let mut plan = Self::four();
+        let more = count.checked_sub(plan.members.len());
+        let more = more.and_then(|more| others.get(..more));
+        plan.members.extend(more.expect("4 to 7 members"));
+        plan
+    }
+
     /// A brand alone.
     #[must_use]
     pub fn one() -> Self {

@@ -2,7 +2,7 @@
 //! of all. After each the whole network goes on within ten seconds, and in the end nothing acknowledged is lost.
 //!
 //! The short form runs every fault once, in an order that the seed gives. The long form draws faults for
-//! `TALLY_FAULT_MINUTES` (`tests/faults --minutes N`); `TALLY_FAULTS=CutOne,HangTwo` draws these alone, and `TALLY_NODE_LOG`
+//! `TALLY_FAULT_MINUTES` (`tests/faults --minutes N`); `TALLY_FAULTS=CutFew,HangMany` draws these alone, `TALLY_FAULT_NODES=7` sets how many nodes there are, and `TALLY_NODE_LOG`
 //! sets the nodes' `log.level`.
 
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
-use tally_tests::{Lab, Network, Observer, Plan, Scenario, inside_lab, number_from_env};
+use tally_tests::{Lab, Member, Network, Observer, Plan, Scenario, inside_lab, number_from_env};
 
 /// How long a network may take to go on, at every node, after a fault is over.
 const HEALED: Duration = Duration::from_secs(10);
@@ -22,11 +22,12 @@ const START: Duration = Duration::from_secs(30);
 /// Entries acknowledged before a cut may still be on their way to the observer for so long.
 const ON_ITS_WAY: Duration = Duration::from_millis(1_500);
 
+/// Of n nodes the others go on without `few`, at most a third; nobody goes on without `many`, a third and more.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// One node without the others; they go on.
-    CutOne,
-    /// Two against two; nobody goes on.
+    /// A few nodes without the others, which go on.
+    CutFew,
+    /// Half of them against the other half; nobody goes on.
     CutInHalves,
     /// Every node alone.
     CutAll,
@@ -38,27 +39,33 @@ enum Fault {
     SlowOne,
     /// All links become slow.
     SlowAll,
-    /// One node hangs.
-    HangOne,
-    /// Two nodes hang at once.
-    HangTwo,
-    /// One node is killed.
-    CrashOne,
+    /// One node's link delays and loses much; where the kernel has netem.
+    PoorOne,
+    /// All links delay and lose something; where the kernel has netem.
+    PoorAll,
+    /// A few nodes hang.
+    HangFew,
+    /// Many nodes hang at once.
+    HangMany,
+    /// A few nodes are killed.
+    CrashFew,
     /// All are killed.
     CrashAll,
 }
 
-const FAULTS: [Fault; 11] = [
-    Fault::CutOne,
+const FAULTS: [Fault; 13] = [
+    Fault::CutFew,
     Fault::CutInHalves,
     Fault::CutAll,
     Fault::PullOne,
     Fault::PullAll,
     Fault::SlowOne,
     Fault::SlowAll,
-    Fault::HangOne,
-    Fault::HangTwo,
-    Fault::CrashOne,
+    Fault::PoorOne,
+    Fault::PoorAll,
+    Fault::HangFew,
+    Fault::HangMany,
+    Fault::CrashFew,
     Fault::CrashAll,
 ];
 
@@ -100,16 +107,19 @@ impl Bench<'_> {
     /// Holds a fault for a while and takes it back.
     fn run(&mut self, fault: Fault, hold: Duration, rng: &mut impl rand::RngCore) -> Result<()> {
         let count = self.network.len();
-        let one = rng.gen_range(0..count);
-        let other = (one + rng.gen_range(1..count)) % count;
+        let spare = (count - 1) / 3;
+        let mut members: Vec<usize> = (0..count).collect();
+        members.shuffle(rng);
+        let one = members[0];
+        let few = &members[..rng.gen_range(1..=spare)];
         match fault {
-            Fault::CutOne => {
-                self.lab.partition(&[&[], &[one]])?;
-                self.goes_on(&[one])?;
+            Fault::CutFew => {
+                self.lab.partition(&[&[], few])?;
+                self.goes_on(few)?;
                 thread::sleep(hold);
             }
             Fault::CutInHalves => {
-                self.lab.partition(&[&[], &[one, other]])?;
+                self.lab.partition(&[&[], &members[..count / 2]])?;
                 self.stands_still(hold)?;
             }
             Fault::CutAll => {
@@ -138,42 +148,55 @@ impl Bench<'_> {
                 self.goes_on(&[])?;
                 thread::sleep(hold);
             }
-            Fault::HangOne => {
-                self.network[one].pause()?;
-                let gone_on = self.goes_on(&[one]);
-                thread::sleep(hold);
-                self.network[one].resume()?;
-                gone_on?;
-            }
-            Fault::HangTwo => {
-                self.network[one].pause()?;
-                self.network[other].pause()?;
-                let still = self.stands_still(hold);
-                self.network[one].resume()?;
-                self.network[other].resume()?;
-                still?;
-            }
-            Fault::CrashOne => {
-                self.network[one].kill()?;
+            Fault::PoorOne => {
+                self.lab
+                    .poor(one, rng.gen_range(100..300), rng.gen_range(5..30))?;
                 self.goes_on(&[one])?;
                 thread::sleep(hold);
-                self.network[one].start()?;
-                self.network[one].wait_up(START)?;
+            }
+            Fault::PoorAll => {
+                let (delay_ms, loss) = (rng.gen_range(10..50), rng.gen_range(1..4));
+                (0..count).try_for_each(|i| self.lab.poor(i, delay_ms, loss))?;
+                self.goes_on(&[])?;
+                thread::sleep(hold);
+            }
+            Fault::HangFew => {
+                self.each(few, |m| m.pause())?;
+                let gone_on = self.goes_on(few);
+                thread::sleep(hold);
+                self.each(few, |m| m.resume())?;
+                gone_on?;
+            }
+            Fault::HangMany => {
+                let many = &members[..=spare];
+                self.each(many, |m| m.pause())?;
+                let still = self.stands_still(hold);
+                self.each(many, |m| m.resume())?;
+                still?;
+            }
+            Fault::CrashFew => {
+                self.each(few, Member::kill)?;
+                self.goes_on(few)?;
+                thread::sleep(hold);
+                self.each(few, Member::start)?;
+                self.each(few, |m| m.wait_up(START))?;
             }
             Fault::CrashAll => {
                 for member in self.network.iter_mut() {
                     member.kill()?;
                     thread::sleep(Duration::from_millis(rng.gen_range(0..30)));
                 }
-                for member in self.network.iter_mut() {
-                    member.start()?;
-                }
-                for member in self.network.iter_mut() {
-                    member.wait_up(START)?;
-                }
+                self.each(&members, Member::start)?;
+                self.each(&members, |m| m.wait_up(START))?;
             }
         }
         self.lab.heal()
+    }
+
+    fn each(&mut self, members: &[usize], act: impl Fn(&mut Member) -> Result<()>) -> Result<()> {
+        members
+            .iter()
+            .try_for_each(|member| act(&mut self.network[*member]))
     }
 }
 
@@ -189,10 +212,16 @@ fn now() -> String {
 /// Founds a network in a lab, keeps it busy, and runs faults until there is none left.
 fn under_load(
     scenario: &Scenario,
+    count: usize,
     mut faults: impl FnMut(&mut dyn rand::RngCore) -> Option<(Fault, Duration)>,
 ) -> Result<()> {
-    let plan = Plan::four();
-    let lab = Lab::new(plan.members.len())?;
+    let plan = Plan::of(count);
+    let lab = Lab::new(count)?;
+    let can_lose = lab.can_lose();
+    match &can_lose {
+        Ok(()) => println!("{count} nodes; links can lose (netem)"),
+        Err(e) => println!("{count} nodes; SKIPPED: links that lose: {e:#}"),
+    }
     let mut network = Network::found_at(scenario, &plan, lab.places())?;
     network.start()?;
     let observer = Observer::start(scenario, &network, 1)?;
@@ -201,6 +230,9 @@ fn under_load(
     let mut rng = scenario.rng(1);
     let mut slowest = Duration::ZERO;
     while let Some((fault, hold)) = faults(&mut rng) {
+        if can_lose.is_err() && matches!(fault, Fault::PoorOne | Fault::PoorAll) {
+            continue;
+        }
         println!("{} {fault:?} for {hold:?}", now());
         let mut bench = Bench {
             lab: &lab,
@@ -234,7 +266,7 @@ fn every_fault_heals() {
     inside_lab("faults::every_fault_heals", || {
         Scenario::run("faults", |scenario| {
             let mut left: Option<Vec<Fault>> = None;
-            under_load(scenario, |rng| {
+            under_load(scenario, 4, |rng| {
                 let left = left.get_or_insert_with(|| {
                     let mut all = FAULTS.to_vec();
                     all.shuffle(rng);
@@ -242,6 +274,19 @@ fn every_fault_heals() {
                 });
                 let hold = Duration::from_millis(rng.gen_range(1_000..4_000));
                 left.pop().map(|fault| (fault, hold))
+            })
+        });
+    });
+}
+
+/// Two of seven may be away at once.
+#[test]
+fn seven_nodes_go_on_without_two() {
+    inside_lab("faults::seven_nodes_go_on_without_two", || {
+        Scenario::run("faults-seven", |scenario| {
+            let mut left = vec![Fault::CutFew, Fault::CutInHalves, Fault::CrashFew];
+            under_load(scenario, 7, |_| {
+                left.pop().map(|fault| (fault, Duration::from_secs(1)))
             })
         });
     });
@@ -261,8 +306,13 @@ fn faults_for_a_long_time() {
                 .collect();
             // Longer than the pauses that a connection makes before it sends again what was lost.
             let long = Duration::from_secs(45);
-            let mut first = vec![(Fault::CutOne, long), (Fault::CutInHalves, long)];
-            under_load(scenario, |rng| {
+            let mut first = vec![(Fault::CutFew, long), (Fault::CutInHalves, long)];
+            // Six and seven want more than two processors.
+            let count = number_from_env("TALLY_FAULT_NODES").map_or_else(
+                || scenario.rng(2).gen_range(4..=7),
+                |n| usize::try_from(n).unwrap_or(0),
+            );
+            under_load(scenario, count, |rng| {
                 if let Some(fault) = first.pop() {
                     return Some(fault);
                 }
