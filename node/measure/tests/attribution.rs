@@ -66,6 +66,11 @@ fn journeys() -> Option<(Touches, People, Labels)> {
         File::open(dir.join("media_touches.csv")),
         File::open(dir.join("brand_conversions.csv")),
     ) else {
+        assert_ne!(
+            std::env::var("CI_STRICT").as_deref(),
+            Ok("1"),
+            "nothing may be skipped: no journeys"
+        );
         println!("skipped: no journeys in {}", dir.display());
         return None;
     };

@@ -76,6 +76,11 @@ fn the_larger_sample_gives_the_people_that_a_plain_join_finds() {
         dir.join("media_touches.csv"),
     );
     if !brand.exists() || !media.exists() {
+        assert_ne!(
+            std::env::var("CI_STRICT").as_deref(),
+            Ok("1"),
+            "nothing may be skipped: no journeys"
+        );
         println!("skipped: no sample in {}", dir.display());
         return;
     }

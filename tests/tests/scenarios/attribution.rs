@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use tally_tests::{Client, Member, Network, Plan, Scenario, until};
+use tally_tests::{Client, Member, Network, Plan, Scenario, skip, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A larger value counts as this.
@@ -205,7 +205,7 @@ fn kill_in_the_middle(brand: &mut Member, media: &Client, agreement: &str) -> Re
 #[test]
 fn last_touch_by_two_members() {
     let Some(dir) = journeys() else {
-        println!("skipped: no journeys (TALLY_DATA)");
+        skip("attribution", "no journeys (TALLY_DATA)");
         return;
     };
     Scenario::run("attribution", move |scenario| {

@@ -150,6 +150,11 @@ pub(crate) fn journeys(keep: impl Fn(usize) -> bool) -> Option<(Touches, People,
         File::open(dir.join("media_touches.csv")),
         File::open(dir.join("brand_conversions.csv")),
     ) else {
+        assert_ne!(
+            std::env::var("CI_STRICT").as_deref(),
+            Ok("1"),
+            "nothing may be skipped: no journeys"
+        );
         println!("skipped: no journeys in {}", dir.display());
         return None;
     };
