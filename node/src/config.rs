@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use axum::http::HeaderName;
 use serde::{Deserialize, Serialize};
 use tally_contracts::Roles;
 use tally_contracts::genesis::check_member_name;
@@ -207,6 +208,8 @@ pub struct HttpSection {
     pub base_url: String,
     /// Addresses of proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Header in which these proxies say where the caller's address is; empty for none.
+    pub place_header: String,
     /// File with the operator's token, relative to the configuration file; empty for none.
     pub operator_token_file: PathBuf,
     /// Where consumers report a doubtful product; empty for nowhere.
@@ -219,6 +222,7 @@ impl Default for HttpSection {
             listen: "127.0.0.1:26680".into(),
             base_url: "http://127.0.0.1:26680".into(),
             trusted_proxies: Vec::new(),
+            place_header: String::new(),
             operator_token_file: PathBuf::new(),
             contact: String::new(),
         }
@@ -434,6 +438,12 @@ impl Config {
         Ok(Some(OperatorToken::new(token.to_owned())))
     }
 
+    /// The header in which proxies say where the caller's address is, if one is set.
+    #[must_use]
+    pub fn place_header(&self) -> Option<HeaderName> {
+        HeaderName::from_bytes(self.http.place_header.as_bytes()).ok()
+    }
+
     /// The text of the configuration, with every key, its default and its unit.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -495,6 +505,16 @@ impl Config {
         if !is_contact(&self.http.contact) {
             let expected = "https://..., a mail address, +TELEPHONE, or nothing";
             return Err(bad("http.contact", &self.http.contact, expected));
+        }
+        if !self.http.place_header.is_empty() {
+            let found = &self.http.place_header;
+            if self.place_header().is_none() {
+                return Err(bad("http.place_header", found, "the name of a header"));
+            }
+            if self.http.trusted_proxies.is_empty() {
+                let expected = "a proxy in http.trusted_proxies that sets it, or nothing";
+                return Err(bad("http.place_header", found, expected));
+            }
         }
         if self.log.level.trim().is_empty() {
             return Err(bad("log.level", &"\"\"", "a filter such as info"));

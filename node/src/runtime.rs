@@ -613,6 +613,7 @@ fn routes(
     config
         .trusted_proxies
         .clone_from(&node.config.http.trusted_proxies);
+    config.place_header = node.config.place_header();
     config.contact.clone_from(&node.config.http.contact);
     config.max_body_bytes = usize::try_from(node.config.limits.http_body_bytes).unwrap_or(64 << 10);
     config.max_requests = usize::try_from(node.config.limits.http_concurrent).unwrap_or(512);

@@ -144,6 +144,12 @@ const SECTIONS: &[SectionDoc] = &[
                  apart and slowed down one by one.",
             ),
             key(
+                "place_header",
+                "Name of the header in which these proxies say where the caller's address is, as in \"X-Client-Place\": a country or nothing, \
+                 then \"LATITUDE,LONGITUDE\" or a geohash. It is believed from them alone and cut to scans.cell_length. Empty: scans of the page \
+                 have no place, and copies are hardly ever noticed by them.",
+            ),
+            key(
                 "operator_token_file",
                 "File whose first line is the token for /v1/status and /metrics, sent as Authorization: Bearer; at least 16 \
                  characters, relative to this file. Empty: only callers on this machine, not through a proxy.",

@@ -120,6 +120,13 @@ fn bad_values_are_refused_by_name() {
         ("http", "base_url = \"ftp://x\"", "http.base_url"),
         ("http", "contact = \"call us\"", "http.contact"),
         ("http", "contact = \"javascript:alert(1)\"", "http.contact"),
+        (
+            "http",
+            "trusted_proxies = [\"127.0.0.1\"]\nplace_header = \"X Y\"",
+            "http.place_header",
+        ),
+        // Nobody could set it.
+        ("http", "place_header = \"X-Place\"", "http.place_header"),
         ("log", "level = \"\"", "log.level"),
         (
             "limits",

@@ -238,6 +238,7 @@ pub(super) async fn post_scan(
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let source = Source::of(&gateway.config, &headers, &parts.extensions);
+    let address_place = gateway.address_place(&headers, &parts.extensions);
     let mut request = Request::new(body);
     *request.extensions_mut() = parts.extensions;
     let body = read_body(request).await?;
@@ -256,6 +257,7 @@ pub(super) async fn post_scan(
                 code: scan.code,
                 claim: scan.claim,
                 place: scan.place,
+                address_place,
                 channel: Channel::Post,
                 source: source.pseudonym(gateway.service.log(), &headers),
                 idempotency_key: idempotency_key.map(|k| format!("api:{k}")),

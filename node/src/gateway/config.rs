@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -44,6 +45,8 @@ pub struct GatewayConfig {
     pub contact: String,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// The header in which these say where the caller's address is; `None` for none.
+    pub place_header: Option<HeaderName>,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// How long a request may take, body included.
@@ -103,6 +106,7 @@ impl GatewayConfig {
             dealers: None,
             contact: String::new(),
             trusted_proxies: Vec::new(),
+            place_header: None,
             max_body_bytes: 64 << 10,
             request_timeout: Duration::from_secs(10),
             max_requests: 1024,

@@ -27,6 +27,7 @@ mod tests;
 mod token;
 mod typed;
 mod view;
+mod whereabouts;
 
 pub use backoff::BackoffConfig;
 pub use config::{GatewayConfig, OperatorToken, is_contact};

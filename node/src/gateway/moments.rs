@@ -90,8 +90,21 @@ const COUNTRIES: &[(&str, &str, &str)] = &[
     ("VN", "Vietnam", "越南"),
 ];
 
-/// As `Sichuan, China`, or as `中国 Sichuan`: the region as it was said.
+/// As `Sichuan, China`, or as `中国 Sichuan`: the region as it was said. Without a country, as `near 30.7° N, 104.1° E`.
 pub(super) fn place(lang: Lang, place: &Place) -> String {
+    if let Some((lat, lon)) = place.degrees() {
+        let pick = |south_or_west, names: [(&str, &str); 2]| {
+            let (en, zh) = names[usize::from(south_or_west)];
+            lang.pick(en, zh).to_owned()
+        };
+        let ns = pick(lat < 0.0, [("N", "北纬"), ("S", "南纬")]);
+        let ew = pick(lon < 0.0, [("E", "东经"), ("W", "西经")]);
+        let (lat, lon) = (lat.abs(), lon.abs());
+        return match lang {
+            Lang::En => format!("near {lat:.1}° {ns}, {lon:.1}° {ew}"),
+            Lang::Zh => format!("约{ns}{lat:.1}°，{ew}{lon:.1}°"),
+        };
+    }
     let country = COUNTRIES
         .iter()
         .find(|(code, _, _)| *code == place.country())

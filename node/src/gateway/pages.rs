@@ -269,6 +269,7 @@ pub(super) async fn scan(
     request: Request,
 ) -> Result<Response, Problem> {
     let source = Source::of(&gateway.config, &headers, request.extensions());
+    let address_place = gateway.address_place(&headers, request.extensions());
     let code = super::parse_link_path(uri.path()).map_err(code_problem)?;
     let visit = Visit::new(&uri, &headers);
     let axum::Form(form) =
@@ -318,7 +319,9 @@ pub(super) async fn scan(
             ScanRequest {
                 code,
                 claim: claim.map(|claim| Zeroizing::new(claim.to_owned())),
+                // The page asks no phone for its position.
                 place: None,
+                address_place,
                 channel: Channel::Page,
                 source: source.pseudonym(gateway.service.log(), &headers),
                 idempotency_key: Some(format!("page:{}:{of_claim}", form.token)),

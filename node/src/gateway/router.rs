@@ -15,10 +15,11 @@ use tokio::sync::Semaphore;
 use super::backoff::{Backoff, SourceKey, Waiting};
 use super::guard::{guard, operators_only};
 use super::source::Source;
+use super::whereabouts::told_by_proxy;
 use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, events, ops, pages};
 use crate::scans::{
-    ClaimCheck, CodeHash, Knowledge, Product, ScanError, ScanOutcome, ScanRequest, ScanService,
-    ScannedCode, Verdict,
+    ClaimCheck, CodeHash, Knowledge, Place, Product, ScanError, ScanOutcome, ScanRequest,
+    ScanService, ScannedCode, Verdict,
 };
 
 /// The gateway of one node.
@@ -88,6 +89,16 @@ impl Gateway {
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(self.config.max_body_bytes))
             .layer(from_fn_with_state(Arc::clone(self), guard))
+    }
+
+    /// Where the caller's address is, coarsely, if a trusted proxy says so.
+    pub(super) fn address_place(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<Place> {
+        let cell_length = self.service.cell_length();
+        told_by_proxy(&self.config, cell_length, headers, extensions)
     }
 
     /// Why no scan is taken now.

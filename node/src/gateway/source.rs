@@ -10,6 +10,13 @@ use super::GatewayConfig;
 use super::backoff::SourceKey;
 use crate::scans::ScanLog;
 
+/// The address at the other end of the connection.
+pub(super) fn peer(extensions: &Extensions) -> IpAddr {
+    extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::from([0, 0, 0, 0]), |c| c.0.ip().to_canonical())
+}
+
 /// The address that a request is answered for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source(pub(super) IpAddr);
@@ -17,9 +24,7 @@ pub(super) struct Source(pub(super) IpAddr);
 impl Source {
     /// The peer's address; behind a trusted proxy, the right-most address of `X-Forwarded-For` that is not a trusted proxy.
     pub(super) fn of(config: &GatewayConfig, headers: &HeaderMap, extensions: &Extensions) -> Self {
-        let peer = extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map_or(IpAddr::from([0, 0, 0, 0]), |c| c.0.ip().to_canonical());
+        let peer = peer(extensions);
         if !config.trusted_proxies.contains(&peer) {
             return Self(peer);
         }

@@ -76,6 +76,7 @@ impl Scanned {
                 code: ScannedCode::new(GTIN, SERIAL).unwrap(),
                 claim: None,
                 place: Some(Place::new("CN", REGION).unwrap()),
+                address_place: None,
                 channel: Channel::Page,
                 source,
                 idempotency_key: None,

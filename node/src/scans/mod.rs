@@ -48,7 +48,7 @@ pub use event::{EventKind, MAX_DEALER, TradeEvent};
 pub use history::{Handling, History, MAX_HISTORY, NoHistory, Observation};
 pub use index::{MAX_SAID, Said, Seen, SharedIndex};
 pub use log::{ScanLog, ScanLogConfig, ScanProof, StoredScan};
-pub use place::{Cell, DEVICE_ACCURACY_M, MAX_CELL, Place};
+pub use place::{Cell, DEVICE_ACCURACY_M, MAX_CELL, NO_COUNTRY, Place};
 pub use receipt::{Receipt, SignedReceipt, verify_receipt};
 pub use record::{
     Channel, ClaimCheck, First, LaterVerdict, Reach, ScanRecord, UnitRef, Verdict, scan_leaf,

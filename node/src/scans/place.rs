@@ -18,6 +18,9 @@ pub const DEVICE_ACCURACY_M: u32 = tally_trace::cell::DEVICE_ACCURACY_M;
 /// Stands behind the cell if the position was the device's own. No character of a geohash.
 const DEVICE_MARK: char = '+';
 
+/// Stands for a country that is not known; ISO 3166-1 gives it to nobody.
+pub const NO_COUNTRY: &str = "ZZ";
+
 /// A coarse place on the map: a geohash of 1 to 6 characters. 5 of them are about 4.9 by 4.9 kilometres.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cell {
@@ -64,7 +67,7 @@ impl Cell {
     }
 }
 
-/// A country by its two letters (ISO 3166-1), a region of it by name, and a coarse cell if one was told.
+/// A country by its two letters (ISO 3166-1; [`NO_COUNTRY`] if it is not known), a region of it by name, and a coarse cell if one was told.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     country: [u8; 2],
@@ -145,6 +148,16 @@ impl Place {
         std::str::from_utf8(&self.country).unwrap_or_default()
     }
 
+    /// The middle of the cell of a place without a country, degrees of latitude and longitude with one place after the point: all that
+    /// there is to say of it.
+    #[must_use]
+    pub fn degrees(&self) -> Option<(f64, f64)> {
+        let cell = self.cell.filter(|_| self.country() == NO_COUNTRY)?;
+        let (lat, lon) = tally_trace::cell::Cell::parse(cell.as_str()).ok()?.centre();
+        let tenths = |degrees: f64| (degrees * 10.0).round() / 10.0;
+        Some((tenths(lat), tenths(lon)))
+    }
+
     /// The region; empty if only the country is known.
     #[must_use]
     pub fn region(&self) -> &str {
@@ -154,6 +167,9 @@ impl Place {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some((lat, lon)) = self.degrees() {
+            return write!(f, "near {lat:.1}, {lon:.1}");
+        }
         if !self.region.is_empty() {
             write!(f, "{}, ", self.region)?;
         }

@@ -3,7 +3,7 @@
 use tally_contracts::records::{AreaKind, Territory};
 use tally_trace::cell::{Cell, Spot};
 
-use super::{DEVICE_ACCURACY_M, Place, Reach};
+use super::{DEVICE_ACCURACY_M, NO_COUNTRY, Place, Reach};
 
 /// How well the place of a network address is known, metres. A place that was told with a scan is taken as no better, unless it says
 /// that it is the device's own.
@@ -30,7 +30,9 @@ impl Reach {
         let (Some(place), Some(territory)) = (place, territory.filter(|t| !t.is_empty())) else {
             return Self::Unknown;
         };
+        let no_country = place.country() == NO_COUNTRY;
         let of = territory.areas().iter().map(|area| match area.kind() {
+            AreaKind::Country(_) | AreaKind::Subdivision(..) if no_country => Self::Unknown,
             AreaKind::Country(country) => within(Some(country == place.country())),
             AreaKind::Subdivision(country, _) if country != place.country() => within(Some(false)),
             AreaKind::Subdivision(country, part) => {
@@ -116,6 +118,10 @@ mod tests {
             (&["geohash:wm6"], place("CN", "", "wm6n"), Reach::Inside),
             (&["geohash:wm6"], place("CN", "", "wx4g"), Reach::Outside),
             (&["geohash:wm6"], place("CN", "", ""), Reach::Unknown),
+            // Whose country is not known may be in any.
+            (&["CN"], place("ZZ", "", "wm6n"), Reach::Unknown),
+            (&["CN-SC"], place("ZZ", "", "wm6n"), Reach::Unknown),
+            (&["geohash:wm6"], place("ZZ", "", "wx4g"), Reach::Outside),
             // Beside it: a network's place may as well be inside, a device's is not if it is far enough in the next cell.
             (&["geohash:wm6n"], place("CN", "", "wm6p"), Reach::Inside),
             (&[], place("CN", "", ""), Reach::Unknown),

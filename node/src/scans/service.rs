@@ -40,6 +40,9 @@ pub struct ScanRequest {
     pub claim: Option<Zeroizing<String>>,
     /// Where, if it was said.
     pub place: Option<Place>,
+    /// Where its network address is, if that is known: taken where no place was said. The same request may come from another address
+    /// when it comes again, so this is no part of what makes it the same.
+    pub address_place: Option<Place>,
     /// How it came.
     pub channel: Channel,
     /// Pseudonym of who scans; see [`ScanLog::pseudonym`].
@@ -184,13 +187,14 @@ impl ScanService {
         self.log.check_writable()?;
         let product = self.code_book.product(request.code.gtin());
         let id = ScanId::random(&mut OsRng);
+        let place = request.place.or_else(|| self.coarse(request.address_place));
         let found = self
             .find(
                 product.as_ref(),
                 id,
                 &request.code,
                 request.claim,
-                request.place.as_ref(),
+                place.as_ref(),
                 false,
             )
             .await;
@@ -202,7 +206,7 @@ impl ScanService {
                 code: request.code,
                 finding: found.finding,
                 source: request.source,
-                place: request.place,
+                place,
                 channel: request.channel,
                 issuer: product.as_ref().map(|p| p.owner),
                 claim: found.claim,
@@ -232,6 +236,12 @@ impl ScanService {
                 Err(not_as_a_scan())
             }
         }
+    }
+
+    /// Characters of a place's cell that are kept.
+    #[must_use]
+    pub const fn cell_length(&self) -> usize {
+        self.config.cell_length
     }
 
     /// The place as it may be kept and told.
@@ -427,7 +437,7 @@ impl ScanService {
             UnitFinding::Unknown => Finding::Other(Verdict::Unknown),
             UnitFinding::Unavailable => Finding::Other(Verdict::CannotVerifyNow),
         };
-        // Most scans tell no place; then nothing is looked up.
+        // Without a place nothing is looked up.
         let reach = match &finding {
             Finding::Counted(unit) | Finding::Held(unit, _) if place.is_some() => {
                 Reach::of(place, self.issuer.territory(&unit.batch).as_ref())

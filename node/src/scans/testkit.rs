@@ -278,6 +278,7 @@ pub(crate) fn request(serial: &str, key: Option<&str>) -> ScanRequest {
         code: code(serial),
         claim: None,
         place: Some(Place::new("cn", "Sichuan").expect("place")),
+        address_place: None,
         channel: Channel::Post,
         source: [4; 16],
         idempotency_key: key.map(Into::into),

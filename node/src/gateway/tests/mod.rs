@@ -5,6 +5,7 @@ mod copies;
 mod events;
 mod hardening;
 mod links;
+mod places;
 mod scanning;
 
 use std::net::SocketAddr;
