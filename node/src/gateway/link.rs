@@ -1,5 +1,6 @@
 //! From a GS1 Digital Link URI to the unit code that was scanned.
 
+use axum::http::Uri;
 use tally_codes::gs1::{DigitalLink, LinkOptions};
 
 use crate::scans::{ScanError, ScannedCode};
@@ -33,17 +34,24 @@ pub fn parse_link_url(uri: &str) -> Result<ScannedCode, LinkError> {
     Ok(ScannedCode::new(gtin.as_str(), serial)?)
 }
 
-/// Reads the path of a URI, still percent-encoded, with its leading `/`. What stands in the query is of no matter to a page.
+/// Reads the path and the query of a URI, still percent-encoded, with the leading `/`. What [`parse_link_url`] refuses is refused
+/// here too, so that no page is shown for a link that a scanner cannot read.
 ///
 /// # Errors
 /// [`LinkError`].
-pub fn parse_link_path(path: &str) -> Result<ScannedCode, LinkError> {
-    parse_link_url(&format!("https://localhost{path}"))
+pub fn parse_link_path(path_and_query: &str) -> Result<ScannedCode, LinkError> {
+    parse_link_url(&format!("https://localhost{path_and_query}"))
 }
 
-/// Reads the path of a URI as a link of a product or a unit.
-pub(super) fn parse_product_path(path: &str) -> Result<DigitalLink, LinkError> {
-    let link = DigitalLink::parse(&format!("https://localhost{path}"), LinkOptions::default())?;
+/// The path and the query of a request.
+pub(super) fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |both| both.as_str())
+}
+
+/// Reads the path and the query of a URI as a link of a product or a unit.
+pub(super) fn parse_product_path(path_and_query: &str) -> Result<DigitalLink, LinkError> {
+    let uri = format!("https://localhost{path_and_query}");
+    let link = DigitalLink::parse(&uri, LinkOptions::default())?;
     if link.gtin().is_none() {
         return Err(LinkError::NoGtin);
     }

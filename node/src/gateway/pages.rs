@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::api::owner_name;
 use super::lang::{Choice, Lang, query_with};
-use super::link::{code_path, code_proof_path, parse_product_path};
+use super::link::{code_path, code_proof_path, parse_product_path, path_and_query};
 use super::moments::{day, place, rfc3339, when};
 use super::render::{
     ChoicesPage, ClaimField, CodePage, Facts, Form, LandingPage, ProductPage, ResultPage, Visit,
@@ -102,7 +102,7 @@ pub(super) async fn look(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let link = parse_product_path(uri.path()).map_err(code_problem)?;
+    let link = parse_product_path(path_and_query(&uri)).map_err(code_problem)?;
     let visit = Visit::new(&uri, &headers);
     let gtin = link.gtin().ok_or(LinkError::NoGtin)?;
     let product = gtin
@@ -270,7 +270,7 @@ pub(super) async fn scan(
 ) -> Result<Response, Problem> {
     let source = Source::of(&gateway.config, &headers, request.extensions());
     let address_place = gateway.address_place(&headers, request.extensions());
-    let code = super::parse_link_path(uri.path()).map_err(code_problem)?;
+    let code = super::parse_link_path(path_and_query(&uri)).map_err(code_problem)?;
     let visit = Visit::new(&uri, &headers);
     let axum::Form(form) =
         request

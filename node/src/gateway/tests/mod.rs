@@ -113,6 +113,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
+    /// The kind of a problem document.
+    fn problem(&self) -> String {
+        let json = self.json();
+        let kind = json["type"].as_str().unwrap_or_default();
+        kind.trim_start_matches("urn:tally:problem:").to_owned()
+    }
+
     fn verdict(&self) -> (String, u64) {
         let json = self.json();
         (
