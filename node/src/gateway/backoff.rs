@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::source::subscriber;
+
 /// When and how much sources are slowed.
 #[derive(Debug, Clone, Copy)]
 pub struct BackoffConfig {
@@ -60,26 +62,13 @@ struct Source {
     waiting: u32,
 }
 
-/// An address, or the /64 that one IPv6 subscriber has.
+/// A [`subscriber`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct SourceKey([u8; 9]);
+pub(super) struct SourceKey(IpAddr);
 
 impl From<IpAddr> for SourceKey {
     fn from(addr: IpAddr) -> Self {
-        let mut key = [0; 9];
-        match addr.to_canonical() {
-            IpAddr::V4(v4) => {
-                key[0] = 4;
-                key[1..5].copy_from_slice(&v4.octets());
-            }
-            IpAddr::V6(v6) => {
-                key[0] = 6;
-                for (to, from) in key[1..].iter_mut().zip(v6.octets()) {
-                    *to = from;
-                }
-            }
-        }
-        Self(key)
+        Self(subscriber(addr))
     }
 }
 

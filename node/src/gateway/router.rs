@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::backoff::{Backoff, SourceKey, Waiting};
 use super::guard::{guard, operators_only};
-use super::source::Source;
+use super::source::{Source, subscriber};
 use super::whereabouts::told_by_proxy;
 use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, events, ops, pages};
 use crate::scans::{
@@ -182,7 +182,7 @@ impl Gateway {
     /// Counts a try that failed, and raises the alarm if a source, or all of them, try too many.
     fn count_failure(&self, source: Source) {
         let log = self.service.log();
-        let name = log.pseudonym(&[b"probing", source.0.to_string().as_bytes()]);
+        let name = log.pseudonym(&[b"probing", subscriber(source.0).to_string().as_bytes()]);
         let alarms = self
             .probing
             .lock()

@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::source::subscriber;
+
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
 pub struct ServeLimits {
     /// Open connections.
     pub max_connections: usize,
-    /// Open connections of one address; proxies in `unlimited` are not counted.
+    /// Open connections of one IPv4 address or IPv6 /64; proxies in `unlimited` are not counted.
     pub max_connections_per_address: usize,
     /// Addresses that may open as many as they like.
     pub unlimited: Vec<IpAddr>,
@@ -76,6 +78,7 @@ impl Addresses {
     }
 
     fn enter(self: &Arc<Self>, addr: IpAddr, max: usize) -> Option<Counted> {
+        let addr = subscriber(addr);
         let mut open = self.lock();
         let n = open.entry(addr).or_default();
         if *n >= max {
