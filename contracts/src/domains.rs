@@ -187,6 +187,7 @@ pub const LABELS: &[&[u8]] = &[
     b"tally/scan-retention/v1",
     b"tally/scan-anchors/v1",
     b"tally/scan-secret/v1",
+    b"tally/shared-scan-secret/v1",
     b"tally/dealer-keys/v1",
     b"tally/shared-dealers/v1",
     b"tally/psi/v1/key",

@@ -294,7 +294,11 @@ impl ScanLog {
             anchors,
             log_id: config.log_id,
             max_waiting: config.max_waiting,
-            secret: key.derive("tally/scan-secret/v1"),
+            // One history takes the scans of all gateways that share an index: who scanned has one name at all of them.
+            secret: match &config.shared {
+                None => key.derive("tally/scan-secret/v1"),
+                Some(shared) => shared.key.derive("tally/shared-scan-secret/v1"),
+            },
             retention: key.derive("tally/scan-retention/v1"),
             jobs: Some(jobs),
             writer: Some(writer),
@@ -449,7 +453,8 @@ impl ScanLog {
         self.shared.leaves(|l| l.consistency_proof(old, new))
     }
 
-    /// A keyed hash of 16 bytes under this node's own secret: pseudonyms, and names of idempotency keys.
+    /// A keyed hash of 16 bytes: pseudonyms, and names of idempotency keys. The secret is this node's own, or that of all gateways which
+    /// share an index.
     #[must_use]
     pub fn pseudonym(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mac = self.secret.mac(parts);

@@ -234,7 +234,12 @@ pub(crate) fn node(member: MemberId, dir: &Path) -> TestNode {
 }
 
 pub(crate) fn node_with(member: MemberId, config: &ScanLogConfig) -> TestNode {
-    let log = ScanLog::open(config, &storage_key()).expect("open scan log");
+    node_under(member, config, &storage_key())
+}
+
+/// A node with this key for what it stores.
+pub(crate) fn node_under(member: MemberId, config: &ScanLogConfig, key: &StorageKey) -> TestNode {
+    let log = ScanLog::open(config, key).expect("open scan log");
     let issuer = Arc::new(FakeIssuer::default());
     let wire = Arc::new(Wire::default());
     let clock = Arc::new(ManualClock(AtomicU64::new(1_790_000_000_000)));

@@ -99,6 +99,50 @@ async fn what_a_dealer_said_at_one_gateway_is_known_at_the_other() {
     assert_eq!(sell(&first).await, EventOutcome::Again);
 }
 
+/// Two nodes with keys of their own and one index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_and_browser_is_one_visitor_at_both_gateways() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let backend = database(&cluster, "visitors").await;
+    let dirs = [dir(), dir()];
+    let [first, second] = [0_u16, 1].map(|log_id| {
+        let config = ScanLogConfig {
+            shared: backend.shared.clone(),
+            ..ScanLogConfig::new(dirs[usize::from(log_id)].path(), log_id)
+        };
+        let own = u8::try_from(log_id).expect("small");
+        node_under(BRAND, &config, &StorageKey::from_bytes([100 + own; 32]))
+    });
+    let name = |node: &TestNode, who: &str| {
+        let log = node.service.log();
+        log.pseudonym(&[b"source", who.as_bytes(), b"phone"])
+    };
+    assert_eq!(name(&first, "192.0.2.1"), name(&second, "192.0.2.1"));
+    assert_ne!(name(&first, "192.0.2.1"), name(&second, "192.0.2.2"));
+    // So a household that scans at both is not taken for two that scan on two occasions.
+    let scan = async |node: &TestNode, serial: &str, who: &str| {
+        let source = name(node, who);
+        let request = ScanRequest {
+            source,
+            place: None,
+            ..request(serial, None)
+        };
+        node.service.scan(request).await.expect("scan");
+    };
+    for (serial, third) in [("G1", "192.0.2.1"), ("G2", "192.0.2.3")] {
+        scan(&first, serial, "192.0.2.1").await;
+        scan(&second, serial, third).await;
+    }
+    let seen = async |serial: &str| {
+        let seen = first.service.log().seen(&code(serial).hash()).await;
+        seen.expect("seen").history
+    };
+    let (one, two) = (seen("G1").await, seen("G2").await);
+    assert!(one.len() < two.len(), "{} {}", one.len(), two.len());
+}
+
 /// As [`super::durable_scans_per_second`], on PostgreSQL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
