@@ -248,7 +248,11 @@ pub(super) async fn post_scan(
     let idempotency_key = idempotency_key(&headers)?;
     let scan = parse(&body)?;
     let _turn = gateway
-        .enter(source, scan.claim.as_ref().map(|_| &scan.code))
+        .enter(
+            source,
+            &scan.code,
+            scan.claim.as_deref().map(String::as_str),
+        )
         .await?;
     let outcome = gateway
         .take(

@@ -2,7 +2,7 @@
 //!
 //! Nothing here looks at whether what is asked is right: a right code is answered from a slowed source too, only later, and codes
 //! on a shelf cannot be locked by anyone, as another source is not slowed. Every answer to a slowed source takes the same time,
-//! whatever it says.
+//! whatever it says. Few may wait at once; a right code for which there is no place waits [outside](super::outside).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,7 +25,7 @@ pub struct BackoffConfig {
     pub min_delay: Duration,
     /// The longest delay.
     pub max_delay: Duration,
-    /// Requests of one slowed source that may wait at once; more are turned away with 429.
+    /// Requests of one slowed source that may wait at once; more are turned away with 429, to come again.
     pub max_waiting: u32,
     /// Sources that are remembered.
     pub max_sources: usize,
@@ -54,6 +54,9 @@ impl Default for BackoffConfig {
         }
     }
 }
+
+/// Failures are counted up to this many times the free ones.
+const MAX_OVER: f64 = 16.0;
 
 #[derive(Debug)]
 struct Source {
@@ -168,7 +171,9 @@ impl<K: Key> Backoff<K> {
             at: now,
             waiting: 0,
         });
-        source.failures = failures + 1.0;
+        // What is far beyond the longest delay would only make it last, for everybody behind the address.
+        let most = f64::from(self.config.free_failures.max(1)) * MAX_OVER;
+        source.failures = (failures + 1.0).min(most);
         source.at = now;
     }
 
@@ -208,6 +213,8 @@ mod tests {
         for _ in 0..1000 {
             backoff.failed(key);
         }
+        let failures = backoff.lock()[&key].failures;
+        assert!(failures <= 2.0 * MAX_OVER, "{failures}");
         assert!(matches!(backoff.enter(other).await, Ok(None)));
         assert_eq!(backoff.slowed(), 1);
         let start = Instant::now();

@@ -11,11 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{PlaceBody, is_json, media_type, read_body};
 use super::router::Gateway;
-use super::source::Source;
 use super::{Problem, parse_link_url};
-use crate::scans::{
-    ClaimCheck, EventKind, EventOutcome, EventRequest, ScanError, ScannedCode, Verdict,
-};
+use crate::scans::{EventKind, EventOutcome, EventRequest, ScanError, ScannedCode};
 
 /// The most codes of one request: a pallet's worth; more come in several.
 const MAX_CODES: usize = 500;
@@ -67,7 +64,6 @@ pub(super) async fn post(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let source = Source::of(&gateway.config, &parts.headers, &parts.extensions);
     let Some(dealer) = dealer(&gateway, &parts.headers).await? else {
         let mut response = Problem::new(
             StatusCode::UNAUTHORIZED,
@@ -98,12 +94,11 @@ pub(super) async fn post(
     if let Some(reason) = gateway.status.read_only() {
         return Err(ScanError::ReadOnly { reason }.into());
     }
-    let _turn = gateway.enter(source, None).await?;
+    let _turn = gateway.enter_dealer(&dealer).await?;
     let results = futures::future::join_all(body.codes.into_iter().map(|text| async {
         let Some(code) = read_code(&text) else {
             return Ok(ResultView::new(text, "not_a_code", None));
         };
-        let hash = code.hash();
         let outcome = gateway.service.event(EventRequest {
             kind,
             code,
@@ -116,7 +111,7 @@ pub(super) async fn post(
             }
             Ok(EventOutcome::Again) => ResultView::new(text, "again", None),
             Ok(EventOutcome::Unknown) => {
-                gateway.note(source, &hash, Verdict::Unknown, ClaimCheck::Absent);
+                gateway.note_dealer(&dealer);
                 ResultView::new(text, "unknown", None)
             }
             Err(ScanError::NotIssuer { .. }) => ResultView::new(text, "other_issuer", None),

@@ -14,6 +14,7 @@ mod link;
 mod metrics;
 mod moments;
 mod ops;
+mod outside;
 mod pages;
 mod phrases;
 mod problem;

@@ -303,7 +303,7 @@ pub(super) async fn scan(
         let mistyped = Some(Mistyped { typed, after });
         return code_page(&gateway, &visit, source, &code, mistyped).await;
     }
-    let _turn = gateway.enter(source, claim.map(|_| &code)).await?;
+    let _turn = gateway.enter(source, &code, claim).await?;
     // Another claim code with the same page is another scan; the same one again is not.
     let of_claim = claim.map_or(String::new(), |claim| {
         hex::encode(

@@ -1,6 +1,7 @@
 //! The routes.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -11,16 +12,27 @@ use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tally_trace::probing::{Alarm, Probing, ProbingLimits};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::backoff::{Backoff, SourceKey, Waiting};
 use super::guard::{guard, operators_only};
-use super::source::{Source, subscriber};
+use super::outside::{Asked, Outside};
+use super::source::Source;
 use super::whereabouts::told_by_proxy;
 use super::{GatewayConfig, Metrics, NodeStatus, Problem, api, events, ops, pages};
 use crate::scans::{
-    ClaimCheck, CodeHash, Knowledge, Place, Product, ScanError, ScanOutcome, ScanRequest,
-    ScanService, ScannedCode, Verdict,
+    ClaimCheck, CodeHash, Knowledge, MAX_CLAIM, Place, Product, ScanError, ScanOutcome,
+    ScanRequest, ScanService, ScannedCode, Verdict,
 };
+
+/// Right codes of one source, and of all, that may wait outside.
+const OWN_OUTSIDE: (usize, usize) = (1024, 65_536);
+/// The same for codes of other members. Whether they are right only their issuers can say, so invented ones are among them, and who waited is
+/// asked for there.
+const FOREIGN_OUTSIDE: (usize, usize) = (32, 4096);
+/// When a request is turned away, whatever was found of its code meanwhile; that takes microseconds.
+const TURN_AWAY: Duration = Duration::from_millis(10);
 
 /// The gateway of one node.
 pub struct Gateway {
@@ -30,6 +42,10 @@ pub struct Gateway {
     pub(super) metrics: Metrics,
     pub(super) backoff: Arc<Backoff<SourceKey>>,
     pub(super) claim_backoff: Arc<Backoff<(SourceKey, CodeHash)>>,
+    /// By the name of a dealer, who has shown a key: an address that guesses is no dealer's fault.
+    dealer_backoff: Arc<Backoff<[u8; 16]>>,
+    own_outside: Outside,
+    foreign_outside: Outside,
     pub(super) permits: Semaphore,
     probing: Mutex<Probing>,
 }
@@ -46,6 +62,9 @@ impl Gateway {
         Arc::new(Self {
             backoff: Arc::new(Backoff::new(config.backoff)),
             claim_backoff: Arc::new(Backoff::new(config.claim_backoff)),
+            dealer_backoff: Arc::new(Backoff::new(config.backoff)),
+            own_outside: Outside::new(OWN_OUTSIDE.0, OWN_OUTSIDE.1),
+            foreign_outside: Outside::new(FOREIGN_OUTSIDE.0, FOREIGN_OUTSIDE.1),
             permits: Semaphore::new(config.max_requests.max(1)),
             probing: Mutex::new(Probing::new(ProbingLimits::default())),
             metrics: Metrics::new(registry),
@@ -112,24 +131,92 @@ impl Gateway {
     pub(super) async fn enter(
         &self,
         source: Source,
-        claim_of: Option<&ScannedCode>,
+        code: &ScannedCode,
+        claim: Option<&str>,
     ) -> Result<Entered, Problem> {
-        let refused = |seconds| {
+        let key = source.key();
+        let has_waited = |outside: &Outside| {
+            outside.holds(key) && outside.has_waited(key, &self.asked(code, claim), Instant::now())
+        };
+        if has_waited(&self.own_outside) || has_waited(&self.foreign_outside) {
+            return Ok(Entered::default());
+        }
+        match self.wait_turn(key, claim.map(|_| code)).await {
+            Ok(entered) => Ok(entered),
+            Err(seconds) => Err(self.turn_away(source, code, claim, seconds).await),
+        }
+    }
+
+    /// As [`Self::enter`], for a dealer.
+    pub(super) async fn enter_dealer(
+        &self,
+        dealer: &str,
+    ) -> Result<Option<Waiting<[u8; 16]>>, Problem> {
+        let name = self.dealer_key(dealer);
+        self.dealer_backoff.enter(name).await.map_err(|seconds| {
             self.metrics.count_refused();
             Problem::slow_down(seconds)
-        };
-        let source_turn = self.backoff.enter(source.key()).await.map_err(refused)?;
-        let claim_turn = match claim_of {
-            Some(code) => {
-                let key = (source.key(), code.hash());
-                self.claim_backoff.enter(key).await.map_err(refused)?
+        })
+    }
+
+    fn dealer_key(&self, dealer: &str) -> [u8; 16] {
+        let log = self.service.log();
+        log.pseudonym(&[b"dealer", dealer.as_bytes()])
+    }
+
+    /// The name of what is asked. However a claim code is grouped, it is the same.
+    fn asked(&self, code: &ScannedCode, claim: Option<&str>) -> Asked {
+        let mut plain = Zeroizing::new(String::with_capacity(MAX_CLAIM));
+        for c in claim.unwrap_or_default().chars() {
+            if c.is_ascii_alphanumeric() && plain.len() < MAX_CLAIM {
+                plain.push(c.to_ascii_uppercase());
             }
+        }
+        let log = self.service.log();
+        log.pseudonym(&[b"asked", &code.hash().0, plain.as_bytes()])
+    }
+
+    async fn wait_turn(
+        &self,
+        key: SourceKey,
+        claim_of: Option<&ScannedCode>,
+    ) -> Result<Entered, u64> {
+        let source = self.backoff.enter(key).await?;
+        let claim = match claim_of {
+            Some(code) => self.claim_backoff.enter((key, code.hash())).await?,
             None => None,
         };
         Ok(Entered {
-            _source: source_turn,
-            _claim: claim_turn,
+            _source: source,
+            _claim: claim,
         })
+    }
+
+    /// Turns a request away for so many seconds. A right code, and one that only its issuer can judge, is answered when it comes again then; a
+    /// wrong one counts as tried.
+    async fn turn_away(
+        &self,
+        source: Source,
+        code: &ScannedCode,
+        claim: Option<&str>,
+        seconds: u64,
+    ) -> Problem {
+        let now = Instant::now();
+        self.metrics.count_refused();
+        let ready = now + Duration::from_secs(seconds);
+        let asked = self.asked(code, claim);
+        match self.service.judge(code, claim) {
+            Some((Verdict::Unknown, _)) => {
+                self.note(source, &code.hash(), Verdict::Unknown, ClaimCheck::Absent);
+            }
+            Some((verdict, ClaimCheck::Wrong)) => {
+                self.note(source, &code.hash(), verdict, ClaimCheck::Wrong);
+            }
+            Some(_) => self.own_outside.wait(source.key(), asked, now, ready),
+            None => self.foreign_outside.wait(source.key(), asked, now, ready),
+        }
+        tokio::time::sleep_until(now + TURN_AWAY).await;
+        Problem::slow_down(seconds)
     }
 
     /// The product of a code; `None` if nobody registered it.
@@ -154,7 +241,7 @@ impl Gateway {
         source: Source,
         code: &ScannedCode,
     ) -> Result<Knowledge, Problem> {
-        let _turn = self.enter(source, None).await?;
+        let _turn = self.enter(source, code, None).await?;
         let known = self.service.look(code).await?;
         self.note(source, &code.hash(), known.verdict, ClaimCheck::Absent);
         Ok(known)
@@ -170,19 +257,25 @@ impl Gateway {
     ) {
         if verdict == Verdict::Unknown {
             self.backoff.failed(source.key());
-            self.count_failure(source);
+            self.count_failure(&source.name());
         }
         if claim == ClaimCheck::Wrong {
             self.backoff.failed(source.key());
-            self.count_failure(source);
+            self.count_failure(&source.name());
             self.claim_backoff.failed((source.key(), *code));
         }
     }
 
+    /// Notes that a dealer told of a code that was never issued.
+    pub(super) fn note_dealer(&self, dealer: &str) {
+        self.dealer_backoff.failed(self.dealer_key(dealer));
+        self.count_failure(&format!("dealer {dealer}"));
+    }
+
     /// Counts a try that failed, and raises the alarm if a source, or all of them, try too many.
-    fn count_failure(&self, source: Source) {
+    fn count_failure(&self, source: &str) {
         let log = self.service.log();
-        let name = log.pseudonym(&[b"probing", subscriber(source.0).to_string().as_bytes()]);
+        let name = log.pseudonym(&[b"probing", source.as_bytes()]);
         let alarms = self
             .probing
             .lock()
@@ -228,6 +321,7 @@ impl Gateway {
 }
 
 /// Held while a request that may have had to wait is worked on.
+#[derive(Default)]
 pub(super) struct Entered {
     _source: Option<Waiting<SourceKey>>,
     _claim: Option<Waiting<(SourceKey, CodeHash)>>,

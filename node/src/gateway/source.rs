@@ -63,10 +63,15 @@ impl Source {
         self.0.into()
     }
 
+    /// Its subscriber, for what is counted by subscribers. Personal: only under a key.
+    pub(super) fn name(self) -> String {
+        subscriber(self.0).to_string()
+    }
+
     /// The pseudonym of its subscriber with this browser, in the scan log.
     pub(super) fn pseudonym(self, log: &ScanLog, headers: &HeaderMap) -> [u8; 16] {
         let agent = headers.get(USER_AGENT).map_or(&[][..], |v| v.as_bytes());
-        log.pseudonym(&[b"source", subscriber(self.0).to_string().as_bytes(), agent])
+        log.pseudonym(&[b"source", self.name().as_bytes(), agent])
     }
 }
 

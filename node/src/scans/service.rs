@@ -397,7 +397,9 @@ impl ScanService {
     ) -> Found {
         match product {
             None => Found::other(Verdict::Unknown),
-            Some(product) if product.own => self.verify_own(code, claim.as_ref(), place),
+            Some(product) if product.own => {
+                self.verify_own(code, claim.as_deref().map(String::as_str), place)
+            }
             Some(product) => {
                 let request = ForwardRequest {
                     network: self.config.network,
@@ -419,15 +421,36 @@ impl ScanService {
         }
     }
 
+    /// What a scan of the code would find, its history aside: the verdict, `Unknown` if it was never issued, and whether the claim code is of
+    /// this pack. `None` if only another member can say. Nothing is asked of anybody, nothing is stored.
+    pub(crate) fn judge(
+        &self,
+        code: &ScannedCode,
+        claim: Option<&str>,
+    ) -> Option<(Verdict, ClaimCheck)> {
+        match self.code_book.product(code.gtin()) {
+            None => Some((Verdict::Unknown, ClaimCheck::Absent)),
+            Some(product) if !product.own => None,
+            Some(_) => {
+                let found = self.verify_own(code, claim, None);
+                let verdict = match found.finding {
+                    Finding::Held(_, verdict) | Finding::Other(verdict) => verdict,
+                    Finding::Counted(_) | Finding::Answered { .. } => Verdict::GenuineRepeat,
+                };
+                Some((verdict, found.claim))
+            }
+        }
+    }
+
     /// Takes microseconds, fewer than another thread would take to begin.
     pub(super) fn verify_own(
         &self,
         code: &ScannedCode,
-        claim: Option<&Zeroizing<String>>,
+        claim: Option<&str>,
         place: Option<&Place>,
     ) -> Found {
         let now_ms = self.clock.now_ms();
-        let (finding, claim) = self.issuer.verify(code, claim.map(|c| c.as_str()), now_ms);
+        let (finding, claim) = self.issuer.verify(code, claim, now_ms);
         let finding = match finding {
             UnitFinding::Released(unit) => Finding::Counted(unit),
             UnitFinding::NotReleased(unit) => Finding::Held(unit, Verdict::NotReleased),
@@ -517,7 +540,11 @@ impl ScanService {
         let (asker, scan, look) = (request.asker, request.scan, request.look);
         let code = request.code.hash();
         let (known, claim) = if look {
-            let found = self.verify_own(&request.code, request.claim.as_ref(), None);
+            let found = self.verify_own(
+                &request.code,
+                request.claim.as_deref().map(String::as_str),
+                None,
+            );
             let known = self.view(&request.code, found.finding).await?;
             (known, found.claim)
         } else {
@@ -567,7 +594,7 @@ impl ScanService {
         self.log.check_writable()?;
         let found = self.verify_own(
             &request.code,
-            request.claim.as_ref(),
+            request.claim.as_deref().map(String::as_str),
             request.place.as_ref(),
         );
         if matches!(found.finding, Finding::Other(Verdict::CannotVerifyNow)) {

@@ -199,3 +199,126 @@ async fn a_source_that_guesses_is_slowed_and_right_codes_are_still_answered() {
     let status = site.get("/v1/status").await.json();
     assert_eq!(status["scans"]["slowed_sources"], 1);
 }
+
+/// Requests that never end, of this site and from this address; each waits or is turned away.
+fn crowd(site: &Arc<Site>, bodies: impl Fn(usize, u64) -> Value + Clone + Send + 'static) -> Crowd {
+    let tasks = (0..8).map(|who| {
+        let (site, bodies) = (Arc::clone(site), bodies.clone());
+        tokio::spawn(async move {
+            for n in 0.. {
+                let body = bodies(who, n);
+                site.post(&body, "").await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    });
+    Crowd(tasks.collect())
+}
+
+struct Crowd(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_as_much_as_can_be_locks_out_nobody_behind_the_same_address() {
+    let dir = dir();
+    let slow = BackoffConfig {
+        free_failures: 2,
+        min_delay: Duration::from_millis(400),
+        max_delay: Duration::from_millis(400),
+        max_waiting: 2,
+        ..BackoffConfig::default()
+    };
+    let site = site_with(
+        node(BRAND, dir.path()),
+        |c| (c.backoff, c.claim_backoff) = (slow, slow),
+        ServeLimits::default(),
+    );
+    let site = Arc::new(site.await);
+    // Half of the guessers invent serials, the others try claim codes on a pack of somebody else's.
+    let crowd = crowd(&site, |who, n| match who % 2 {
+        0 => json!({"gtin": GTIN, "serial": format!("X{who}-{n}")}),
+        _ => json!({"gtin": GTIN, "serial": "G1", "claim": WRONG_CLAIM}),
+    });
+    let started = Instant::now();
+    while site.scan("X").await.status != 429 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no crowd");
+    }
+    // As a client does that knows what Retry-After means; how often it had to ask.
+    let patient = async |body: &Value| {
+        let started = Instant::now();
+        for tries in 1.. {
+            let answer = site.post(body, "").await;
+            if answer.status != 429 {
+                return (answer, tries);
+            }
+            assert!(started.elapsed() < Duration::from_secs(5), "locked out");
+            let seconds = answer.header("retry-after").expect("when");
+            tokio::time::sleep(Duration::from_secs(seconds.parse().expect("seconds"))).await;
+        }
+        unreachable!()
+    };
+    let mut turned_away = 0;
+    for serial in ["G2", "G3", "G4", "G5"] {
+        let (answer, tries) = patient(&json!({"gtin": GTIN, "serial": serial})).await;
+        assert_eq!(answer.verdict(), said("genuine_first", 1));
+        assert!(tries <= 2, "{tries}");
+        turned_away += tries - 1;
+        // The page of the code, its button, and anything else that is asked of it then.
+        let page = site.person(&format!("/01/{GTIN}/21/{serial}")).await;
+        if tries == 2 {
+            assert_eq!(page.status, 200);
+        }
+    }
+    assert!(turned_away > 0, "nobody had to wait outside");
+    for (serial, claims) in [
+        // The pack whose claim codes are tried, too; however the code is written the second time.
+        ("G1", [RIGHT_CLAIM, "0000 0000 00000"]),
+        ("G6", [RIGHT_CLAIM, "0000000000000"]),
+    ] {
+        let mut tries = 0;
+        let claim = loop {
+            let claim = claims[tries.min(1)];
+            tries += 1;
+            let body = json!({"gtin": GTIN, "serial": serial, "claim": claim});
+            let answer = site.post(&body, "").await;
+            if answer.status != 429 {
+                break answer;
+            }
+            assert!(tries < 2, "the right claim code is locked out");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        assert_eq!(claim.json()["claim"], "right", "{serial}");
+    }
+    // What is turned away says nothing of the code, and takes the same time; a wrong one gains nothing by having waited.
+    let mut shapes = std::collections::HashSet::new();
+    let mut seen = [0; 2];
+    for n in 0..40 {
+        let is_right = n % 2 == 0;
+        let serial = format!("{}{n}", if is_right { "G1" } else { "Y" });
+        let started = Instant::now();
+        let answer = site.scan(&serial).await;
+        if answer.status == 429 {
+            assert!(started.elapsed() >= Duration::from_millis(10));
+            let lines = answer.head.lines().filter(|l| !l.starts_with("date"));
+            shapes.insert(format!("{}{}", lines.collect::<String>(), answer.body));
+            seen[usize::from(is_right)] += 1;
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    assert_eq!(shapes.len(), 1, "{shapes:?}");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for n in (1..20).step_by(2) {
+        let started = Instant::now();
+        let answer = site.scan(&format!("Y{n}")).await;
+        let has_waited_inside = started.elapsed() >= Duration::from_millis(400);
+        assert!(answer.status == 429 || has_waited_inside, "{}", answer.body);
+    }
+    drop(crowd);
+}

@@ -110,3 +110,45 @@ async fn a_node_that_takes_nothing_takes_no_event() {
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").is_some());
 }
+
+#[tokio::test]
+async fn a_dealer_is_not_slowed_by_who_guesses_from_the_same_address_but_by_own_guesses() {
+    let dir = dir();
+    let dealers = Dealers::open(
+        &dir.path().join("dealers"),
+        &StorageKey::from_bytes([1; 32]),
+    );
+    let dealers = Arc::new(dealers.expect("dealers"));
+    let of_site = Arc::clone(&dealers);
+    let delay = Duration::from_millis(300);
+    let configure = |config: &mut GatewayConfig| {
+        config.dealers = Some(of_site);
+        config.backoff = BackoffConfig {
+            free_failures: 3,
+            min_delay: delay,
+            max_delay: delay,
+            ..BackoffConfig::default()
+        };
+    };
+    let site = site_with(node(BRAND, dir.path()), configure, ServeLimits::default()).await;
+    let key = dealers.add("shop", None, 0).await.expect("key");
+    let kiosk = dealers.add("kiosk", None, 0).await.expect("key");
+    for n in 0..5 {
+        site.scan(&format!("X{n}")).await;
+    }
+    let sell = async |key: &str, serial: &str| {
+        let started = Instant::now();
+        let body = json!({"event": "sell", "codes": [format!("{GTIN}/{serial}")]});
+        assert_eq!(send(&site, key, &body).await.status, 200);
+        started.elapsed()
+    };
+    assert!(
+        sell(&key, "G1").await < delay,
+        "the address is slowed, not the dealer"
+    );
+    for n in 0..4 {
+        sell(&key, &format!("X{n}")).await;
+    }
+    assert!(sell(&key, "G2").await >= delay, "the dealer guesses");
+    assert!(sell(&kiosk, "G2").await < delay, "another dealer does not");
+}
