@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::chain::Witness;
 use crate::files::{FileError, parent, read_bounded};
-use crate::gateway::{OperatorToken, is_contact};
+use crate::gateway::{OperatorToken, ProductLinks, is_contact};
 
 mod keys_table;
 mod scans;
@@ -28,6 +28,7 @@ pub use workers::WorkersSection;
 pub const CONFIG_FILE: &str = "tally.toml";
 const MAX_CONFIG_BYTES: usize = 1 << 20;
 const MAX_TOKEN_FILE_BYTES: usize = 4096;
+const MAX_LINKS_FILE_BYTES: usize = 4 << 20;
 /// Shortest operator token, in characters.
 const MIN_TOKEN: usize = 16;
 
@@ -210,6 +211,8 @@ pub struct HttpSection {
     pub trusted_proxies: Vec<IpAddr>,
     /// Header in which these proxies say where the caller's address is; empty for none.
     pub place_header: String,
+    /// File with the brand's further links, relative to the configuration file; empty for none.
+    pub links_file: PathBuf,
     /// File with the operator's token, relative to the configuration file; empty for none.
     pub operator_token_file: PathBuf,
     /// Where consumers report a doubtful product; empty for nowhere.
@@ -223,6 +226,7 @@ impl Default for HttpSection {
             base_url: "http://127.0.0.1:26680".into(),
             trusted_proxies: Vec::new(),
             place_header: String::new(),
+            links_file: PathBuf::new(),
             operator_token_file: PathBuf::new(),
             contact: String::new(),
         }
@@ -409,6 +413,26 @@ impl Config {
     pub fn passphrase_file(&self, path: &Path) -> Option<PathBuf> {
         let file = &self.node.passphrase_file;
         (!file.as_os_str().is_empty()).then(|| parent(path).join(file))
+    }
+
+    /// The brand's further links, from the file that the configuration at `path` names, if it does.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`]; [`ConfigError::Value`] if it is no such file.
+    pub fn product_links(&self, path: &Path) -> Result<ProductLinks, ConfigError> {
+        let file = &self.http.links_file;
+        if file.as_os_str().is_empty() {
+            return Ok(ProductLinks::default());
+        }
+        let bytes = read_bounded(&parent(path).join(file), MAX_LINKS_FILE_BYTES)?;
+        let bad = |reason: String| ConfigError::Value {
+            path: path.to_owned(),
+            key: "http.links_file",
+            found: format!("{} ({reason})", file.display()),
+            expected: "a TOML file with a [[link]] for each link".into(),
+        };
+        let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8 text".into()))?;
+        ProductLinks::parse(&text).map_err(|error| bad(error.to_string()))
     }
 
     /// The operator's token: the first line of the file that the configuration at `path` names, if it does.

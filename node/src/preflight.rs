@@ -95,6 +95,7 @@ pub fn preflight(config: &Config, path: &Path) -> Vec<Finding> {
     let mut findings = vec![data_dir(&dir), keys(&dir), passphrase(config, path)];
     findings.push(genesis(&dir));
     findings.extend(operator_token(config, path));
+    findings.extend(links(config, path));
     findings.push(disk(config, &dir));
     if running {
         findings.push(Finding::ok("ports", "the node is running and has them"));
@@ -228,6 +229,18 @@ fn operator_token(config: &Config, path: &Path) -> Option<Finding> {
     }
     let file = crate::files::parent(path).join(file);
     Some(secret_file(what, &file).unwrap_or_else(|| Finding::ok(what, file.display().to_string())))
+}
+
+fn links(config: &Config, path: &Path) -> Option<Finding> {
+    let file = &config.http.links_file;
+    (!file.as_os_str().is_empty()).then(|| match config.product_links(path) {
+        Ok(_) => Finding::ok("http.links_file", file.display().to_string()),
+        Err(error) => Finding::error(
+            "http.links_file",
+            error.to_string(),
+            "mend the file, or take it out of the configuration; docs/operator.md shows one",
+        ),
+    })
 }
 
 fn disk(config: &Config, dir: &DataDir) -> Finding {
@@ -384,6 +397,7 @@ mod tests {
         std::fs::remove_file(dir.path().join("ledger/genesis")).unwrap();
         config.node.passphrase_file = "nowhere".into();
         config.http.operator_token_file = "nowhere-either".into();
+        config.http.links_file = "no-links".into();
         config.limits.disk_reserve_bytes = u64::MAX;
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         config.http.listen = taken.local_addr().unwrap().to_string();
@@ -393,6 +407,7 @@ mod tests {
             "genesis",
             "passphrase",
             "operator token",
+            "http.links_file",
             "disk",
             "http.listen",
         ] {

@@ -30,7 +30,7 @@ use crate::chain::{
 use crate::config::{Config, ConfigError, DataDir};
 use crate::dealers::{DealerError, Dealers};
 use crate::files::FileError;
-use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ServeLimits, serve};
+use crate::gateway::{Gateway, GatewayConfig, OperatorToken, ProductLinks, ServeLimits, serve};
 use crate::issuer::{IssuerError, IssuerMetrics, IssuerStore, has_issuer, reseal};
 use crate::keys::{KeyError, KeyStore, NodeKeys};
 use crate::matching::{DeskIdentity, MatchDesk, MatchError};
@@ -207,6 +207,7 @@ pub async fn run_until(
 ) -> Result<Ended, RunError> {
     let config = Config::load(path)?;
     let operator_token = config.operator_token(path)?;
+    let links = config.product_links(path)?;
     let dir = config.data_dir(path);
     let store = KeyStore::new(dir.keys());
     let base = store.open_node(passphrase)?;
@@ -469,7 +470,12 @@ pub async fn run_until(
         })?;
     tasks.spawn(serve(
         listener,
-        routes(&shared, &genesis.name, genesis.kind, operator_token),
+        routes(
+            &shared,
+            (&genesis.name, genesis.kind),
+            operator_token,
+            links,
+        ),
         ServeLimits {
             unlimited: shared.config.http.trusted_proxies.clone(),
             ..ServeLimits::default()
@@ -601,14 +607,15 @@ fn open_dealers(
 
 fn routes(
     node: &Arc<Node>,
-    network_name: &str,
-    kind: NetworkKind,
+    (network_name, kind): (&str, NetworkKind),
     operator_token: Option<OperatorToken>,
+    links: ProductLinks,
 ) -> Router {
     let mut config =
         GatewayConfig::new(&node.config.http.base_url, network_name, &node.member_name);
     config.test_network = kind == NetworkKind::Test;
     config.operator_token = operator_token;
+    config.links = links;
     config.dealers = Some(node.dealers.clone());
     config
         .trusted_proxies

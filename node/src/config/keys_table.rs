@@ -150,6 +150,11 @@ const SECTIONS: &[SectionDoc] = &[
                  have no place, and copies are hardly ever noticed by them.",
             ),
             key(
+                "links_file",
+                "TOML file with further links for this member's products (GS1 link types), relative to this file. Read at the start. Empty: the \
+                 node's own pages alone.",
+            ),
+            key(
                 "operator_token_file",
                 "File whose first line is the token for /v1/status and /metrics, sent as Authorization: Bearer; at least 16 \
                  characters, relative to this file. Empty: only callers on this machine, not through a proxy.",

@@ -8,7 +8,7 @@ use axum::http::HeaderName;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::BackoffConfig;
+use super::{BackoffConfig, ProductLinks};
 use crate::dealers::Dealers;
 
 /// A secret that an operator's tools send as `Authorization: Bearer`. It has no text form.
@@ -47,6 +47,8 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// The header in which these say where the caller's address is; `None` for none.
     pub place_header: Option<HeaderName>,
+    /// What the brand links to beside the node's own pages.
+    pub links: ProductLinks,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// How long a request may take, body included.
@@ -107,6 +109,7 @@ impl GatewayConfig {
             contact: String::new(),
             trusted_proxies: Vec::new(),
             place_header: None,
+            links: ProductLinks::default(),
             max_body_bytes: 64 << 10,
             request_timeout: Duration::from_secs(10),
             max_requests: 1024,

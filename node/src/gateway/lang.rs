@@ -65,32 +65,46 @@ impl Lang {
     }
 
     fn of_tag(tag: &str) -> Option<Self> {
-        let primary = tag.split('-').next()?;
-        Self::ALL
-            .into_iter()
-            .find(|lang| primary.eq_ignore_ascii_case(lang.key()))
+        Self::ALL.into_iter().find(|lang| is_same(tag, lang.key()))
     }
 
     /// The one that the header likes best; `None` if it names neither.
     pub(super) fn accepted(headers: &HeaderMap) -> Option<Self> {
-        let mut best = None;
-        let mut weight = 0.0;
-        let lines = headers.get_all(ACCEPT_LANGUAGE);
-        for range in lines
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|line| line.split(','))
-        {
-            let (tag, q) = range.split_once(';').unwrap_or((range, ""));
-            let q = quality(q);
-            if let Some(lang) = Self::of_tag(tag.trim())
-                && q > weight
-            {
-                (best, weight) = (Some(lang), q);
-            }
-        }
-        best
+        ranked(headers).into_iter().find_map(Self::of_tag)
     }
+}
+
+/// Whether two tags are of one language, whatever its writing and country.
+pub(super) fn is_same(tag: &str, other: &str) -> bool {
+    let primary = |tag: &str| {
+        tag.split('-')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    primary(tag) == primary(other)
+}
+
+/// The tags of the header, the one liked best first; of those liked alike, in its order. Those not wanted are left out.
+pub(super) fn ranked(headers: &HeaderMap) -> Vec<&str> {
+    let lines = headers.get_all(ACCEPT_LANGUAGE);
+    let mut ranges: Vec<(&str, f32)> = lines
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(|range| range.split_once(';').unwrap_or((range, "")))
+        .map(|(tag, parameters)| (tag.trim(), quality(parameters)))
+        .filter(|(_, q)| *q > 0.0)
+        .collect();
+    ranges.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    ranges.into_iter().map(|(tag, _)| tag).collect()
+}
+
+/// The language that the query asks for, as it stands there.
+pub(super) fn chosen_tag(uri: &Uri) -> Option<&str> {
+    uri.query()?
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("lang="))
 }
 
 /// The weight in `q=0.8`; 1 if there is none, 0 if it is none.

@@ -1,7 +1,7 @@
 //! The resolver of GS1 Digital Links (GS1-Conformant Resolver Standard 1.2): what there is about a product or a unit, by link type.
 //!
-//! The links are few and all of this node: the page of a unit, which verifies it and says what is recalled, and the page of the
-//! product in each language. Compressed links are neither read nor written.
+//! The node's own links are few: the page of a unit, which verifies it and says what is recalled, and the page of the product in each
+//! language. A brand may give further ones. Compressed links are neither read nor written.
 
 use axum::http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, LINK, LOCATION, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
@@ -11,7 +11,7 @@ use tally_codes::gs1::DigitalLink;
 
 use super::Problem;
 use super::accept::{LINKSET, prefers_linkset};
-use super::lang::Lang;
+use super::lang::{Lang, chosen_tag, is_same, ranked};
 use super::link::code_path;
 use super::router::Gateway;
 use crate::scans::{Product, ScannedCode};
@@ -24,13 +24,15 @@ const VOCABULARY: &str = "https://gs1.org/voc/";
 pub(super) struct Target {
     pub(super) href: String,
     pub(super) title: String,
-    /// The languages of the page; one page may have several.
-    langs: Vec<Lang>,
+    /// The languages of what is there, as tags of BCP 47; one page may have several, and none is of no matter.
+    langs: Vec<String>,
+    /// Its media type.
+    media: String,
 }
 
 /// What there is under one link type.
 struct Links {
-    kind: &'static str,
+    kind: String,
     targets: Vec<Target>,
 }
 
@@ -89,6 +91,23 @@ fn hand_on(href: &str, uri: &Uri) -> String {
     }
 }
 
+/// The one in the visitor's language: as the query chooses, or else as the header likes best. `None` if none is, or several are.
+fn best<'a>(targets: &'a [Target], uri: &Uri, headers: &HeaderMap) -> Option<&'a Target> {
+    if let [only] = targets {
+        return Some(only);
+    }
+    let fitting = |tag: &str| -> Vec<&'a Target> {
+        let fits = |target: &&Target| target.langs.iter().any(|lang| is_same(lang, tag));
+        targets.iter().filter(fits).collect()
+    };
+    let wanted = chosen_tag(uri).into_iter().chain(ranked(headers));
+    let found = wanted.map(fitting).find(|found| !found.is_empty())?;
+    match *found.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    }
+}
+
 impl Gateway {
     /// What there is for the link: of its unit if it names one, else of its product.
     fn links(&self, link: &DigitalLink, product: &Product) -> (String, Vec<Links>) {
@@ -101,7 +120,8 @@ impl Gateway {
         let pip = Lang::ALL.map(|lang| Target {
             href: format!("{page}?lang={}", lang.key()),
             title: title(lang, ("product page", "产品页面")),
-            langs: vec![lang],
+            langs: vec![lang.key().to_owned()],
+            media: "text/html".to_owned(),
         });
         let unit = link
             .serial()
@@ -111,9 +131,13 @@ impl Gateway {
         let own = |what: &str| Target {
             href: anchor.clone(),
             title: format!("{}: {what}", product.description),
-            langs: Lang::ALL.to_vec(),
+            langs: Lang::ALL.map(|lang| lang.key().to_owned()).to_vec(),
+            media: "text/html".to_owned(),
         };
-        let links = |kind, targets| Links { kind, targets };
+        let links = |kind: &str, targets| Links {
+            kind: kind.to_owned(),
+            targets,
+        };
         let mut all = vec![links("defaultLink", vec![own("page of the code")])];
         if unit.is_some() {
             all.push(links("verificationService", vec![own("check this pack")]));
@@ -122,6 +146,27 @@ impl Gateway {
             all[0] = links("defaultLink", vec![own("product page")]);
         }
         all.push(links("pip", pip.to_vec()));
+        // Another member's products are that member's to link.
+        let further = if product.own {
+            self.config.links.of(&gtin)
+        } else {
+            &[]
+        };
+        for link in further {
+            let target = Target {
+                href: link.url.clone(),
+                title: link.title.clone(),
+                langs: Some(link.lang.clone())
+                    .filter(|lang| !lang.is_empty())
+                    .into_iter()
+                    .collect(),
+                media: link.media.clone(),
+            };
+            match all.iter_mut().find(|links| links.kind == link.kind) {
+                Some(same) => same.targets.push(target),
+                None => all.push(links(&link.kind, vec![target])),
+            }
+        }
         (anchor, all)
     }
 
@@ -173,17 +218,7 @@ impl Gateway {
                 &[found],
             )));
         }
-        let chosen = super::lang::Choice::of(uri, headers);
-        let lang = if chosen.chosen {
-            Some(chosen.lang)
-        } else {
-            Lang::accepted(headers)
-        };
-        let best = match (found.targets.as_slice(), lang) {
-            ([only], _) => Some(only),
-            (several, Some(lang)) => several.iter().find(|t| t.langs.contains(&lang)),
-            _ => None,
-        };
+        let best = best(&found.targets, uri, headers);
         Ok(match best {
             Some(target) => Answer::Response(redirect(&hand_on(&target.href, uri))),
             None if super::accept::prefers_page(headers) => Answer::Choices(found.targets),
@@ -279,8 +314,8 @@ fn linkset_response(
                 json!({
                     "href": t.href,
                     "title": t.title,
-                    "type": "text/html",
-                    "hreflang": t.langs.iter().map(|l| l.key()).collect::<Vec<_>>(),
+                    "type": t.media,
+                    "hreflang": t.langs,
                 })
             })
             .collect();

@@ -370,3 +370,94 @@ async fn links_that_gs1_refuses_are_refused_by_the_gateway() {
     println!("{refused} refused, {accepted} accepted");
     assert!(refused >= 8 && accepted >= 8, "{refused} {accepted}");
 }
+
+/// A brand's own links, of the types that GS1 names.
+#[tokio::test]
+async fn a_brand_gives_further_links_for_its_products() {
+    let dir = dir();
+    let link = |kind: &str, url: &str, more: &str| {
+        format!(
+            "[[link]]\ngtin = \"{GTIN}\"\ntype = \"{kind}\"\nurl = \"{url}\"\ntitle = \"{kind}\"\n{more}\n"
+        )
+    };
+    let kinds = [
+        "traceability",
+        "epcis",
+        "promotion",
+        "loyaltyProgram",
+        "registerProduct",
+        "reportFound",
+        "dpp",
+    ];
+    let mut file: String = kinds
+        .iter()
+        .map(|kind| link(kind, &format!("https://brand.example/{kind}"), ""))
+        .collect();
+    for lang in ["en", "de"] {
+        let url = format!("https://brand.example/{lang}/care?from=code");
+        file += &link("instructions", &url, &format!("lang = \"{lang}\""));
+    }
+    file += &link(
+        "recallStatus",
+        "https://brand.example/recalls.pdf",
+        "media = \"application/pdf\"",
+    );
+    let links = ProductLinks::parse(&file).expect("links");
+    let of_site = links.clone();
+    let site = site_with(
+        node(BRAND, dir.path()),
+        |c| c.links = of_site,
+        ServeLimits::default(),
+    )
+    .await;
+    let unit = format!("/01/{GTIN}/21/G1");
+    for kind in kinds {
+        for path in [format!("/01/{GTIN}"), unit.clone()] {
+            let answer = site
+                .get(&format!("{path}?17=270101&linkType=gs1:{kind}"))
+                .await;
+            assert_eq!(answer.status, 307, "{kind}");
+            let to = format!("https://brand.example/{kind}?17=270101");
+            assert_eq!(answer.header("location"), Some(&*to));
+        }
+    }
+    let all = site.get(&format!("{unit}?linkType=all")).await.json();
+    let context = &all["linkset"][0];
+    let of = |kind: &str| context[&format!("https://gs1.org/voc/{kind}")].clone();
+    assert_eq!(of("dpp")[0]["hreflang"], json!([]));
+    assert_eq!(of("instructions")[1]["hreflang"], json!(["de"]));
+    // Beside the node's own page, which comes first.
+    assert_eq!(of("recallStatus").as_array().map(Vec::len), Some(2));
+    assert_eq!(of("recallStatus")[1]["type"], "application/pdf");
+    assert_eq!(of("verificationService").as_array().map(Vec::len), Some(1));
+    let instructions = format!("{unit}?linkType=gs1:instructions");
+    for (languages, query, to) in [
+        ("de-AT,en;q=0.5", "", Some("de")),
+        ("fr, en;q=0.1, de;q=0", "", Some("en")),
+        ("de", "&lang=en", Some("en")),
+        ("fr", "", None),
+    ] {
+        let headers = format!("Accept-Language: {languages}\r\n");
+        let path = format!("{instructions}{query}");
+        let answer = site.send("GET", &path, &headers, "").await;
+        assert_eq!(
+            answer.status,
+            if to.is_some() { 307 } else { 300 },
+            "{languages}"
+        );
+        let found = answer.header("location").unwrap_or_default();
+        assert!(found.contains(&format!("/{}/care", to.unwrap_or_default())) || to.is_none());
+    }
+    let answer = site.get(&format!("{unit}?linkType=gs1:recallStatus")).await;
+    assert_eq!(answer.status, 300, "two that are as good as each other");
+    // At the node of another member, the product is not its to link.
+    let other = super::dir();
+    let other = site_with(
+        node(crate::scans::testkit::MEDIA, other.path()),
+        |c| c.links = links,
+        ServeLimits::default(),
+    )
+    .await;
+    let path = format!("/01/{GTIN}?linkType=gs1:dpp");
+    assert_eq!(other.get(&path).await.status, 404);
+}
