@@ -11,7 +11,6 @@ pub mod chain;
 pub mod config;
 mod database;
 pub mod dealers;
-mod distinct;
 mod external_sort;
 pub mod files;
 #[doc(hidden)]
@@ -31,7 +30,6 @@ pub mod runtime;
 pub mod scans;
 pub mod sealed;
 pub mod snapshots;
-pub mod spill;
 pub mod status;
 pub mod tiles;
 pub mod vitals;

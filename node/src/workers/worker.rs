@@ -19,10 +19,10 @@ use super::asks::{Answer, Ask, End, First};
 use super::channel::{self, MAX_MESSAGE_BYTES, Receiver, Sender};
 use super::queue::{Lease, Queue, Taken};
 use super::{Job, SharedStore, WorkersError};
-use crate::bucket_files::PageReader;
+use crate::bucket_files::{PageReader, storage};
+use crate::external_sort::SpillSorters;
 use crate::psi_wire::{self, Deadlines};
 use crate::sealed::StorageKey;
-use crate::spill::{SpillSorters, storage};
 
 /// How often an idle worker looks for a bucket.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
