@@ -22,6 +22,8 @@ pub mod labels;
 pub mod matching;
 mod membership;
 pub mod passphrase;
+#[cfg(test)]
+mod peak;
 pub mod preflight;
 pub mod proofs;
 pub mod psi_wire;
