@@ -18,8 +18,6 @@ use rand::rngs::OsRng;
 use tally_psi::buckets::EachItem;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::spill::storage;
-
 /// Bytes of all open pages together, about.
 const OPEN_BYTES: usize = 16 << 20;
 /// Shortest and longest page; a page holds at least one item of any length.
@@ -375,6 +373,14 @@ impl BucketFiles {
     pub(crate) fn load(&self, bucket: u32, each: EachItem<'_>) -> Result<(), tally_psi::Error> {
         self.visit(bucket, |row, value| each(row, value).map_err(Loading))
             .map_err(|Loading(error)| error)
+    }
+}
+
+/// An error of what a machine's host keeps for it, in the machine's form.
+#[allow(clippy::needless_pass_by_value)]
+pub(crate) fn storage(error: impl ToString) -> tally_psi::Error {
+    tally_psi::Error::Storage {
+        reason: error.to_string(),
     }
 }
 

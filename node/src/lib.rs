@@ -11,7 +11,6 @@ pub mod chain;
 pub mod config;
 mod database;
 pub mod dealers;
-mod distinct;
 mod external_sort;
 pub mod files;
 #[doc(hidden)]
@@ -23,6 +22,8 @@ pub mod labels;
 pub mod matching;
 mod membership;
 pub mod passphrase;
+#[cfg(test)]
+mod peak;
 pub mod preflight;
 pub mod proofs;
 pub mod psi_wire;
@@ -31,7 +32,6 @@ pub mod runtime;
 pub mod scans;
 pub mod sealed;
 pub mod snapshots;
-pub mod spill;
 pub mod status;
 pub mod tiles;
 pub mod vitals;

@@ -189,6 +189,42 @@ impl Network {
         Ok(())
     }
 
+    /// Resident memory of every node, in bytes.
+    ///
+    /// # Errors
+    /// If one is not running.
+    pub fn resident(&self) -> Result<Vec<u64>> {
+        self.members.iter().map(Member::resident).collect()
+    }
+
+    /// That every node still runs, that none panicked or filled the disk by way of its log, and that none holds `growth` bytes more
+    /// than it did `before`.
+    ///
+    /// # Errors
+    /// Which node does.
+    pub fn bore(&mut self, before: &[u64], growth: u64) -> Result<()> {
+        for (member, before) in self.members.iter_mut().zip(before) {
+            ensure!(member.ended().is_none(), "{} ended", member.name);
+            let (now, log) = (member.resident()?, member.log());
+            println!(
+                "{}: {} MiB before, {} MiB after, {} bytes of log",
+                member.name,
+                before >> 20,
+                now >> 20,
+                log.len()
+            );
+            ensure!(!log.contains(" panicked at "), "{} panicked", member.name);
+            ensure!(log.len() < 4 << 20, "{} fills its log", member.name);
+            ensure!(
+                now < before + growth,
+                "{} holds {} MiB more",
+                member.name,
+                (now - before) >> 20
+            );
+        }
+        Ok(())
+    }
+
     /// Stops every node that runs.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ pub(crate) struct BenchPsiArgs {
     /// The file whose first line is the database's password
     #[arg(long, value_name = "FILE", requires = "database")]
     pub(crate) database_password_file: Option<PathBuf>,
-    /// With --workers: items in a bucket, as match.bucket_items in tally.toml
+    /// With --workers: items in a bucket, as match.bucket_items in tally.toml; N has to be more than two buckets, else nothing is cut
     #[arg(long, value_name = "ITEMS", requires = "workers", default_value_t = 1 << 20, value_parser = number(1 << 10, 1 << 20))]
     pub(crate) bucket_items: usize,
 }

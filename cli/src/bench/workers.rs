@@ -92,12 +92,29 @@ struct Run {
     ratio_of_all_to_one: Option<f64>,
 }
 
-/// Ends what it started.
-struct Workers(Vec<Child>);
+/// Processes and the files with what they say; ends them when it is dropped.
+struct Workers(Vec<(Child, PathBuf)>);
+
+impl Workers {
+    /// That all still run; else why one ended.
+    fn run_still(&mut self) -> Result<()> {
+        for (child, log) in &mut self.0 {
+            if let Some(status) = child.try_wait()? {
+                let said = fs::read_to_string(log).unwrap_or_default();
+                anyhow::bail!("a worker ended, {status}: {}", said.trim());
+            }
+        }
+        Ok(())
+    }
+
+    fn each(&self, read: impl Fn(u32) -> Result<f64>) -> Result<Vec<f64>> {
+        self.0.iter().map(|(child, _)| read(child.id())).collect()
+    }
+}
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for (child, _) in &mut self.0 {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -110,6 +127,12 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         options.n < MOST_PEOPLE,
         "{} people of each side, expected less than {MOST_PEOPLE}",
         options.n
+    );
+    ensure!(
+        options.n > 2 * options.bucket_items,
+        "a list of {} is matched whole, without workers: expected more than two buckets of {}, see --bucket-items",
+        options.n,
+        options.bucket_items
     );
     let scratch = tempfile::Builder::new().prefix("tally-bench-").tempdir()?;
     let root = scratch.path();
@@ -153,7 +176,8 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
         cores: cores(),
     };
     for (number, count) in options.workers.iter().enumerate() {
-        say(&format!("a list with {count} workers"));
+        let word = if *count == 1 { "worker" } else { "workers" };
+        say(&format!("a list with {count} {word}"));
         let agreement = agree(brand, media, options.suite)?;
         let out = root.join(format!("matches-{number}.csv"));
         let run = one_run(options, root, (brand, media), *count, &agreement, &out)?;
@@ -167,8 +191,8 @@ pub(crate) fn run(options: &Options, say: &dyn Fn(&str)) -> Result<Figures> {
     let one = figures.runs.iter().find(|run| run.workers == 1);
     if let Some((cpu, all)) = one.map(|one| (one.cpu_s, one.all())) {
         for run in &mut figures.runs {
-            run.ratio_to_one = Some(run.cpu_s / cpu);
-            run.ratio_of_all_to_one = Some(run.all() / all);
+            run.ratio_to_one = Some(thousandths(run.cpu_s / cpu));
+            run.ratio_of_all_to_one = Some(thousandths(run.all() / all));
         }
     }
     Ok(figures)
@@ -288,6 +312,7 @@ fn one_run(
         workers.0.push(start(options, root, i)?);
     }
     std::thread::sleep(SETTLE);
+    workers.run_still()?;
     let nodes = |member: &Member| cpu_s(member.pid().context("a node that runs")?);
     let before = [nodes(brand)?, nodes(media)?];
     let begun = Instant::now();
@@ -295,35 +320,30 @@ fn one_run(
         json!({"agreement": agreement, "computation": "list", "audience": "buyers", "out": out});
     call(brand, "match_request", &asked)?;
     let wall_s = begun.elapsed().as_secs_f64();
-    let each = workers
-        .0
-        .iter()
-        .map(|w| cpu_s(w.id()))
-        .collect::<Result<Vec<f64>>>()
-        .context("a worker ended")?;
-    let largest = workers
-        .0
-        .iter()
-        .map(|w| rss_mb(w.id()))
-        .collect::<Result<Vec<f64>>>()?
-        .into_iter()
-        .fold(0.0, f64::max);
+    workers.run_still()?;
+    let each = workers.each(cpu_s)?;
+    let largest = workers.each(rss_mb)?.into_iter().fold(0.0, f64::max);
     let cpu_s: f64 = each.iter().sum();
     let least = cpu_s / precise(20 * count as u64);
     let mut run = Run {
         workers: count,
-        wall_s,
-        cpu_s,
-        cpu_a_s: nodes(brand)? - before[0],
-        cpu_b_s: nodes(media)? - before[1],
+        wall_s: thousandths(wall_s),
+        cpu_s: thousandths(cpu_s),
+        cpu_a_s: thousandths(nodes(brand)? - before[0]),
+        cpu_b_s: thousandths(nodes(media)? - before[1]),
         cpu_us_per_item: 0.0,
-        rss_worker_mb: largest,
+        rss_worker_mb: thousandths(largest),
         busy_workers: each.iter().filter(|cpu| **cpu > least).count(),
         ratio_to_one: None,
         ratio_of_all_to_one: None,
     };
-    run.cpu_us_per_item = run.all() * 1e6 / precise(options.n);
+    run.cpu_us_per_item = thousandths(run.all() * 1e6 / precise(options.n));
     Ok(run)
+}
+
+/// Clocks of processes tell hundredths of a second: further digits are none.
+fn thousandths(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -331,8 +351,8 @@ const fn precise(n: u64) -> f64 {
     n as f64
 }
 
-fn start(options: &Options, root: &Path, number: usize) -> Result<Child> {
-    let log = File::create(root.join(format!("worker-{number}.log")))?;
+fn start(options: &Options, root: &Path, number: usize) -> Result<(Child, PathBuf)> {
+    let log = root.join(format!("worker-{number}.log"));
     let mut command = Command::new(std::env::current_exe().context("the path of this program")?);
     command
         .args(["psi", "worker", "--json", "--database", &options.database])
@@ -349,10 +369,11 @@ fn start(options: &Options, root: &Path, number: usize) -> Result<Child> {
     if let Some(file) = &options.password_file {
         command.arg("--database-password-file").arg(file);
     }
-    command
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
+        .stderr(File::create(&log)?)
         .spawn()
-        .context("start a worker")
+        .context("start a worker")?;
+    Ok((child, log))
 }

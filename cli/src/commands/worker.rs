@@ -14,6 +14,8 @@ use crate::args::{PsiCommand, WorkerArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 
+/// How often an idle worker looks for a bucket.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Elements that a sorter keeps in memory: 32 MiB.
 const ROWS_IN_MEMORY: usize = 1 << 20;
 
@@ -61,6 +63,7 @@ fn options(args: &WorkerArgs) -> Result<WorkerOptions> {
         key: database.key,
         name: name.unwrap_or_else(|| format!("pid {}", std::process::id())),
         lease: Duration::from_secs(args.lease),
+        look_every: LOOK_EVERY,
         spill: args.spill.clone().unwrap_or_else(std::env::temp_dir),
         rows_in_memory: ROWS_IN_MEMORY,
     })

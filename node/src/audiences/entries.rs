@@ -7,8 +7,8 @@ use tally_psi::{EachValue, ItemSource};
 use zeroize::Zeroizing;
 
 use super::{AudienceError, AudienceKey, AudienceMeta};
+use crate::bucket_files::storage;
 use crate::sealed::{StorageKey, read_sealed};
-use crate::spill::storage;
 
 /// The people of a set in committed order. An error for a file that is missing, cut or changed, or another number of people than
 /// described, is the last; what came before is part of the set all the same.

@@ -15,7 +15,7 @@ use tally_merkle::Hash;
 use zeroize::Zeroizing;
 
 use super::AudienceError;
-use crate::external_sort::{SealedRows, SealedSorter, push_wiped};
+use crate::external_sort::{SealedRows, SealedSorter, Varying, push_wiped};
 
 /// People who are salted at a time, on all cores.
 const BATCH: usize = 8192;
@@ -25,7 +25,7 @@ const HEAD: usize = 8 + 2;
 const LINE: usize = 8;
 
 /// The IDs of a file, each with its line, repeated ones too.
-pub(super) struct Listed(SealedSorter);
+pub(super) struct Listed(SealedSorter<Varying>);
 
 impl Listed {
     pub(super) fn new(dir: &Path, run_bytes: usize) -> Self {
@@ -93,7 +93,7 @@ pub(super) fn damaged() -> io::Error {
 pub(super) struct Salting<'a, R> {
     profile: Profile,
     rng: &'a mut R,
-    sorter: SealedSorter,
+    sorter: SealedSorter<Varying>,
     batch: Vec<SaltedEntry>,
     count: usize,
 }
@@ -156,7 +156,7 @@ pub(super) struct Person<'a> {
 }
 
 /// People in the order of their set.
-pub(super) struct Salted(SealedRows);
+pub(super) struct Salted(SealedRows<Varying>);
 
 impl Salted {
     /// The next person.

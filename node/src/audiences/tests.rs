@@ -7,6 +7,7 @@ use tally_contracts::ids::RecordId;
 use tally_measure::{Import, ImportOptions, SaltedSet, import};
 
 use super::{AudienceError, AudienceMeta, AudienceStore};
+use crate::peak;
 use crate::sealed::StorageKey;
 
 fn people(n: u32) -> Import {
@@ -283,9 +284,7 @@ fn importing_process() {
         .unwrap();
     assert_eq!(meta.size, people);
     store.visit_verified(&meta, |_, _| Ok(())).unwrap();
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    println!("\n{peak}");
+    peak::say();
 }
 
 /// Reads what an iterator gives.
@@ -305,23 +304,9 @@ impl<I: Iterator<Item = String>> std::io::Read for Lines<I> {
 
 #[test]
 fn eight_times_the_people_take_no_more_memory() {
-    let peak_kb = |people: u64| -> u64 {
-        let out = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([
-                "audiences::tests::importing_process",
-                "--exact",
-                "--nocapture",
-            ])
-            .env(IMPORTER, people.to_string())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(out.stdout).unwrap();
-        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        line.unwrap_or_else(|| panic!("{text}"))
-            .trim_end_matches("kB")
-            .trim()
-            .parse()
-            .unwrap()
+    let peak_kb = |people: u64| {
+        let test = "audiences::tests::importing_process";
+        peak::kilobytes(test, IMPORTER, &people.to_string())
     };
     let (few, many) = (peak_kb(50_000), peak_kb(400_000));
     println!("50,000 people: {few} kB, 400,000: {many} kB");

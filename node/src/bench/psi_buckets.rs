@@ -1,5 +1,6 @@
 //! What a party of `tally bench psi` brings: a set in memory while it is small, else its file in buckets on disk.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,19 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tally_psi::buckets::{BucketStore, Buckets, EachItem, Past, Plan, Rule, Step};
 use tally_psi::messages::{Role, Scope};
 use tally_psi::{
-    Computation, IdType, ItemSet, ItemSetBuilder, ItemStream, Items, Machine, MemorySorters,
-    Params, PeerCount, Profile, Seeds, SorterFactory, machine as plain,
+    Computation, EachValue, IdType, ItemSet, ItemSetBuilder, ItemSource, ItemStream, Items,
+    Machine, MemorySorters, Params, PeerCount, Profile, Seeds, SorterFactory, machine as plain,
 };
+use zeroize::Zeroizing;
 
 use super::column::{count_column, read_column};
 use super::psi::Error;
-use crate::bucket_files::BucketFiles;
-use crate::distinct::{Collector, Distinct};
-use crate::spill::{SpillSorters, storage};
+use crate::bucket_files::{BucketFiles, PageCursor, storage};
+use crate::external_sort::{SealedSorter, SpillSorters, Varying, push_wiped};
 
 const KIND: (IdType, Profile) = (IdType(1), Profile(1));
 /// Rows a sorter keeps in memory: 64 MiB.
 const RUN_ROWS: usize = 2 << 20;
+/// The same of values.
+const RUN_BYTES: usize = 64 << 20;
 
 /// The own file.
 pub(super) enum Own {
@@ -53,16 +56,17 @@ impl Own {
         })?;
         if is_longer {
             drop(builder);
-            let rows = count_column(path)?;
             if computation == Computation::List {
-                return Ok(Self::Rows(rows));
+                return Ok(Self::Rows(count_column(path)?));
             }
-            let mut values = Collector::create(spill, rows).map_err(storage)?;
+            let mut values = SealedSorter::new(spill.to_owned(), RUN_BYTES);
             read_column(path, |value| {
-                values.push(value).map_err(storage)?;
+                values.push(&[value]).map_err(storage)?;
                 Ok(ControlFlow::Continue(()))
             })?;
-            return Ok(Self::Distinct(values.finish().map_err(storage)?));
+            return Ok(Self::Distinct(
+                Distinct::of(values, spill).map_err(storage)?,
+            ));
         }
         Ok(Self::Set(builder.finish()?))
     }
@@ -72,8 +76,52 @@ impl Own {
         match self {
             Self::Set(set) => set.len() as u64,
             Self::Rows(rows) => *rows,
-            Self::Distinct(values) => values.count(),
+            Self::Distinct(values) => values.count,
         }
+    }
+}
+
+/// Distinct values on disk, sealed as they were sorted; shown once.
+pub(super) struct Distinct {
+    files: BucketFiles,
+    cursor: PageCursor,
+    count: u64,
+}
+
+impl Distinct {
+    fn of(values: SealedSorter<Varying>, spill: &Path) -> io::Result<Self> {
+        let mut sorted = values.finish()?;
+        let mut files = BucketFiles::create(spill, 1)?;
+        let mut last = Zeroizing::new(Vec::new());
+        let mut count = 0;
+        while let Some(value) = sorted.next()? {
+            if count == 0 || *value != **last {
+                last.clear();
+                push_wiped(&mut last, value);
+                files.push(0, 0, value)?;
+                count += 1;
+            }
+        }
+        files.seal_all()?;
+        let cursor = PageCursor::new(0);
+        Ok(Self {
+            files,
+            cursor,
+            count,
+        })
+    }
+}
+
+impl ItemSource for Distinct {
+    fn next_values(&mut self, max: usize, each: EachValue<'_>) -> Result<(), tally_psi::Error> {
+        for _ in 0..max {
+            self.files.advance(&mut self.cursor).map_err(storage)?;
+            let Some(value) = self.cursor.value() else {
+                break;
+            };
+            each(value)?;
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +212,7 @@ pub(super) fn machine(s: Setting<'_>) -> Result<Box<dyn Machine>, Error> {
         let items: Items = match s.set {
             Own::Set(set) => set.into(),
             Own::Distinct(values) => {
-                ItemStream::new(KIND.0, KIND.1, values.count(), Box::new(values)).into()
+                ItemStream::new(KIND.0, KIND.1, values.count, Box::new(values)).into()
             }
             Own::Rows(_) => return Err(Error::Pipe("a long list without buckets".into())),
         };

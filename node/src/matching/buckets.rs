@@ -23,10 +23,10 @@ use super::error::MatchError;
 use super::lists::OpenList;
 use super::state::{MatchFile, MatchId};
 use crate::audiences::{AudienceError, AudienceMeta, AudienceStore};
-use crate::bucket_files::BucketFiles;
+use crate::bucket_files::{BucketFiles, storage};
+use crate::external_sort::SpillSorters;
 use crate::psi_wire;
 use crate::sealed::{SealedError, StorageKey, read_sealed, write_sealed};
-use crate::spill::{SpillSorters, storage};
 use crate::workers::{NodeWorkers, SharedStore};
 
 /// For so long after it was asked for a broken match may go on; then it ends, and what was released stays spent.

@@ -387,16 +387,17 @@ impl Inner {
             .unwrap_or(0))
     }
 
-    /// Tries again while the ledger may only be behind the peer's.
+    /// Tries again while this side may only be behind the peer.
     pub(super) async fn patiently<T>(
         &self,
         mut check: impl FnMut() -> Result<T, MatchError>,
     ) -> Result<T, MatchError> {
-        const LATE: [&str; 4] = [
+        const LATE: [&str; 5] = [
             "unknown_agreement",
             "agreement_status",
             "unknown_audience",
             "unknown_match",
+            "unanswered",
         ];
         let until = tokio::time::Instant::now() + self.options.patience;
         loop {

@@ -28,8 +28,8 @@ use super::state::{HashText, MatchId, Role, Stage};
 use super::sums;
 use super::wire::record_key;
 use crate::audiences::{AudienceMeta, AudienceStore};
+use crate::external_sort::SpillSorters;
 use crate::psi_wire;
-use crate::spill::SpillSorters;
 use tally_contracts::records::{AudienceRef, Computation, ProposeAgreement};
 
 /// A match that both sides have agreed to.

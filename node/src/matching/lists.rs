@@ -28,8 +28,8 @@ use super::resume::not_resumable;
 use super::state::{HashText, MatchId, MatchView, Role};
 use super::wire::{Wire, unexpected};
 use crate::bucket_files::BucketFiles;
+use crate::external_sort::SpillSorters;
 use crate::psi_wire;
-use crate::spill::SpillSorters;
 use crate::workers::{Job, Lease, NodeWorkers, SharedStore, WorkersError};
 
 /// For so long a responder waits for one of its workers before it answers a bucket itself; the stream is silent meanwhile.

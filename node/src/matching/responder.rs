@@ -12,7 +12,7 @@ use super::messages::{Accept, Message, ReceiptOffer, Request};
 use super::overlap::OverlapView;
 use super::policy::{Inquiry, declined};
 use super::ports::{MatchIo, PeerIdentity};
-use super::state::{MatchId, MatchView, Role, Stage};
+use super::state::{MatchFile, MatchId, MatchView, Role, Stage};
 use super::sums;
 use super::terms;
 use super::wire::{Wire, unexpected};
@@ -232,12 +232,20 @@ impl Inner {
         wire: &mut Wire<'_>,
     ) -> Result<MatchView, MatchError> {
         let id = MatchId::of(&offer.nonce);
-        let file = self.store.get(&id).filter(|f| {
-            f.view.role == Role::Responder
-                && f.view.peer == wire.peer.member
-                && f.nonce.0 == offer.nonce
-        });
-        let Some(file) = file else {
+        let peer = wire.peer.member;
+        let noted = || {
+            let file = self.store.get(&id).filter(|f| {
+                f.view.role == Role::Responder && f.view.peer == peer && f.nonce.0 == offer.nonce
+            });
+            // The initiator may hold its answer a moment before this side has noted its own.
+            let is_early = |f: &MatchFile| f.view.answer.is_none() && !f.view.stage.is_final();
+            if file.as_ref().is_some_and(is_early) {
+                let reason = "the match has no answer yet";
+                return Err(MatchError::decline("unanswered", reason));
+            }
+            Ok(file)
+        };
+        let Some(file) = self.patiently(noted).await? else {
             return Err(MatchError::decline(
                 "unknown_match",
                 "there is no such match",

@@ -19,13 +19,11 @@ use super::asks::{Answer, Ask, End, First};
 use super::channel::{self, MAX_MESSAGE_BYTES, Receiver, Sender};
 use super::queue::{Lease, Queue, Taken};
 use super::{Job, SharedStore, WorkersError};
-use crate::bucket_files::PageReader;
+use crate::bucket_files::{PageReader, storage};
+use crate::external_sort::SpillSorters;
 use crate::psi_wire::{self, Deadlines};
 use crate::sealed::StorageKey;
-use crate::spill::{SpillSorters, storage};
 
-/// How often an idle worker looks for a bucket.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How long a worker waits before it tries again what failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the node may take for an answer: a release waits for the ledger.
@@ -47,7 +45,9 @@ pub struct WorkerOptions {
     pub name: String,
     /// For how long a bucket is held without a sign of life.
     pub lease: Duration,
-    /// A folder for elements that do not fit into memory; they are blinded, and lose their name at once.
+    /// How often it looks for a bucket while it has none.
+    pub look_every: Duration,
+    /// A folder for elements that do not fit into memory; they are blinded and sealed, and lose their name at once.
     pub spill: PathBuf,
     /// Elements that a sorter keeps in memory, at 32 bytes each.
     pub rows_in_memory: usize,
@@ -90,11 +90,11 @@ impl Worker {
                         Err(error) => {
                             tracing::warn!(bucket, %error, "let go of a bucket");
                             self.let_go(&lease, &error).await;
-                            LOOK_EVERY
+                            self.0.look_every
                         }
                     }
                 }
-                Ok(None) => LOOK_EVERY,
+                Ok(None) => self.0.look_every,
                 Err(error @ WorkersError::Key { .. }) => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "no bucket can be taken");

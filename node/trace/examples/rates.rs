@@ -5,7 +5,7 @@
 
 use tally_trace::observation::{Observation, Territory};
 use tally_trace::ratio::pairs::{CLASSES, Pair, WORDS};
-use tally_trace::sim::params::{FROZEN, SCAN_RATES, TUNING_SEEDS};
+use tally_trace::sim::params::{FROZEN, TUNING_SEEDS};
 use tally_trace::sim::{Campaign, SimScan, World};
 
 const HONEST: u64 = 2_000_000;
@@ -32,6 +32,14 @@ fn add(table: &mut Table, a: &Observation, b: &Observation) -> Option<usize> {
     Some(pair.class)
 }
 
+fn add_home([out, ins]: &mut [f64; 2], o: &Observation) {
+    match o.territory {
+        Territory::Inside => *ins += 1.0,
+        Territory::Outside => *out += 1.0,
+        Territory::Unknown => {}
+    }
+}
+
 fn one(world: &World, seed: u64) -> Counted {
     let mut out = Counted::default();
     let mut before: Option<Observation> = None;
@@ -44,11 +52,7 @@ fn one(world: &World, seed: u64) -> Counted {
         let Some(first) = scans.first().copied() else {
             continue;
         };
-        match first.territory {
-            Territory::Inside => out.home[1] += 1.0,
-            Territory::Outside => out.home[0] += 1.0,
-            Territory::Unknown => {}
-        }
+        add_home(&mut out.home, &first);
         if let Some(other) = before.replace(first) {
             add(&mut out.any, &other, &first);
         }
@@ -64,14 +68,7 @@ fn one(world: &World, seed: u64) -> Counted {
         }
     }
     for run in 0..RUNS {
-        let pick = usize::try_from(run).unwrap_or_default();
-        let campaign = Campaign {
-            copies: 100,
-            sources: 1,
-            cities: [20, 30, 50][pick % 3],
-            scan_rate: SCAN_RATES[pick / 3 % 3],
-        };
-        for scans in world.campaign(seed, run, &campaign) {
+        for scans in world.campaign(seed, run, &Campaign::of_run(run)) {
             let mut packs = std::collections::BTreeSet::new();
             let mut first: Option<Observation> = None;
             for scan in scans.iter().filter(|s| s.pack != 0) {
@@ -86,11 +83,7 @@ fn one(world: &World, seed: u64) -> Counted {
                         out.inside[class][usize::from(o.territory == Territory::Inside)] += 1.0;
                     }
                 } else {
-                    match o.territory {
-                        Territory::Inside => out.copy_home[1] += 1.0,
-                        Territory::Outside => out.copy_home[0] += 1.0,
-                        Territory::Unknown => {}
-                    }
+                    add_home(&mut out.copy_home, &o);
                     first = Some(o);
                 }
             }
@@ -165,21 +158,18 @@ fn main() {
     show("SAME", &quotient(&same));
     show("JOURNEY", &quotient(&journey));
     show("COPIES", &quotient(&copies));
+    let inside = |name: &str, pick: &dyn Fn(&Counted) -> [f64; 2]| {
+        let [out, ins] = parts
+            .iter()
+            .map(pick)
+            .fold([0.0, 0.0], |[a, b], [c, d]| [a + c, b + d]);
+        println!("{name}: {:.4}", ins / (ins + out));
+    };
     for class in 0..CLASSES {
-        let [out, ins] = parts.iter().fold([0.0, 0.0], |[a, b], c| {
-            [a + c.inside[class][0], b + c.inside[class][1]]
+        inside(&format!("inside given inside, class {class}"), &|c| {
+            c.inside[class]
         });
-        println!(
-            "inside given inside, class {class}: {:.3}",
-            ins / (ins + out)
-        );
     }
-    let [out, ins] = parts
-        .iter()
-        .fold([0.0, 0.0], |[a, b], c| [a + c.home[0], b + c.home[1]]);
-    println!("first inside {:.4}", ins / (ins + out));
-    let [out, ins] = parts.iter().fold([0.0, 0.0], |[a, b], c| {
-        [a + c.copy_home[0], b + c.copy_home[1]]
-    });
-    println!("first copy inside {:.4}", ins / (ins + out));
+    inside("first inside", &|c| c.home);
+    inside("first copy inside", &|c| c.copy_home);
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tally_trace::history::{Counts, History};
-use tally_trace::sim::params::{FROZEN, SCAN_RATES, TUNING_SEEDS};
+use tally_trace::sim::params::{FROZEN, TUNING_SEEDS};
 use tally_trace::sim::{Campaign, World};
 
 const HONEST: u64 = 1_000_000;
@@ -56,14 +56,7 @@ fn main() {
             }
         }
         for run in 0..RUNS {
-            let pick = usize::try_from(run).unwrap_or_default();
-            let campaign = Campaign {
-                copies: 100,
-                sources: 1,
-                cities: [20, 30, 50][pick % 3],
-                scan_rate: SCAN_RATES[pick / 3 % 3],
-            };
-            for scans in world.campaign(seed, run, &campaign) {
+            for scans in world.campaign(seed, run, &Campaign::of_run(run)) {
                 let (mut history, mut packs) = (History::new(), BTreeSet::new());
                 for scan in scans {
                     history.observe(&scan.observation());

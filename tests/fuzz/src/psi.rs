@@ -47,27 +47,14 @@ impl Setup {
     fn params(self) -> Params {
         let counts = self.is_dh() && self.bits & 2 != 0;
         Params {
-            context: Context {
-                network: [1; 32],
-                suite: self.suite,
-                computation: if counts {
+            context: context(
+                self.suite,
+                if counts {
                     Computation::Cardinality
                 } else {
                     Computation::List
                 },
-                session: session_id(&[2; 32], &[3; 32]),
-                initiator: Party {
-                    member: [4; 16],
-                    node: [5; 32],
-                },
-                responder: Party {
-                    member: [6; 16],
-                    node: [7; 32],
-                },
-                agreement: [8; 32],
-                initiator_root: [9; 32],
-                responder_root: [10; 32],
-            },
+            ),
             noise: if counts && self.bits & 4 != 0 {
                 Noise::Laplace(NOISE)
             } else {
@@ -99,15 +86,38 @@ impl Setup {
         )
         .expect("a machine")
     }
+}
 
-    /// What the peer of role `side` sends in an honest run.
-    fn honest(self, side: u8) -> Vec<u8> {
-        let (mut a, mut b) = (self.machine(0), self.machine(1));
-        let (_, transcript) = machine::run_in_memory(a.as_mut(), b.as_mut()).expect("a run");
-        let other = usize::from(1 - side);
-        let frames = transcript.frames.into_iter().filter(|(s, _)| *s == other);
-        frames.flat_map(|(_, frame)| frame).collect()
+/// Of a run by this suite.
+pub(crate) fn context(suite: Suite, computation: Computation) -> Context {
+    let party = |n| Party {
+        member: [n; 16],
+        node: [n + 1; 32],
+    };
+    Context {
+        network: [1; 32],
+        suite,
+        computation,
+        session: session_id(&[2; 32], &[3; 32]),
+        initiator: party(4),
+        responder: party(6),
+        agreement: [8; 32],
+        initiator_root: [9; 32],
+        responder_root: [10; 32],
     }
+}
+
+/// The seed of a set-up: the byte, and what the machine whose side its bit 0 names is sent in an honest run of both.
+pub(crate) fn honest(bits: u8, machine: impl Fn(u8) -> Box<dyn Machine>) -> (String, Vec<u8>) {
+    let (mut a, mut b) = (machine(0), machine(1));
+    let (_, transcript) = machine::run_in_memory(a.as_mut(), b.as_mut()).expect("a run");
+    let other = usize::from(1 - (bits & 1));
+    let frames = transcript.frames.into_iter().filter(|(s, _)| *s == other);
+    let stream = frames.flat_map(|(_, frame)| frame);
+    (
+        format!("setup-{bits}"),
+        [bits].into_iter().chain(stream).collect(),
+    )
 }
 
 fn set(values: &[&str]) -> ItemSet {
@@ -118,11 +128,11 @@ fn set(values: &[&str]) -> ItemSet {
     builder.finish().expect("a set")
 }
 
-/// Runs a machine until it waits for a frame, showing what it sends. Whether it is done.
-pub(crate) fn settle(machine: &mut dyn Machine, sent: impl Fn(&[u8])) -> Result<bool, Error> {
+/// Runs a machine until it waits for a frame; what it sends has to be readable. Whether it is done.
+fn settle(machine: &mut dyn Machine, is_read: impl Fn(&[u8]) -> bool) -> Result<bool, Error> {
     loop {
         match machine.poll()? {
-            Output::Send(frame) => sent(&frame),
+            Output::Send(frame) => assert!(is_read(&frame)),
             Output::Progress(_) => {}
             Output::NeedFrame => return Ok(false),
             Output::Done(_) => return Ok(true),
@@ -134,7 +144,7 @@ pub(crate) fn settle(machine: &mut dyn Machine, sent: impl Fn(&[u8])) -> Result<
 }
 
 /// The frames in a stream; the last may be cut, and one with a wrong header takes the rest.
-pub(crate) fn frames(stream: &[u8]) -> Vec<&[u8]> {
+fn frames(stream: &[u8]) -> Vec<&[u8]> {
     let mut out = Vec::new();
     let mut rest = Bytes(stream);
     while !rest.is_empty() && out.len() < MAX_FRAMES {
@@ -147,21 +157,24 @@ pub(crate) fn frames(stream: &[u8]) -> Vec<&[u8]> {
     out
 }
 
-fn feed(suite: Suite, bytes: &[u8]) {
+/// A byte that sets up a machine, then what its peer sends.
+pub(crate) fn feed(
+    bytes: &[u8],
+    set_up: impl Fn(u8) -> Box<dyn Machine>,
+    is_read: impl Fn(&[u8]) -> bool,
+) {
     let mut input = Bytes(bytes);
-    let bits = input.u8();
-    let mut machine = Setup { suite, bits }.machine(bits & 1);
-    let sent = |frame: &[u8]| assert!(Message::decode(frame).is_ok());
-    let mut done = settle(machine.as_mut(), sent).expect("nothing came yet");
+    let mut machine = set_up(input.u8());
+    let mut done = settle(machine.as_mut(), &is_read).expect("nothing came yet");
     for frame in frames(input.0) {
         let result = machine
             .input(frame)
-            .and_then(|()| settle(machine.as_mut(), sent));
+            .and_then(|()| settle(machine.as_mut(), &is_read));
         match result {
             Ok(now) => done |= now,
             Err(error) => {
                 // The peer can be told, and the machine stays where it is.
-                assert!(Message::decode(&abort_frame(&error)).is_ok());
+                assert!(is_read(&abort_frame(&error)));
                 assert!(machine.poll().is_err());
                 assert!(machine.input(frame).is_err());
                 return;
@@ -173,15 +186,20 @@ fn feed(suite: Suite, bytes: &[u8]) {
     }
 }
 
+fn feed_suite(suite: Suite, bytes: &[u8]) {
+    let set_up = |bits| Setup { suite, bits }.machine(bits & 1);
+    feed(bytes, set_up, |frame| Message::decode(frame).is_ok());
+}
+
 /// A byte that sets up a machine of `dh-ristretto-v1`, then what its peer sends.
 pub fn run_machine(bytes: &[u8]) {
-    feed(Suite::DhRistrettoV1, bytes);
+    feed_suite(Suite::DhRistrettoV1, bytes);
 }
 
 /// The same for `vole-rr22-v1` and, where bit 5 of that byte is set, `vole-rr22-malicious-v1`.
 pub fn run_vole(bytes: &[u8]) {
     let checked = bytes.first().is_some_and(|bits| bits & CHECKED != 0);
-    feed(vole(checked), bytes);
+    feed_suite(vole(checked), bytes);
 }
 
 /// The bit of a set-up by which the fuzz target of both VOLE suites chooses.
@@ -195,13 +213,9 @@ const fn vole(checked: bool) -> Suite {
     }
 }
 
-fn honest(suite: Suite, setups: std::ops::Range<u8>) -> Named {
-    setups
-        .map(|bits| {
-            let stream = Setup { suite, bits }.honest(bits & 1);
-            (format!("setup-{bits}"), [&[bits], &stream[..]].concat())
-        })
-        .collect()
+fn honest_runs(suite: Suite, setups: std::ops::Range<u8>) -> Named {
+    let run = |bits| honest(bits, |side| Setup { suite, bits }.machine(side));
+    setups.map(run).collect()
 }
 
 /// Every message by itself.
@@ -273,12 +287,12 @@ pub fn seeds() -> Named {
 
 /// The peer's frames of honest runs, for every set-up.
 pub fn machine_seeds() -> Named {
-    honest(Suite::DhRistrettoV1, 0..8)
+    honest_runs(Suite::DhRistrettoV1, 0..8)
 }
 
 /// The same for both suites by a vector correlation: both roles.
 pub fn vole_seeds() -> Named {
-    let mut seeds = honest(vole(false), 0..2);
-    seeds.extend(honest(vole(true), CHECKED..CHECKED + 2));
+    let mut seeds = honest_runs(vole(false), 0..2);
+    seeds.extend(honest_runs(vole(true), CHECKED..CHECKED + 2));
     seeds
 }

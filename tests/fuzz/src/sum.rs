@@ -1,18 +1,14 @@
 //! The frames of a private sum, and both sides' machines fed with anything.
 
-use tally_psi::messages::{HEADER_BYTES, Message, abort_frame, payload_len};
+use tally_psi::messages::{HEADER_BYTES, Message, payload_len};
 use tally_psi::sum::messages::{Sizes, SumHello, SumMessage};
 use tally_psi::sum::{
     LabelledSetBuilder, SumInitiator, SumNoise, SumParams, SumResponder, SumTerms, ValueNoise,
     ValuedSetBuilder,
 };
-use tally_psi::{
-    Computation, Context, IdType, Machine, NoiseParams, Party, Profile, Seeds, Suite, machine,
-    session_id,
-};
+use tally_psi::{Computation, IdType, Machine, NoiseParams, Profile, Seeds, Suite};
 
-use crate::bytes::Bytes;
-use crate::psi::{frames, settle};
+use crate::psi::{context, feed, honest};
 use crate::{Seeds as Named, named, same};
 
 /// Bytes as one frame.
@@ -63,23 +59,7 @@ fn terms(bits: u8) -> SumTerms {
 fn side_machine(bits: u8, side: u8) -> Box<dyn Machine> {
     let terms = terms(bits);
     let params = SumParams {
-        context: Context {
-            network: [1; 32],
-            suite: Suite::DhRistrettoV1,
-            computation: Computation::JoinSum,
-            session: session_id(&[2; 32], &[3; 32]),
-            initiator: Party {
-                member: [4; 16],
-                node: [5; 32],
-            },
-            responder: Party {
-                member: [6; 16],
-                node: [7; 32],
-            },
-            agreement: [8; 32],
-            initiator_root: [9; 32],
-            responder_root: [10; 32],
-        },
+        context: context(Suite::DhRistrettoV1, Computation::JoinSum),
         terms: terms.clone(),
     };
     let (id_type, profile) = (IdType(1), Profile(1));
@@ -105,28 +85,8 @@ fn side_machine(bits: u8, side: u8) -> Box<dyn Machine> {
 
 /// A byte that sets up a machine (bit 0 which side it plays), then what its peer sends.
 pub fn run_machine(bytes: &[u8]) {
-    let mut input = Bytes(bytes);
-    let bits = input.u8();
-    let mut machine = side_machine(bits, bits & 1);
-    let sums = |frame: &[u8]| assert!(SumMessage::decode(frame).is_ok());
-    let mut done = settle(machine.as_mut(), sums).expect("nothing came yet");
-    for frame in frames(input.0) {
-        let result = machine
-            .input(frame)
-            .and_then(|()| settle(machine.as_mut(), sums));
-        match result {
-            Ok(now) => done |= now,
-            Err(error) => {
-                assert!(SumMessage::decode(&abort_frame(&error)).is_ok());
-                assert!(machine.poll().is_err());
-                assert!(machine.input(frame).is_err());
-                return;
-            }
-        }
-    }
-    if !done {
-        let _ = machine.input_end();
-    }
+    let set_up = |bits| side_machine(bits, bits & 1);
+    feed(bytes, set_up, |frame| SumMessage::decode(frame).is_ok());
 }
 
 /// Every frame by itself.
@@ -165,13 +125,6 @@ pub fn seeds() -> Named {
 /// The peer's frames of honest runs, for every set-up.
 pub fn machine_seeds() -> Named {
     (0..8)
-        .map(|bits| {
-            let (mut a, mut b) = (side_machine(bits, 0), side_machine(bits, 1));
-            let (_, transcript) = machine::run_in_memory(a.as_mut(), b.as_mut()).expect("a run");
-            let other = usize::from(1 - (bits & 1));
-            let frames = transcript.frames.into_iter().filter(|(s, _)| *s == other);
-            let stream: Vec<u8> = frames.flat_map(|(_, frame)| frame).collect();
-            (format!("setup-{bits}"), [&[bits], &stream[..]].concat())
-        })
+        .map(|bits| honest(bits, |side| side_machine(bits, side)))
         .collect()
 }

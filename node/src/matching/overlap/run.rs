@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::attend::{Incoming, Sitting, session_of};
 use super::state::Held;
 use super::terms;
+use crate::external_sort::SpillSorters;
 use crate::matching::desk::Inner;
 use crate::matching::engine::counted_items;
 use crate::matching::error::MatchError;
@@ -26,7 +27,6 @@ use crate::matching::ports::MatchIo;
 use crate::matching::state::{HashText, MatchId, Stage};
 use crate::matching::wire::{unexpected, within};
 use crate::psi_wire;
-use crate::spill::SpillSorters;
 
 impl Inner {
     /// The noise that an agreement gives on this network.

@@ -21,11 +21,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::bucket_files::BucketFiles;
+use crate::external_sort::SpillSorters;
 use crate::matching::MatchId;
 use crate::matching::buckets::{DeskStore, Journal, SharedPast};
 use crate::psi_wire::{self, Deadlines};
 use crate::sealed::StorageKey;
-use crate::spill::SpillSorters;
 
 const PARTY: &str = "TALLY_TEST_KILLED_PARTY";
 const COUNT: u64 = 24_000;

@@ -5,6 +5,7 @@ mod faults;
 mod killed;
 mod kit;
 mod overlap;
+mod overlap_memory;
 mod scenarios;
 mod sums;
 mod workers;

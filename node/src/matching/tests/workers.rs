@@ -23,6 +23,9 @@ use crate::workers::{
 };
 
 const WORKER: &str = "TALLY_TEST_WORKER";
+/// How long a node waits for workers that say nothing, in tests where they have to do it all; and where it shall do it itself.
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(4);
 /// How long a test may wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,6 +55,7 @@ fn worker_process() {
             key: database.key,
             name: name.to_owned(),
             lease: Duration::from_millis(lease_ms.parse().unwrap()),
+            look_every: Duration::from_millis(20),
             spill: spill.into(),
             rows_in_memory: 1000,
         });
@@ -134,28 +138,33 @@ struct Field {
     _dir: tempfile::TempDir,
 }
 
-const COUNTS: [u32; 2] = [60_000, 80_000];
-const COMMON: u32 = 20_000;
+const COUNTS: [u32; 2] = [30_000, 40_000];
+const COMMON: u32 = 10_000;
 const RULE: Rule = Rule {
     single: 100,
     mean: 2_500,
 };
-const BUCKETS: u32 = 64;
+const BUCKETS: u32 = 32;
 const KEY: u8 = 40;
 
 impl Field {
     /// `None` if there is no PostgreSQL.
-    async fn new(suite: Suite, with_workers: [bool; 2], lease_ms: u64) -> Option<Self> {
-        Self::of(suite, with_workers, lease_ms, COUNTS, RULE, folder).await
+    async fn new(
+        suite: Suite,
+        with_workers: [bool; 2],
+        lease_ms: u64,
+        patience: Duration,
+    ) -> Option<Self> {
+        Self::of(suite, with_workers, lease_ms, patience, COUNTS, RULE).await
     }
 
     async fn of(
         suite: Suite,
         with_workers: [bool; 2],
         lease_ms: u64,
+        patience: Duration,
         [a, b]: [u32; 2],
         bucket_rule: Rule,
-        store_url: impl Fn(&Path) -> String,
     ) -> Option<Self> {
         let cluster = Cluster::start().await?;
         let net = Net::new();
@@ -181,7 +190,7 @@ impl Field {
             cluster.create(name).await;
             let shared = dir.path().join(name);
             std::fs::create_dir(&shared).unwrap();
-            let (url, store) = (cluster.url(name), store_url(&shared));
+            let (url, store) = (cluster.url(name), format!("file://{}", shared.display()));
             let database = database(&url, KEY);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let desk = net.desk(i).unwrap();
@@ -190,7 +199,7 @@ impl Field {
                 store: SharedStore::open(&store).unwrap(),
                 key: database.key,
                 address: listener.local_addr().unwrap().to_string(),
-                patience: Duration::from_secs(20),
+                patience,
             });
             let (served, stopped) = (desk.clone(), stop.clone());
             tokio::spawn(async move { served.serve_workers(listener, stopped).await });
@@ -283,10 +292,6 @@ impl Field {
     }
 }
 
-fn folder(dir: &Path) -> String {
-    format!("file://{}", dir.display())
-}
-
 /// Nothing of a list stays in the queue or the store.
 async fn forgotten(field: &Field, i: usize) {
     let until = Instant::now() + PATIENCE;
@@ -317,7 +322,7 @@ fn files_in(dir: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_of_one_side_match_a_list_and_each_of_them_may_be_killed_while_it_holds_a_bucket() {
-    let Some(mut field) = Field::new(Suite::VoleRr22MaliciousV1, [true, false], 20_000).await
+    let Some(mut field) = Field::new(Suite::VoleRr22MaliciousV1, [true, false], 20_000, LONG).await
     else {
         return;
     };
@@ -341,7 +346,7 @@ async fn workers_of_one_side_match_a_list_and_each_of_them_may_be_killed_while_i
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_may_have_workers_and_lose_some_under_every_suite() {
     for suite in [Suite::DhRistrettoV1, Suite::VoleRr22V1] {
-        let Some(mut field) = Field::new(suite, [true, true], 20_000).await else {
+        let Some(mut field) = Field::new(suite, [true, true], 20_000, LONG).await else {
             return;
         };
         let names: Vec<_> = [0, 1, 0, 1]
@@ -362,7 +367,7 @@ async fn both_sides_may_have_workers_and_lose_some_under_every_suite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stands_still_loses_its_lease_and_counts_no_more_when_it_wakes() {
-    let Some(mut field) = Field::new(Suite::VoleRr22V1, [true, false], 3_000).await else {
+    let Some(mut field) = Field::new(Suite::VoleRr22V1, [true, false], 2_000, LONG).await else {
         return;
     };
     let sleeper = field.workers[0].start(KEY);
@@ -401,7 +406,7 @@ async fn a_worker_that_stands_still_loses_its_lease_and_counts_no_more_when_it_w
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_workers_the_node_does_it_and_a_wrong_key_is_refused() {
-    let Some(mut field) = Field::new(Suite::VoleRr22V1, [true, false], 20_000).await else {
+    let Some(mut field) = Field::new(Suite::VoleRr22V1, [true, false], 20_000, SHORT).await else {
         return;
     };
     // The node made the tables under its key.
@@ -511,7 +516,7 @@ async fn cpu_of_one_worker_and_of_four() {
     };
     for workers in [1, 4, 1, 4] {
         let suite = Suite::VoleRr22V1;
-        let field = Field::of(suite, [true, true], 60_000, [n, n], rule, folder).await;
+        let field = Field::of(suite, [true, true], 60_000, LONG, [n, n], rule).await;
         let Some(mut field) = field else {
             return;
         };

@@ -2,7 +2,7 @@
 
 use super::cities::{CITIES, City, EXITS, Region, SALES_REGIONS};
 use super::dice::Dice;
-use super::params::Params;
+use super::params::{Params, SCAN_RATES};
 use crate::geo::distance_m;
 
 const HOUR_MS: f64 = 3_600_000.0;
@@ -78,6 +78,19 @@ pub struct Campaign {
     pub cities: usize,
     /// Chance that a buyer scans.
     pub scan_rate: f64,
+}
+
+impl Campaign {
+    /// 100 copies of one code over 20, 30 or 50 cities, at each of [`SCAN_RATES`]: every pair of them in turn, by the number of a run.
+    #[must_use]
+    pub const fn of_run(run: u64) -> Self {
+        Self {
+            copies: 100,
+            sources: 1,
+            cities: [20, 30, 50][(run % 3) as usize],
+            scan_rate: SCAN_RATES[(run / 3 % 3) as usize],
+        }
+    }
 }
 
 /// The world.
