@@ -130,7 +130,7 @@ pub(crate) enum Command {
     )]
     Status,
 
-    /// Register products, the things that codes are issued for
+    /// Register and list products, the things that codes are issued for
     #[command(subcommand)]
     Product(ProductCommand),
     /// Issue, activate, recall and verify unit codes
@@ -232,6 +232,27 @@ mod tests {
             for below in command.get_subcommands() {
                 walk(below);
             }
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn help_breaks_no_line_by_hand() {
+        fn walk(command: &clap::Command) {
+            for help in [command.get_after_help(), command.get_after_long_help()] {
+                let help = help.map(ToString::to_string).unwrap_or_default();
+                let lines: Vec<&str> = help.lines().collect();
+                for pair in lines.windows(2) {
+                    // The terminal breaks paragraphs where it ends, so a break of ours leaves half a line.
+                    let goes_on = |line: &str| line.starts_with(|c: char| c.is_lowercase());
+                    assert!(
+                        pair[0].is_empty() || !goes_on(pair[1]),
+                        "{}: {pair:?}",
+                        command.get_name()
+                    );
+                }
+            }
+            command.get_subcommands().for_each(walk);
         }
         walk(&Cli::command());
     }

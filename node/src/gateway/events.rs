@@ -12,10 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::api::{PlaceBody, is_json, media_type, read_body};
 use super::router::Gateway;
 use super::source::Source;
-use super::{Problem, parse_link_url};
-use crate::scans::{
-    ClaimCheck, EventKind, EventOutcome, EventRequest, ScanError, ScannedCode, Verdict,
-};
+use super::{Problem, read_code};
+use crate::scans::{ClaimCheck, EventKind, EventOutcome, EventRequest, ScanError, Verdict};
 
 /// The most codes of one request: a pallet's worth; more come in several.
 const MAX_CODES: usize = 500;
@@ -100,7 +98,7 @@ pub(super) async fn post(
     }
     let _turn = gateway.enter(source, None).await?;
     let results = futures::future::join_all(body.codes.into_iter().map(|text| async {
-        let Some(code) = read_code(&text) else {
+        let Ok(code) = read_code(&text) else {
             return Ok(ResultView::new(text, "not_a_code", None));
         };
         let hash = code.hash();
@@ -136,15 +134,6 @@ pub(super) async fn post(
         results,
     };
     Ok(Json(view).into_response())
-}
-
-/// A link, or GTIN/SERIAL.
-fn read_code(text: &str) -> Option<ScannedCode> {
-    if text.contains("://") {
-        return parse_link_url(text).ok();
-    }
-    let (gtin, serial) = text.split_once('/')?;
-    ScannedCode::new(gtin, serial).ok()
 }
 
 impl ResultView {

@@ -33,6 +33,18 @@ pub fn parse_link_url(uri: &str) -> Result<ScannedCode, LinkError> {
     Ok(ScannedCode::new(gtin.as_str(), serial)?)
 }
 
+/// Reads the link of a code, or `GTIN/SERIAL`, as programs and operators give it.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn read_code(text: &str) -> Result<ScannedCode, LinkError> {
+    if text.contains("://") {
+        return parse_link_url(text);
+    }
+    let (gtin, serial) = text.split_once('/').ok_or(LinkError::NoSerial)?;
+    Ok(ScannedCode::new(gtin, serial)?)
+}
+
 /// Reads the path of a URI, still percent-encoded, with its leading `/`. What stands in the query is of no matter to a page.
 ///
 /// # Errors
