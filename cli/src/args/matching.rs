@@ -22,8 +22,8 @@ pub(crate) enum AudienceCommand {
     \x20 tally audience import users.csv --id-type email --profile uid2 --label newsletter\n\
     \x20 tally audience import touches.csv --holds touches --label ads\n\n\
     The file has a header line; the column named like the ID type is read, or the one named by --column. IDs stay on \
-    this node, encrypted: the ledger and the other members see a salted commitment. Profiles: phone e164, digits, \
-    cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed.")]
+    this node, encrypted: the ledger and the other members see a salted commitment.\n\n\
+    Profiles: phone e164, digits, cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed.")]
 pub(crate) struct ImportArgs {
     /// The CSV file
     pub(crate) file: PathBuf,

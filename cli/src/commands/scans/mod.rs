@@ -32,12 +32,7 @@ fn stats(ctx: &Context, args: &StatsArgs) -> Result<()> {
     } else {
         output::text(&words(&answer));
         if let Some(path) = &args.svg {
-            output::text(&format!(
-                "
-drawn in {}
-",
-                path.display()
-            ));
+            output::text(&format!("\ndrawn in {}\n", path.display()));
         }
     }
     Ok(())
