@@ -285,7 +285,8 @@ fn verify(ctx: &Context, args: &VerifyArgs) -> Result<()> {
         "codes_verify",
         &json!({"code": args.code, "claim": args.claim}),
     )?;
-    ctx.show(&answer, None);
+    let told = ["verdict", "product", "count", "expires", "claim"];
+    ctx.show_keys(&answer, &told, None);
     match text_at(&answer, "verdict") {
         verdict if verdict.starts_with("genuine") => Ok(()),
         "cannot_verify_now" => {

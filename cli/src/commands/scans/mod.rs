@@ -70,7 +70,7 @@ fn probability(p: f64) -> String {
     match p {
         1.0.. => "1".to_owned(),
         0.001.. => format!("{p:.3}"),
-        _ => format!("{p:.0e}"),
+        _ => format!("{p:.1e}"),
     }
 }
 
