@@ -149,12 +149,13 @@ impl AdminClient {
 
     fn broken(&self, error: io::Error) -> anyhow::Error {
         let failure = match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::new(
-                Exit::Timeout,
-                "timeout",
-                format!("the node said nothing for {} s", self.timeout.as_secs()),
-            )
-            .next("it may still do what was asked: look with `tally status`, or wait longer with --timeout SECONDS"),
+            // What the system says of a deadline says nothing to anybody.
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                let what = format!("the node said nothing for {} s", self.timeout.as_secs());
+                return Failure::new(Exit::Timeout, "timeout", what)
+                    .next("it may still do what was asked: look with `tally status`, or wait longer with --timeout SECONDS")
+                    .into();
+            }
             _ => Failure::new(Exit::Failed, "gone", "the connection to the node broke")
                 .next("`tally status` says whether it runs; its log says why it stopped"),
         };

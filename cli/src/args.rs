@@ -130,7 +130,7 @@ pub(crate) enum Command {
     )]
     Status,
 
-    /// Register products, the things that codes are issued for
+    /// Register and list products, the things that codes are issued for
     #[command(subcommand)]
     Product(ProductCommand),
     /// Issue, activate, recall and verify unit codes
@@ -234,6 +234,116 @@ mod tests {
             }
         }
         walk(&Cli::command());
+    }
+
+    #[test]
+    fn help_breaks_no_line_by_hand() {
+        fn walk(command: &clap::Command) {
+            for help in [command.get_after_help(), command.get_after_long_help()] {
+                let help = help.map(ToString::to_string).unwrap_or_default();
+                let lines: Vec<&str> = help.lines().collect();
+                for pair in lines.windows(2) {
+                    // The terminal breaks paragraphs where it ends, so a break of ours leaves half a line.
+                    let goes_on = |line: &str| line.starts_with(|c: char| c.is_lowercase());
+                    assert!(
+                        pair[0].is_empty() || !goes_on(pair[1]),
+                        "{}: {pair:?}",
+                        command.get_name()
+                    );
+                }
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+
+    /// Command lines of a page: what follows `tally` in code, up to where the code or the shell's command ends.
+    fn command_lines(page: &str) -> Vec<String> {
+        // A line that goes on is one line, in a block and in a sentence.
+        let page = page.replace("\\\n", " ");
+        let mut out = Vec::new();
+        let mut block = false;
+        let mut text = String::new();
+        for line in page.lines() {
+            if line.trim_start().starts_with("```") {
+                block = !block;
+            } else if block {
+                let line = line.trim_start().trim_start_matches("$ ");
+                let line = line
+                    .strip_prefix("cargo run --release -- ")
+                    .map_or_else(|| line.to_owned(), |command| format!("tally {command}"));
+                out.extend(line.split(['|', '#']).map(str::trim).map(ToOwned::to_owned));
+            } else {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        for paragraph in text.split("\n\n") {
+            let code = paragraph.split('`').skip(1).step_by(2);
+            out.extend(code.map(|c| c.split_whitespace().collect::<Vec<_>>().join(" ")));
+        }
+        out.retain(|line| line.starts_with("tally "));
+        out
+    }
+
+    #[test]
+    fn what_the_pages_say_to_type_exists() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages = vec![root.join("README.md"), root.join("CHANGELOG.md")];
+        for file in std::fs::read_dir(root.join("docs")).unwrap() {
+            pages.push(file.unwrap().path());
+        }
+        pages.retain(|page| page.extension().is_some_and(|e| e == "md"));
+        let tally = Cli::command();
+        let mut seen = 0;
+        for page in pages {
+            let text = std::fs::read_to_string(&page).unwrap();
+            for line in command_lines(&text) {
+                let (mut command, mut options) = (&tally, Vec::new());
+                let mut path = true;
+                for word in line.split_whitespace().skip(1) {
+                    let word = word.trim_end_matches([',', '.', ';', ':']);
+                    if let Some(option) = word.strip_prefix("--") {
+                        options.push(
+                            option
+                                .split(['=', '|'])
+                                .next()
+                                .unwrap_or_default()
+                                .to_owned(),
+                        );
+                        path = false;
+                    } else if path {
+                        match command.find_subcommand(word) {
+                            Some(below) => command = below,
+                            // A place for a word, or the first argument.
+                            None => path = false,
+                        }
+                    }
+                }
+                let name = line.split_whitespace().nth(1).unwrap_or_default();
+                let named = name.starts_with(|c: char| c.is_ascii_lowercase());
+                assert!(
+                    !named || !std::ptr::eq(command, &tally),
+                    "{}: no command {line:?}",
+                    page.display()
+                );
+                let known = |option: &str| {
+                    ["help", "version", ""].contains(&option)
+                        || [command, &tally]
+                            .iter()
+                            .any(|c| c.get_arguments().any(|arg| arg.get_long() == Some(option)))
+                };
+                for option in options.iter().filter(|_| named) {
+                    assert!(
+                        known(option),
+                        "{}: no --{option} in {line:?}",
+                        page.display()
+                    );
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 100, "{seen} command lines were found");
     }
 
     #[test]

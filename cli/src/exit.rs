@@ -106,6 +106,38 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> Exit {
     exit
 }
 
+/// Prints help where it was asked for, or what is wrong with the command line: as one JSON object if that is wanted, which only the words
+/// themselves can say while they are no command line.
+pub(crate) fn command_line(error: &clap::Error) -> Exit {
+    let json = std::env::args_os()
+        .skip(1)
+        .take_while(|word| word != "--")
+        .any(|word| word == "--json");
+    if !error.use_stderr() || !json {
+        let _ = error.print();
+        return if error.use_stderr() {
+            Exit::Usage
+        } else {
+            Exit::Ok
+        };
+    }
+    output::value(&json!({
+        "error": {"code": "usage", "message": first_paragraph(&error.to_string()), "next": "see the command's --help"},
+        "exit": Exit::Usage as u8,
+    }));
+    Exit::Usage
+}
+
+/// What stands before the usage, on one line.
+fn first_paragraph(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let words = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<_> = words.flat_map(str::split_whitespace).collect();
+    words.join(" ")
+}
+
 /// The messages from the outermost inwards, without those that the one before already tells.
 fn chain(error: &anyhow::Error) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
@@ -120,6 +152,8 @@ fn chain(error: &anyhow::Error) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -131,6 +165,24 @@ mod tests {
             let found = error.downcast_ref::<Failure>();
             assert_eq!(found.map(|f| f.exit), Some(Exit::Timeout));
         }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line_for_programs() {
+        let told = |line: &[&str]| {
+            let error = crate::args::Cli::try_parse_from(line).err().unwrap();
+            first_paragraph(&error.to_string())
+        };
+        assert_eq!(
+            told(&["tally", "codes", "issue", "--count", "0"]),
+            "invalid value '0' for '--count <COUNT>': 0 is not in 1..18446744073709551615"
+        );
+        assert!(told(&["tally", "statsu"]).starts_with("unrecognized subcommand 'statsu' tip: "));
+        let missing = told(&["tally", "codes", "recall", "5d0c"]);
+        assert!(
+            missing.ends_with("were not provided: --reason <REASON>"),
+            "{missing}"
+        );
     }
 
     #[test]

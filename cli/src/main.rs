@@ -22,7 +22,10 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::command_line(&error).into(),
+    };
     let json = cli.common.json;
     match commands::run(cli) {
         Ok(()) => exit::Exit::Ok.into(),

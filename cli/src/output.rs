@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Writes to standard output. A reader that has gone away (`tally ... | head`) is no error.
 pub(crate) fn text(text: &str) {
@@ -52,10 +54,41 @@ pub(crate) fn render_keys(value: &Value, keys: &[&str]) -> String {
     out
 }
 
+/// A list of objects as a table of these columns, in this order.
+pub(crate) fn render_table(value: &Value, columns: &[&str]) -> String {
+    let Value::Array(items) = value else {
+        return render(value);
+    };
+    let columns: Vec<String> = columns.iter().map(|c| (*c).to_owned()).collect();
+    let mut out = String::new();
+    put_rows(&mut out, items, &columns.iter().collect::<Vec<_>>(), 0);
+    out
+}
+
+/// A moment in UTC; nothing for what no calendar has.
+pub(crate) fn moment(ms: u64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
+/// Puts the moment at `key`, which is in POSIX milliseconds, in its place under a name without the unit. For people: programs get the number.
+pub(crate) fn tell_moment(value: &mut Value, key: &str) {
+    let Some(fields) = value.as_object_mut() else {
+        return;
+    };
+    let told = fields.get(key).and_then(Value::as_u64).and_then(moment);
+    if let (Some(told), Some(name)) = (told, key.strip_suffix("_ms")) {
+        fields.remove(key);
+        fields.insert(name.to_owned(), Value::String(told));
+    }
+}
+
 /// Keys that people look for first, in the order in which they are read; all others follow by name.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 28] = [
     "match",
     "agreement",
+    "batch",
+    "code",
     "audience",
     "owner",
     "analyst",
@@ -78,6 +111,8 @@ const ORDER: [&str; 24] = [
     "answers_left_this_epoch",
     "answers_left_in_all",
     "started",
+    "sum",
+    "give_or_take",
 ];
 
 fn ordered<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
@@ -90,7 +125,11 @@ fn ordered<'a>(keys: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
 }
 
 fn label(key: &str) -> String {
-    key.replace('_', " ")
+    let words: Vec<_> = key
+        .split('_')
+        .map(|word| if word == "id" { "ID" } else { word })
+        .collect();
+    words.join(" ")
 }
 
 /// A value that stands on one line; `None` for a table or a block of lines.
@@ -212,6 +251,16 @@ fn put_table(out: &mut String, items: &[Value], indent: usize) {
         }
         return;
     }
+    put_rows(out, items, &columns, indent);
+}
+
+/// The rows of a table under their names. A column in which no row says anything is left out.
+fn put_rows(out: &mut String, items: &[Value], columns: &[&String], indent: usize) {
+    let says = |column: &&&String| {
+        let mut cells = items.iter().filter_map(|item| item.get(column.as_str()));
+        cells.any(|cell| !cell.is_null() && cell.as_str() != Some(""))
+    };
+    let columns: Vec<&String> = columns.iter().filter(says).copied().collect();
     let mut rows: Vec<Vec<String>> = vec![columns.iter().map(|c| label(&plain(c))).collect()];
     for item in items {
         let cell = |key: &String| item.get(key).and_then(short).unwrap_or_default();
@@ -301,6 +350,30 @@ mod tests {
         let table = render(&json!([{"started": 1, "match": "x"}, {"alpha": 2}]));
         let head = table.lines().next().unwrap().split_whitespace();
         assert_eq!(head.collect::<Vec<_>>(), ["match", "started", "alpha"]);
+    }
+
+    #[test]
+    fn tables_have_the_columns_that_say_something() {
+        let rows =
+            json!([{"b": 1, "a": "x", "void": null, "why": ""}, {"b": 20, "a": "y", "why": ""}]);
+        assert_eq!(
+            render_table(&rows, &["b", "why", "missing", "void", "a"]),
+            " b  a\n 1  x\n20  y\n"
+        );
+        assert_eq!(render(&rows), "a   b\nx   1\ny  20\n");
+        assert_eq!(label("network_id"), "network ID");
+        assert_eq!(label("idle_ids"), "idle ids");
+    }
+
+    #[test]
+    fn moments_are_told_to_people() {
+        let mut value = json!({"time_ms": 1_795_696_865_258_u64, "count": 3});
+        tell_moment(&mut value, "time_ms");
+        tell_moment(&mut value, "valid_until_ms");
+        assert_eq!(
+            value,
+            json!({"time": "2026-11-26T12:41:05.258Z", "count": 3})
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use rand_core::{CryptoRng, RngCore};
 use tally_contracts::ids::{MemberId, NetworkId};
 use tally_contracts::{Genesis, GenesisFile, MemberEntry, NetworkKind, NodeEntry, Rules};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::card::{CardError, MAX_CARD_BYTES, MemberCard};
 use crate::config::{Config, ConfigError, DataDir};
@@ -434,6 +436,29 @@ fn check_own(genesis: &Genesis, own: &MemberCard) -> Result<(), CeremonyError> {
     }
 }
 
+/// A moment in UTC, or as milliseconds where a calendar has none.
+fn utc(ms: u64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{ms} ms POSIX"))
+}
+
+/// Milliseconds in the largest unit that tells them exactly.
+fn duration(ms: u64) -> String {
+    let units = [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute")];
+    for (unit, name) in units {
+        if ms >= unit && ms.is_multiple_of(unit) {
+            let count = ms / unit;
+            return format!("{count} {name}{}", if count == 1 { "" } else { "s" });
+        }
+    }
+    if ms >= 1000 && ms.is_multiple_of(1000) {
+        return format!("{} s", ms / 1000);
+    }
+    format!("{ms} ms")
+}
+
 /// What a genesis says, for a founder to read before signing.
 #[must_use]
 pub fn describe(file: &GenesisFile) -> String {
@@ -448,16 +473,16 @@ pub fn describe(file: &GenesisFile) -> String {
         genesis.kind.name()
     );
     let _ = writeln!(out, "network ID  {}", file.network_id());
-    let _ = writeln!(out, "created     {} ms POSIX", genesis.created_ms);
+    let _ = writeln!(out, "created     {}", utc(genesis.created_ms));
     let _ = writeln!(
         out,
-        "rules       version {}, heartbeat {} ms, epoch {} ms, block at most {} bytes and {} records, clock skew {} ms",
+        "rules       version {}, heartbeat {}, epoch {}, block at most {} bytes and {} records, clock skew {}",
         rules.rules_version,
-        rules.heartbeat_ms,
-        rules.epoch_ms,
+        duration(rules.heartbeat_ms),
+        duration(rules.epoch_ms),
         rules.max_block_bytes,
         rules.max_block_records,
-        rules.max_skew_ms
+        duration(rules.max_skew_ms)
     );
     for member in &genesis.members {
         let signed = file.signatures().iter().any(|s| s.member == member.id);

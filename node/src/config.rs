@@ -405,7 +405,11 @@ impl Config {
     /// The data directory of a configuration file at `path`.
     #[must_use]
     pub fn data_dir(&self, path: &Path) -> DataDir {
-        DataDir::new(parent(path).join(&self.node.data_dir))
+        let dir: PathBuf = parent(path)
+            .join(&self.node.data_dir)
+            .components()
+            .collect();
+        DataDir::new(dir)
     }
 
     /// The passphrase file that the configuration names, if it does.

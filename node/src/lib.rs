@@ -33,6 +33,7 @@ pub mod scans;
 pub mod sealed;
 pub mod snapshots;
 pub mod status;
+pub mod tile_export;
 pub mod tiles;
 pub mod vitals;
 pub mod wiring;

@@ -245,28 +245,24 @@ fn links(config: &Config, path: &Path) -> Option<Finding> {
 
 fn disk(config: &Config, dir: &DataDir) -> Finding {
     let reserve = config.limits.disk_reserve_bytes;
-    let mb = |bytes: u64| bytes / 1_000_000;
+    let gb = |bytes: u64| format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10);
     match free_bytes(dir.root()) {
         None => Finding::ok("disk", "the system does not say how much is free"),
         Some(free) if free < reserve => Finding::error(
             "disk",
-            format!(
-                "{} MB free, {} MB are to be kept free",
-                mb(free),
-                mb(reserve)
-            ),
+            format!("{} free, {} are to be kept free", gb(free), gb(reserve)),
             "free some, or lower limits.disk_reserve_bytes",
         ),
         Some(free) if free < reserve.saturating_mul(4) => Finding::warning(
             "disk",
             format!(
-                "{} MB free; below {} MB nothing new is taken",
-                mb(free),
-                mb(reserve)
+                "{} free; below {} nothing new is taken",
+                gb(free),
+                gb(reserve)
             ),
             "free some",
         ),
-        Some(free) => Finding::ok("disk", format!("{} MB free", mb(free))),
+        Some(free) => Finding::ok("disk", format!("{} free", gb(free))),
     }
 }
 

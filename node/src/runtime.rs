@@ -488,7 +488,7 @@ pub async fn run_until(
         source,
     })?;
     tasks.spawn(admin::serve(admin_listener, shared.clone(), stop.clone()));
-    tracing::info!(member = %member.name, %network, height = ledger.head().height, "node is up");
+    tracing::info!(member = %member.name, %network, height = ledger.head().height, http = %shared.config.http.listen, "node is up");
 
     tokio::pin!(asked_to_stop);
     let ended = tokio::select! {

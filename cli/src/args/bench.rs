@@ -36,16 +36,19 @@ pub(crate) enum BenchComputation {
 
 /// Arguments of `bench psi`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally bench psi --n 65536\n  tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
-    Files have a header line with a column `phone` or `id`, or one column alone, which needs no header line if it\n\
-    holds hashes of 64 hexadecimal characters. Those match in either case, other values as they are. Time is from the start of the two processes\n\
-    to both exits, bytes are counted at the socket, CPU and memory are those that each process reports of itself.\n\n\
-    With --workers the network is founded in a temporary folder, and each run has an agreement of its own. The database may be empty or left\n\
-    from another bench; that of a real member is refused, since it has another worker key. On Debian: apt-get install postgresql, then as its\n\
-    user: createuser --pwprompt tally; createdb --owner tally tally_bench. Then:\n  \
-    tally bench psi --engine vole --n 4194304 --workers 1,4 --database postgres://tally@localhost/tally_bench --database-password-file FILE --json"
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally bench psi --n 65536\n\
+    \x20 tally bench psi --engine vole --files brand.csv media.csv --out matches.csv --json\n\n\
+    Files have a header line with a column `phone` or `id`, or one column alone, which needs no header line if it \
+    holds hashes of 64 hexadecimal characters. Those match in either case, other values as they are. Time is from \
+    the start of the two processes to both exits, bytes are counted at the socket, CPU and memory are those that \
+    each process reports of itself.\n\n\
+    With --workers the network is founded in a temporary folder, and each run has an agreement of its own. The \
+    database may be empty or left from another bench; that of a real member is refused, since it has another worker \
+    key. On Debian: apt-get install postgresql, then as its user: createuser --pwprompt tally; createdb --owner \
+    tally tally_bench. Then:\n\
+    \x20 tally bench psi --engine vole --n 4194304 --workers 1,4 --database postgres://tally@localhost/tally_bench \
+    --database-password-file FILE --json")]
 pub(crate) struct BenchPsiArgs {
     /// Generate two sets of this many phone numbers, half of them common
     #[arg(long, value_name = "N", conflicts_with = "files", required_unless_present = "files",
@@ -84,12 +87,12 @@ pub(crate) struct BenchPsiArgs {
 
 /// Arguments of `bench attribution`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tally bench attribution --touches media_touches.csv --conversions brand_conversions.csv --model linear --epsilon 1\n\n\
-    Touches have the columns phone, touched_at (POSIX seconds), channel, kind (view or click); conversions phone, converted_at,\n\
-    value_cents, order_id. Both sides run in this process, without network, ledger or agreement: it shows what the protocol costs and\n\
-    what its noise does, and is no way to match with another member."
-)]
+#[command(after_help = "Example:\n\
+    \x20 tally bench attribution --touches media_touches.csv --conversions brand_conversions.csv --model linear \
+    --epsilon 1\n\n\
+    Touches have the columns phone, touched_at (POSIX seconds), channel, kind (view or click); conversions phone, \
+    converted_at, value_cents, order_id. Both sides run in this process, without network, ledger or agreement: it \
+    shows what the protocol costs and what its noise does, and is no way to match with another member.")]
 pub(crate) struct BenchAttributionArgs {
     /// The media side's touches, a CSV file
     #[arg(long, value_name = "FILE")]
@@ -125,11 +128,11 @@ pub(crate) struct BenchAttributionArgs {
 
 /// Arguments of `bench issue`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tally bench issue --count 10000000 --json\n\n\
-    Everything is made but the ledger's one record: keys, serials, tags, claim codes, both trees, the CSV file of outer codes, the\n\
-    encrypted one of claim codes and the sealed batch, all of it synced to disk. What was made is removed at the end."
-)]
+#[command(after_help = "Example:\n\
+    \x20 tally bench issue --count 10000000 --json\n\n\
+    Everything is made but the ledger's one record: keys, serials, tags, claim codes, both trees, the CSV file of \
+    outer codes, the encrypted one of claim codes and the sealed batch, all of it synced to disk. What was made is \
+    removed at the end.")]
 pub(crate) struct BenchIssueArgs {
     /// How many codes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
@@ -141,9 +144,11 @@ pub(crate) struct BenchIssueArgs {
 
 /// Arguments of `bench scan`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tally bench scan --json\n\n\
-    Founds a network of one validator in a temporary folder, issues and releases codes, and scans each once. Every answer has a\n\
-    receipt, so its scan is on disk. The load comes from this process, the node is another one; both use the same cores.")]
+#[command(after_help = "Example:\n\
+    \x20 tally bench scan --json\n\n\
+    Founds a network of one validator in a temporary folder, issues and releases codes, and scans each once. Every \
+    answer has a receipt, so its scan is on disk. The load comes from this process, the node is another one; both \
+    use the same cores.")]
 pub(crate) struct BenchScanArgs {
     /// How many scans
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = number(1, 10_000_000))]
@@ -164,13 +169,13 @@ pub(crate) struct BenchScanArgs {
 
 /// Arguments of `bench ledger`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tally bench ledger --validators 4 --json\n\n\
-    Founds a network of validators in a temporary folder and runs them as processes. Records have 250 bytes and are signed\n\
-    beforehand, each member's with its own key and at its own node; every node verifies every record.\n\n\
-    With --stored, for one validator, the ledger is filled before its node is started, by the library and with all checks: some 15 GB\n\
-    of disk and 20 minutes of processor time for ten million records. Memory, restart and proofs are measured there too."
-)]
+#[command(after_help = "Example:\n\
+    \x20 tally bench ledger --validators 4 --json\n\n\
+    Founds a network of validators in a temporary folder and runs them as processes. Records have 250 bytes and are \
+    signed beforehand, each member's with its own key and at its own node; every node verifies every record.\n\n\
+    With --stored, for one validator, the ledger is filled before its node is started, by the library and with all \
+    checks: some 15 GB of disk and 20 minutes of processor time for ten million records. Memory, restart and proofs \
+    are measured there too.")]
 pub(crate) struct BenchLedgerArgs {
     /// How many validators
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = number(1, 16))]

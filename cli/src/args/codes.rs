@@ -22,6 +22,8 @@ pub(crate) enum ProductCommand {
         #[arg(long, default_value = "")]
         brand: String,
     },
+    /// List the products of all members
+    List,
 }
 
 /// `codes ...`
@@ -44,12 +46,13 @@ pub(crate) enum CodesCommand {
         territory: TerritoryArg,
     },
     /// Say where a batch is meant to be sold, in place of what was said before: scans certainly outside speak for a copy
-    #[command(
-        after_help = "Examples:\n  tally codes territory 5d0c... CN VN\n  tally codes territory 5d0c... CN-SC geohash:wm6\n  \
-        tally codes territory 5d0c... --unset\n\n\
-        An area is a country (ISO 3166-1), a subdivision of one (ISO 3166-2; compared where shops tell it as the region of a scan), or a\n\
-        map cell of at most four characters. Every member can read it in the ledger: who does not want that leaves it out."
-    )]
+    #[command(after_help = "Examples:\n\
+    \x20 tally codes territory 5d0c... CN VN\n\
+    \x20 tally codes territory 5d0c... CN-SC geohash:wm6\n\
+    \x20 tally codes territory 5d0c... --unset\n\n\
+    An area is a country (ISO 3166-1), a subdivision of one (ISO 3166-2; compared where shops tell it as the region \
+    of a scan), or a map cell of at most four characters. Every member can read it in the ledger: who does not want \
+    that leaves it out.")]
     Territory {
         /// The batch ID
         batch: String,
@@ -70,12 +73,13 @@ pub(crate) enum CodesCommand {
         reason: String,
     },
     /// Withdraw single codes for ever, waste labels say: from then on they answer `revoked`
-    #[command(
-        after_help = "Examples:\n  tally codes void 5d0c... waste.txt\n  zbarimg --raw -q waste/*.jpg | tally codes void 5d0c... -\n\n\
-        A line is a link, GTIN/SERIAL, a serial, or a row of an exported file; empty lines and those that begin with # are passed\n\
-        over. If a line names no code of this batch, nothing is withdrawn and the bad lines are named. What the ledger gets shows\n\
-        no serial and nothing of the order of production. A list may be given again: what is withdrawn already is left out."
-    )]
+    #[command(after_help = "Examples:\n\
+    \x20 tally codes void 5d0c... waste.txt\n\
+    \x20 zbarimg --raw -q waste/*.jpg | tally codes void 5d0c... -\n\n\
+    A line is a link, GTIN/SERIAL, a serial, or a row of an exported file; empty lines and those that begin with # \
+    are passed over. If a line names no code of this batch, nothing is withdrawn and the bad lines are named. What \
+    the ledger gets shows no serial and nothing of the order of production. A list may be given again: what is \
+    withdrawn already is left out.")]
     Void {
         /// The batch ID
         batch: String,
@@ -84,7 +88,7 @@ pub(crate) enum CodesCommand {
     },
     /// Look at one code without counting it as a scan; exit code 4 unless it is genuine
     Verify(VerifyArgs),
-    /// List this member's batches
+    /// List the batches of all members, and how they stand
     List,
     /// List the key epochs that codes are verified against
     Epochs,
@@ -112,11 +116,10 @@ pub(crate) struct TerritoryArg {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DealerCommand {
     /// Let a dealer or shop say what becomes of units, and write its key
-    #[command(
-        after_help = "Example:\n  tally dealer add \"Corner shop\" --key-file corner-shop.key\n\n\
-        The key is told once and kept by nobody but the dealer. Gateways that share a scan index share the dealers; to another gateway give the\n\
-        same key with --have-key."
-    )]
+    #[command(after_help = "Example:\n\
+    \x20 tally dealer add \"Corner shop\" --key-file corner-shop.key\n\n\
+    The key is told once and kept by nobody but the dealer. Gateways that share a scan index share the dealers; to \
+    another gateway give the same key with --have-key.")]
     Add {
         /// Its name: events and the detector of copies know it by this, so it must be the same at every gateway
         name: String,
@@ -138,12 +141,11 @@ pub(crate) enum DealerCommand {
 
 /// Arguments of `event`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally event sell --key-file shop.key --url http://id.acme.example 09521234543213/ABC...\n  \
-    zbarimg --raw -q carton/*.jpg | tally event receive --key-file shop.key --list -\n\n\
-    A code is the link of its QR code, or GTIN/SERIAL. A carton is the list of the codes in it. The same said again counts once, so that\n\
-    it may be sent again after a failure. Exit code 4 if a code is not one of the brand's."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally event sell --key-file shop.key --url http://id.acme.example 09521234543213/ABC...\n\
+    \x20 zbarimg --raw -q carton/*.jpg | tally event receive --key-file shop.key --list -\n\n\
+    A code is the link of its QR code, or GTIN/SERIAL. A carton is the list of the codes in it. The same said again \
+    counts once, so that it may be sent again after a failure. Exit code 4 if a code is not one of the brand's.")]
 pub(crate) struct EventArgs {
     /// What happened: the units came in as stock, or were sold
     #[arg(value_parser = ["receive", "sell"])]
@@ -151,7 +153,7 @@ pub(crate) struct EventArgs {
     /// Codes
     #[arg(required_unless_present = "list")]
     pub(crate) codes: Vec<String>,
-    /// A file with a code in each line; `-` is standard input
+    /// A file with a code in each line, or a row of an exported file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) list: Option<PathBuf>,
     /// The file with the dealer's key
@@ -197,17 +199,17 @@ pub(crate) struct RowArgs {
 
 /// Arguments of `codes issue`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv\n  \
-    tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --expires 2027-06-30\n  \
-    tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --claims-to age1qz...\n\n\
-    The file has the outer code of every unit: it goes to the printer and to nobody else. Claim codes, under a scratch layer or in\n\
-    the cap, are written only encrypted, to the printer's age key; `age --decrypt` reads them. The ledger holds only the batch's\n\
-    roots. Codes are not released yet: activate the batch when the goods leave. Interrupted, the same command goes on.\n\n\
-    An expiry date stands in the ledger for ever, with the batch; it cannot be changed. It is in the links too (?17=YYMMDD) where a QR\n\
-    symbol of version 4-M has room for it: the address has at most 26 characters after https://. The last day is over when it is over\n\
-    everywhere on Earth: at noon UTC on the day after."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv\n\
+    \x20 tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --expires 2027-06-30\n\
+    \x20 tally codes issue --gtin 09521234543213 --lot L7 --count 10000 --out codes.csv --claims-to age1qz...\n\n\
+    The file has the outer code of every unit: it goes to the printer and to nobody else. Claim codes, under a \
+    scratch layer or in the cap, are written only encrypted, to the printer's age key; `age --decrypt` reads them. \
+    The ledger holds only the batch's roots. Codes are not released yet: activate the batch when the goods leave. \
+    Interrupted, the same command goes on.\n\n\
+    An expiry date stands in the ledger for ever, with the batch; it cannot be changed. It is in the links too \
+    (?17=YYMMDD) where a QR symbol of version 4-M has room for it: the address has at most 26 characters after \
+    https://. The last day is over when it is over everywhere on Earth: at noon UTC on the day after.")]
 pub(crate) struct IssueArgs {
     /// GTIN of a product of this member
     #[arg(long)]
@@ -254,12 +256,13 @@ pub(crate) struct ExportArgs {
 
 /// Arguments of `codes labels`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally codes labels codes.csv --out labels.pdf\n  \
-    tally codes labels codes.csv --out labels.png --format png --symbol datamatrix --page letter --columns 4 --rows 6\n\n\
-    Under each symbol stand the GTIN and the serial with its check character, as a person types them. Files of several pages are\n\
-    one PDF, or several pictures with the page's number in their names. At most 20,000 labels at a time: go on with --first."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally codes labels codes.csv --out labels.pdf\n\
+    \x20 tally codes labels codes.csv --out labels.png --format png --symbol datamatrix --page letter --columns 4 \
+    --rows 6\n\n\
+    Under each symbol stand the GTIN and the serial with its check character, as a person types them. Files of \
+    several pages are one PDF, or several pictures with the page's number in their names. At most 20,000 labels at a \
+    time: go on with --first.")]
 pub(crate) struct LabelsArgs {
     /// The file of outer codes, CSV or JSON lines
     pub(crate) codes: PathBuf,
@@ -313,12 +316,11 @@ pub(crate) struct VerifyArgs {
 
 /// Arguments of `scan`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally scan http://127.0.0.1:26680/01/09521234543213/21/ABC...\n  \
-    tally scan 09521234543213/ABC... --country CN --region Sichuan --receipt scan.receipt\n\n\
-    Verdicts: genuine_first, genuine_repeat, not_released, recalled, revoked, expired, suspect, unknown,\n\
-    cannot_verify_now. A verdict is an answer, so the exit code is 0 for each of them."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally scan http://127.0.0.1:26680/01/09521234543213/21/ABC...\n\
+    \x20 tally scan 09521234543213/ABC... --country CN --region Sichuan --receipt scan.receipt\n\n\
+    Verdicts: genuine_first, genuine_repeat, not_released, recalled, revoked, expired, suspect, unknown, \
+    cannot_verify_now. A verdict is an answer, so the exit code is 0 for each of them.")]
 pub(crate) struct ScanArgs {
     /// The code: the link of its QR code, or GTIN/SERIAL
     pub(crate) code: String,
@@ -347,12 +349,13 @@ pub(crate) enum ScansCommand {
 
 /// Arguments of `scans stats`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally scans stats\n  tally scans stats --days 30 --cell 3 --svg scans.svg\n\n\
-    A batch or place stands out if more of its units were scanned again on another occasion than honest units are, by an exact\n\
-    binomial test; of all that stand out at most 1 in 100 is expected to be honest. Places with few scans are put together, so that\n\
-    no line is about one person. The whole log is read: about a second for half a million scans."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally scans stats\n\
+    \x20 tally scans stats --days 30 --cell 3 --svg scans.svg\n\n\
+    A batch or place stands out if more of its units were scanned again on another occasion than honest units are, \
+    by an exact binomial test; of all that stand out at most 1 in 100 is expected to be honest. Places with few \
+    scans are put together, so that no line is about one person. The whole log is read: about a second for half a \
+    million scans.")]
 pub(crate) struct StatsArgs {
     /// Only scans of the last so many days [default: all]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..))]

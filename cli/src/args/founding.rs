@@ -193,11 +193,12 @@ pub(crate) enum ConfigCommand {
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally up --config acme/tally.toml\n  tally up --passphrase-file /run/secrets/tally\n\n\
-    The passphrase comes from --passphrase-file, else node.passphrase_file, else the systemd credential tally-passphrase\n\
-    (LoadCredential=tally-passphrase:/etc/tally/passphrase), else the file that TALLY_PASSPHRASE_FILE names, else the terminal."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally up --config acme/tally.toml\n\
+    \x20 tally up --passphrase-file /run/secrets/tally\n\n\
+    The passphrase comes from --passphrase-file, else node.passphrase_file, else the systemd credential \
+    tally-passphrase (LoadCredential=tally-passphrase:/etc/tally/passphrase), else the file that \
+    TALLY_PASSPHRASE_FILE names, else the terminal.")]
 pub(crate) struct UpArgs {
     /// File whose first line opens the keys
     #[arg(long, value_name = "FILE")]

@@ -66,8 +66,9 @@ pub(crate) struct OneNode {
 /// `change propose ...`
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "A proposal passes when more than two thirds of the members have voted for it, one vote each, and is in force from the next block on,\n\
-    or --delay-blocks later. This node refuses to propose what would leave no quorum among the nodes that are connected now, and says who is offline."
+    after_help = "A proposal passes when more than two thirds of the members have voted for it, one vote each, and is in force \
+    from the next block on, or --delay-blocks later. This node refuses to propose what would leave no quorum among \
+    the nodes that are connected now, and says who is offline."
 )]
 pub(crate) enum ProposeCommand {
     /// Admit a member by its card

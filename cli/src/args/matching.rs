@@ -17,14 +17,13 @@ pub(crate) enum AudienceCommand {
 
 /// Arguments of `audience import`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally audience import customers.csv --label spring\n  \
-    tally audience import users.csv --id-type email --profile uid2 --label newsletter\n  \
-    tally audience import touches.csv --holds touches --label ads\n\n\
-    The file has a header line; the column named like the ID type is read, or the one named by --column. IDs stay on this node, encrypted: the ledger and the\n\
-    other members see a salted commitment.\n\
-    Profiles: phone e164, digits, cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally audience import customers.csv --label spring\n\
+    \x20 tally audience import users.csv --id-type email --profile uid2 --label newsletter\n\
+    \x20 tally audience import touches.csv --holds touches --label ads\n\n\
+    The file has a header line; the column named like the ID type is read, or the one named by --column. IDs stay on \
+    this node, encrypted: the ledger and the other members see a salted commitment.\n\n\
+    Profiles: phone e164, digits, cn11; email uid2, google, plain; prehashed:sha256:PROFILE for IDs that come hashed.")]
 pub(crate) struct ImportArgs {
     /// The CSV file
     pub(crate) file: PathBuf,
@@ -158,17 +157,18 @@ fn micro(text: &str) -> Option<u64> {
 
 /// Arguments of `agreement propose`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 0.5,2^-20\n  \
-    tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n  \
-    tally agreement propose --with media --purpose attribution --computation join_sum --noise 0.5,2^-20 \\\n    \
-    --sum-label search --sum-label video --model last_touch --value-cap 200000\n  \
-    tally agreement propose --with media --with shop --helper auditor --purpose reach --computation overlap_n --noise 0.5,2^-20\n\n\
-    cardinality tells how many people are in both audiences, with noise, charged to the budget. list tells who, to the side that\n\
-    asks: no noise protects those people. join_sum tells for each label what the conversions are worth that it is credited for, with noise;\n\
-    the side with the touches asks. overlap_n tells how many people are in the audiences of all parties, three to eight; a helper that is no\n\
-    party counts pseudonyms for them, and accepts the agreement too. `--noise none` is refused in a live network, unless only lists are agreed."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally agreement propose --with media --purpose \"reach of the spring campaign\" --noise 0.5,2^-20\n\
+    \x20 tally agreement propose --with media --purpose trial --computation list --computation cardinality --noise none\n\
+    \x20 tally agreement propose --with media --purpose attribution --computation join_sum --noise 0.5,2^-20 \\\n\
+    \x20   --sum-label search --sum-label video --model last_touch --value-cap 200000\n\
+    \x20 tally agreement propose --with media --with shop --helper auditor --purpose reach --computation overlap_n \
+    --noise 0.5,2^-20\n\n\
+    cardinality tells how many people are in both audiences, with noise, charged to the budget. list tells who, to \
+    the side that asks: no noise protects those people. join_sum tells for each label what the conversions are worth \
+    that it is credited for, with noise; the side with the touches asks. overlap_n tells how many people are in the \
+    audiences of all parties, three to eight; a helper that is no party counts pseudonyms for them, and accepts the \
+    agreement too. `--noise none` is refused in a live network, unless only lists are agreed.")]
 pub(crate) struct ProposeArgs {
     /// Name of another party; may be given more than once
     #[arg(long, value_name = "MEMBER", required = true)]
@@ -303,14 +303,14 @@ pub(crate) enum MatchCommand {
 
 /// Arguments of `match request`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally match request --agreement 9a41... --audience spring\n  \
-    tally match request --agreement 9a41... --audience spring --computation list --out people.csv\n  \
-    tally match request --agreement 7c02... --audience spring --computation overlap_n\n\n\
-    The other side must answer: match.auto_accept in its configuration says so. The same question over the same sets gets the\n\
-    stored answer and costs nothing. People of a list are written to --out alone, never printed. Both sign a receipt that is anchored in\n\
-    the ledger, with sizes, budget spent and a digest of the result, and no ID of anybody."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally match request --agreement 9a41... --audience spring\n\
+    \x20 tally match request --agreement 9a41... --audience spring --computation list --out people.csv\n\
+    \x20 tally match request --agreement 7c02... --audience spring --computation overlap_n\n\n\
+    The other side must answer: match.auto_accept in its configuration says so. The same question over the same sets \
+    gets the stored answer and costs nothing. People of a list are written to --out alone, never printed. Both sign \
+    a receipt that is anchored in the ledger, with sizes, budget spent and a digest of the result, and no ID of \
+    anybody.")]
 pub(crate) struct RequestArgs {
     /// The agreement ID
     #[arg(long)]

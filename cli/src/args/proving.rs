@@ -64,13 +64,14 @@ pub(crate) enum LedgerCommand {
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  tally proof 09521234543213/0Q2B... --out code.tlog-proof --policy-out network.policy\n  \
-    tally proof scan 5d1f... --out scan.tlog-proof\n  \
-    tally proof state batch 6e10... --out batch.tlog-proof\n  \
-    tally proof match 77b2... --out match.tlog-proof\n\n\
-    The proof holds all that an auditor needs beside the network ID: `tally audit verify` needs no node. It says what the ledger\n\
-    said of the batch when it was made, and of nothing later: take a new one after a recall. It opens this one code, and shows\n\
-    nothing of its claim code or of other codes."
+    after_help = "Examples:\n\
+    \x20 tally proof 09521234543213/0Q2B... --out code.tlog-proof --policy-out network.policy\n\
+    \x20 tally proof scan 5d1f... --out scan.tlog-proof\n\
+    \x20 tally proof state batch 6e10... --out batch.tlog-proof\n\
+    \x20 tally proof match 77b2... --out match.tlog-proof\n\n\
+    The proof holds all that an auditor needs beside the network ID: `tally audit verify` needs no node. It says \
+    what the ledger said of the batch when it was made, and of nothing later: take a new one after a recall. It \
+    opens this one code, and shows nothing of its claim code or of other codes."
 )]
 pub(crate) struct ProofArgs {
     /// Of something else than a code
@@ -218,12 +219,11 @@ pub(crate) enum AuditCommand {
 
 /// Arguments of `audit replay`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally audit replay --network 5b1e... --from http://ledger.example:26680\n  \
-    tally audit replay --network 5b1e... --from ./log --json\n\n\
-    Exit code 0: all of it was carried out and agrees. Exit code 4: it does not; the first difference is told with its entry, and\n\
-    whether the entry stands under the checkpoint that the validators cosigned."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally audit replay --network 5b1e... --from http://ledger.example:26680\n\
+    \x20 tally audit replay --network 5b1e... --from ./log --json\n\n\
+    Exit code 0: all of it was carried out and agrees. Exit code 4: it does not; the first difference is told with \
+    its entry, and whether the entry stands under the checkpoint that the validators cosigned.")]
 pub(crate) struct ReplayArgs {
     /// Where to read from: a node's URL (http), or a folder with checkpoint and tiles
     #[arg(long, value_name = "URL|DIR")]
@@ -242,11 +242,10 @@ pub(crate) struct ReplayArgs {
 
 /// Arguments of `audit diff`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tally audit diff http://acme.example:26680 ./log-of-last-year\n\n\
-    Exit code 0: one history is the start of the other, and both checkpoints have a quorum. Exit code 4: they part (error parted),\n\
-    or a checkpoint has no quorum, or tiles do not lead to their checkpoint."
-)]
+#[command(after_help = "Example:\n\
+    \x20 tally audit diff http://acme.example:26680 ./log-of-last-year\n\n\
+    Exit code 0: one history is the start of the other, and both checkpoints have a quorum. Exit code 4: they part \
+    (error parted), or a checkpoint has no quorum, or tiles do not lead to their checkpoint.")]
 pub(crate) struct DiffArgs {
     /// One ledger: a node's URL (http), or a folder with checkpoint and tiles
     #[arg(value_name = "A")]
@@ -265,26 +264,27 @@ pub(crate) struct DiffArgs {
 
 /// Arguments of `audit verify`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof\n  \
-    tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof --code 09521234543213/0Q2B...\n\n\
-    Exit code 0: all of it verified, and a code's batch is released and not recalled, and the code not void, as of\n\
+#[command(after_help = "Examples:\n\
+    \x20 tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof\n\
+    \x20 tally audit verify --network 5b1e... --policy network.policy --proof code.tlog-proof --code \
+    09521234543213/0Q2B...\n\n\
+    Exit code 0: all of it verified, and a code's batch is released and not recalled, and the code not void, as of \
     the time that is printed.\n\
-    Exit code 4: it did not; error.code says why:\n  \
-      recalled           verified, and the batch is recalled\n  \
-      absent             verified, and the state has no such batch, member or agreement\n  \
-      revoked            verified, and this one code is void\n  \
-      not_released       verified, and the batch is issued but not released for sale\n  \
-      other_network      the proof is of a network with another ID\n  \
-      other_code         the proof is not of the code named by --code\n  \
-      not_in_batch       the code is not one of the batch that was issued\n  \
-      quorum             too few validators cosigned the checkpoint\n  \
-      policy_short       the policy would take less than two thirds of the validators\n  \
-      policy_differs, policy_malformed   the policy is not this network's\n  \
-      checkpoint, unknown_signature, inclusion, state, record, signer, genesis, following, contradiction   a part is not right\n  \
-      malformed, no_extra   not a proof of ours\n\
-    Exit code 1: a file cannot be read; 2: the command line is wrong."
-)]
+    Exit code 4: it did not; error.code says why:\n\
+    \x20 recalled           verified, and the batch is recalled\n\
+    \x20 absent             verified, and the state has no such batch, member or agreement\n\
+    \x20 revoked            verified, and this one code is void\n\
+    \x20 not_released       verified, and the batch is issued but not released for sale\n\
+    \x20 other_network      the proof is of a network with another ID\n\
+    \x20 other_code         the proof is not of the code named by --code\n\
+    \x20 not_in_batch       the code is not one of the batch that was issued\n\
+    \x20 quorum             too few validators cosigned the checkpoint\n\
+    \x20 policy_short       the policy would take less than two thirds of the validators\n\
+    \x20 policy_differs, policy_malformed   the policy is not this network's\n\
+    \x20 checkpoint, unknown_signature, inclusion, state, record, signer, genesis, following, contradiction   a part is \
+    not right\n\
+    \x20 malformed, no_extra   not a proof of ours\n\
+    Exit code 1: a file cannot be read; 2: the command line is wrong.")]
 pub(crate) struct AuditArgs {
     /// The network ID, 64 hex digits
     #[arg(long, value_name = "ID")]
@@ -313,7 +313,7 @@ pub(crate) enum ExportCommand {
     /// Write tiles, entry bundles, checkpoint, keys and policy of the ledger
     ///
     /// The layout is that of C2SP tlog-tiles, so any static file server can serve it and any client of that format can read it.
-    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy, members. Stop the node first; it holds the ledger.
+    /// Files: checkpoint, tile/..., log.vkey, validators.vkeys, policy, members. A node that runs writes them itself.
     #[command(after_help = "Example:\n  tally export tiles --config acme/tally.toml --out ./log")]
     Tiles {
         /// The folder to write to, new or empty

@@ -31,15 +31,15 @@ pub(crate) enum SnapshotCommand {
 
 /// Arguments of `snapshot restore`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tally snapshot restore --from http://brand.example:26680\n  \
-    tally snapshot restore --from ./snapshot --checkpoint theirs.checkpoint\n\n\
-    Run it after `tally join` and before `tally up`; the ledger must be empty. What is believed follows from the genesis: each set of\n\
-    validators signed the block that names the next, the last one signed the snapshot's block, and all keys, values and hashes must give\n\
-    that block's roots. Keys of the past could sign another history if more than two thirds of a set of then were stolen: compare the\n\
-    block's hash that is printed with a second member's, or give a checkpoint that you have from elsewhere by --checkpoint.\n\
-    The node has no entries from before the snapshot, and votes only when it has seen a new block."
-)]
+#[command(after_help = "Examples:\n\
+    \x20 tally snapshot restore --from http://brand.example:26680\n\
+    \x20 tally snapshot restore --from ./snapshot --checkpoint theirs.checkpoint\n\n\
+    Run it after `tally join` and before `tally up`; the ledger must be empty. What is believed follows from the \
+    genesis: each set of validators signed the block that names the next, the last one signed the snapshot's block, \
+    and all keys, values and hashes must give that block's roots. Keys of the past could sign another history if \
+    more than two thirds of a set of then were stolen: compare the block's hash that is printed with a second \
+    member's, or give a checkpoint that you have from elsewhere by --checkpoint. The node has no entries from before \
+    the snapshot, and votes only when it has seen a new block.")]
 pub(crate) struct SnapshotRestoreArgs {
     /// A folder that `tally snapshot save --out` wrote, or the URL of a node that serves one
     #[arg(long, value_name = "DIR|URL")]

@@ -13,12 +13,11 @@ pub(crate) enum PsiCommand {
 
 /// Arguments of `psi worker`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  tally psi worker --database postgres://tally@db/tally --key-file worker-key --store file:///srv/tally-shared\n\n\
-    The node's tally.toml names the same database, key and store under [workers]; the queue tells the worker where the node is. It needs no\n\
-    data directory and holds none of the node's keys. Start one on each machine that is to help: it uses all cores. A worker that dies costs\n\
-    what it had done of one bucket."
-)]
+#[command(after_help = "Example:\n\
+    \x20 tally psi worker --database postgres://tally@db/tally --key-file worker-key --store file:///srv/tally-shared\n\n\
+    The node's tally.toml names the same database, key and store under [workers]; the queue tells the worker where \
+    the node is. It needs no data directory and holds none of the node's keys. Start one on each machine that is to \
+    help: it uses all cores. A worker that dies costs what it had done of one bucket.")]
 pub(crate) struct WorkerArgs {
     /// The database with the queue, without a password
     #[arg(long, value_name = "URL")]

@@ -32,16 +32,27 @@ const SHOWN: [&str; 21] = [
     "budget_left",
 ];
 
+/// What people are told of an agreement that was just signed.
+const SIGNED: [&str; 5] = ["agreement", "status", "waits_for", "record", "height"];
+
+/// The columns of the list.
+const LISTED: [&str; 8] = [
+    "agreement",
+    "status",
+    "with",
+    "computations",
+    "matches",
+    "noise",
+    "expires",
+    "purpose",
+];
+
 pub(super) fn run(ctx: &Context, command: &AgreementCommand) -> Result<()> {
     match command {
         AgreementCommand::Propose(args) => return propose(ctx, args),
         AgreementCommand::Accept { agreement } => {
             let answer = ctx.ask("agreement_accept", &json!({"agreement": agreement}))?;
-            let next = format!(
-                "tally match request --agreement {agreement} --audience LABEL{}",
-                ctx.config_option()
-            );
-            ctx.show(&answer, Some(&next));
+            ctx.show_keys(&answer, &SIGNED, Some(&after_accepting(ctx, &answer)));
         }
         AgreementCommand::Revoke { agreement } => {
             ctx.show(
@@ -50,8 +61,15 @@ pub(super) fn run(ctx: &Context, command: &AgreementCommand) -> Result<()> {
             );
         }
         AgreementCommand::List => {
-            ctx.list(
-                &ctx.ask("agreements", &json!({}))?,
+            let mut agreements = ctx.ask("agreements", &json!({}))?;
+            if !ctx.common.json {
+                for row in agreements.as_array_mut().into_iter().flatten() {
+                    row["matches"] = json!(format!("{} of {}", row["matches"], row["of"]));
+                }
+            }
+            ctx.table(
+                &agreements,
+                &LISTED,
                 "no agreements yet: `tally agreement propose --help` tells how",
             );
         }
@@ -131,6 +149,28 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Result<()> {
         "{} run: tally agreement accept {id}",
         accepting.join(" and ")
     );
-    ctx.show(&answer, Some(&next));
+    ctx.show_keys(&answer, &SIGNED, Some(&next));
     Ok(())
+}
+
+/// What this member, or who else, does once it has accepted.
+fn after_accepting(ctx: &Context, answer: &Value) -> String {
+    let id = text_at(answer, "agreement");
+    let waits: Vec<_> = answer
+        .get("waits_for")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !waits.is_empty() {
+        return format!("{} run: tally agreement accept {id}", waits.join(" and "));
+    }
+    if answer.get("party") == Some(&json!(false)) {
+        return "each of the parties may ask now; this node only helps".to_owned();
+    }
+    format!(
+        "tally match request --agreement {id} --audience LABEL{}",
+        ctx.config_option()
+    )
 }

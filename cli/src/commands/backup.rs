@@ -29,6 +29,22 @@ pub(super) fn back_up(ctx: &Context, args: &BackupArgs) -> Result<()> {
     }
     let (config, dir) = ctx.config()?;
     let out = args.out.as_deref().context("no file to write is named")?;
+    if out.symlink_metadata().is_ok() {
+        let what = format!(
+            "{} is there already, and nothing was written",
+            out.display()
+        );
+        return Err(Failure::new(Exit::Failed, "file", what)
+            .next("name a new file by --out: the last backup is removed when this one is known to be good")
+            .into());
+    }
+    if args.to.is_empty() && args.passphrase_file.is_none() {
+        let what =
+            "who shall be able to open the backup: expected --to age1... or --passphrase-file FILE";
+        return Err(Failure::new(Exit::Usage, "usage", what)
+            .next("`tally backup --new-identity FILE`, on another machine, makes a key and prints its age1...")
+            .into());
+    }
     let lock = match &args.passphrase_file {
         // Named by the command line alone: a backup under the passphrase of the keys in it would fall with them.
         Some(file) => Lock::Passphrase(find_passphrase(Some(file), None, Purpose::Create)?),

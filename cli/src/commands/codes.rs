@@ -54,7 +54,7 @@ pub(super) fn run(ctx: &Context, command: &CodesCommand) -> Result<()> {
             let answer = ctx.ask("batch_activate", &request)?;
             ctx.show(
                 &answer,
-                Some("the codes answer `genuine` from now on; try one with `tally scan`"),
+                Some("a first scan answers `genuine_first` from now on; try one with `tally scan`"),
             );
             Ok(())
         }
@@ -65,8 +65,20 @@ pub(super) fn run(ctx: &Context, command: &CodesCommand) -> Result<()> {
         }
         CodesCommand::Verify(args) => verify(ctx, args),
         CodesCommand::List => {
-            ctx.list(
+            let columns = [
+                "batch",
+                "owner",
+                "gtin",
+                "lot",
+                "status",
+                "count",
+                "void",
+                "expires",
+                "territory",
+            ];
+            ctx.table(
                 &ctx.ask("batches", &json!({}))?,
+                &columns,
                 "no batches yet: `tally codes issue` makes one",
             );
             Ok(())
@@ -106,9 +118,25 @@ fn issue(ctx: &Context, args: &IssueArgs) -> Result<()> {
         "send {} to the printer and keep it secret; `tally codes activate {batch}{config}` when the goods leave.{claims}",
         args.out.display(),
     );
-    ctx.show(&answer, Some(&next));
+    ctx.show_keys(&answer, &ISSUED, Some(&next));
     Ok(())
 }
+
+/// What people are told of a new batch, in this order.
+const ISSUED: [&str; 12] = [
+    "batch",
+    "count",
+    "first_index",
+    "expires",
+    "expires_in_links",
+    "format",
+    "out",
+    "claims_out",
+    "claims_to",
+    "qr",
+    "record",
+    "height",
+];
 
 fn export(ctx: &Context, args: &ExportArgs) -> Result<()> {
     let (claims_to, claims_out) = claims(&args.rows, args.out.as_deref())?;
@@ -257,7 +285,8 @@ fn verify(ctx: &Context, args: &VerifyArgs) -> Result<()> {
         "codes_verify",
         &json!({"code": args.code, "claim": args.claim}),
     )?;
-    ctx.show(&answer, None);
+    let told = ["verdict", "product", "count", "expires", "claim"];
+    ctx.show_keys(&answer, &told, None);
     match text_at(&answer, "verdict") {
         verdict if verdict.starts_with("genuine") => Ok(()),
         "cannot_verify_now" => {

@@ -13,6 +13,8 @@ use crate::exit::{Exit, Failure};
 
 /// Codes of one request; what the gateway takes at most is 500.
 const AT_ONCE: usize = 400;
+/// The first line of an exported file.
+const OUTER_HEADER: &str = "url,serial";
 /// How many refused codes are named.
 const NAMED: usize = 20;
 
@@ -71,6 +73,20 @@ pub(super) fn run(ctx: &Context, args: &EventArgs) -> Result<()> {
         .into())
 }
 
+/// The code in a line: the line itself, or the link in a row of an exported file, which a comma ends; no link of ours has one.
+fn code_of_row(line: &str) -> String {
+    if line.starts_with('{')
+        && let Ok(row) = serde_json::from_str::<Value>(line)
+        && let Some(url) = row.get("url").and_then(Value::as_str)
+    {
+        return url.to_owned();
+    }
+    let link = line
+        .split_once(',')
+        .filter(|(link, _)| link.contains("://"));
+    link.map_or(line, |(link, _)| link).to_owned()
+}
+
 /// The codes of the command line and of the list, in their order.
 fn codes(args: &EventArgs) -> Result<Vec<String>> {
     let mut codes = args.codes.clone();
@@ -87,12 +103,36 @@ fn codes(args: &EventArgs) -> Result<Vec<String>> {
         let lines = text.lines().map(str::trim);
         codes.extend(
             lines
-                .filter(|l| !l.is_empty() && !l.starts_with('#'))
-                .map(str::to_owned),
+                .filter(|l| !l.is_empty() && !l.starts_with('#') && *l != OUTER_HEADER)
+                .map(code_of_row),
         );
     }
     if codes.is_empty() {
         return Err(Failure::new(Exit::Usage, "usage", "the list has no code").into());
     }
     Ok(codes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_code_or_a_row() {
+        for (line, code) in [
+            ("https://t.cn/01/1/21/A", "https://t.cn/01/1/21/A"),
+            (
+                "https://t.cn/01/1/21/A?17=270630,A",
+                "https://t.cn/01/1/21/A?17=270630",
+            ),
+            (
+                r#"{"url":"https://t.cn/01/1/21/A","serial":"A"}"#,
+                "https://t.cn/01/1/21/A",
+            ),
+            ("1/A,B", "1/A,B"),
+            ("{", "{"),
+        ] {
+            assert_eq!(code_of_row(line), code);
+        }
+    }
 }

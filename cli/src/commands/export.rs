@@ -5,18 +5,21 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tally_contracts::Canonical as _;
-use tally_evidence::{Roster, policy_of};
 use tally_ledger::Ledger;
+use tally_merkle::Note;
 use tally_merkle::note::MAX_NOTE_BYTES;
-use tally_merkle::{Checkpoint, Note};
 use tally_node::config::DataDir;
 use tally_node::files::{read_bounded, write_atomic};
 use tally_node::proofs::VERIFIER_PAGE;
+use tally_node::tile_export::{ExportError, export_tiles};
 
-use super::Context;
+use super::{Context, absolute};
+use crate::admin_client::is_running;
 use crate::args::ExportCommand;
 use crate::exit::{Exit, Failure};
+
+/// The longest wait for the node, in seconds: a large ledger is many files.
+const TIMEOUT_S: u64 = 3_600;
 
 pub(super) fn run(ctx: &Context, command: &ExportCommand) -> Result<()> {
     match command {
@@ -40,71 +43,32 @@ fn verifier(ctx: &Context, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The running node writes them itself; of a stopped one this process opens the ledger.
 fn tiles(ctx: &Context, out: &Path) -> Result<()> {
     let (config, dir) = ctx.config()?;
-    ctx.stopped(&dir)?;
-    let refused = || Failure::new(Exit::Failed, "export", "nothing was exported");
-    if std::fs::read_dir(out).is_ok_and(|mut d| d.next().is_some()) {
-        let what = format!("{} is not empty", out.display());
-        return Err(anyhow!(what).context(
-            refused().next("name a new folder by --out: files of another tree size would mix"),
-        ));
-    }
-    let genesis = Context::genesis(&dir)?;
-    let options = config.ledger_options();
-    let ledger = Ledger::open(&dir.ledger(), genesis.document(), options)
-        .map_err(|e| locked(anyhow!(e), "nothing was exported"))?;
-    let note = checkpoint(&dir)?;
-    let size = note.text().parse::<Checkpoint>()?.size;
-
-    let roster = Roster::of_state(ledger.state(), ledger.head().height)?;
-    let policy = policy_of(&roster.network, &roster.members, &roster.validators())?;
-    let verified =
-        policy.verify(&note).map_err(|e| {
-            anyhow!(e).context(refused().next(
-                "start the node and let it reach the others: a new checkpoint replaces this one",
-            ))
+    let answer = if is_running(dir.root()) {
+        ctx.ask_within("tiles_export", &json!({"out": absolute(out)?}), TIMEOUT_S)?
+    } else {
+        let genesis = Context::genesis(&dir)?;
+        let options = config.ledger_options();
+        let ledger = Ledger::open(&dir.ledger(), genesis.document(), options)
+            .map_err(|e| locked(anyhow!(e), "nothing was exported"))?;
+        let exported = export_tiles(&ledger, &checkpoint(&dir)?, out).map_err(|e| {
+            let exit = if matches!(e, ExportError::Root { .. }) {
+                Exit::NotVerified
+            } else {
+                Exit::Failed
+            };
+            let failure = Failure::new(exit, "export", "nothing was exported");
+            let next = e.next();
+            anyhow!(e).context(if next.is_empty() {
+                failure
+            } else {
+                failure.next(next)
+            })
         })?;
-    let root = ledger.root_at(size)?;
-    if root != verified.checkpoint.root {
-        let what = format!(
-            "the checkpoint of size {size} has root {}, the ledger {root}",
-            verified.checkpoint.root
-        );
-        return Err(anyhow!(what).context(
-            Failure {
-                exit: Exit::NotVerified,
-                ..refused()
-            }
-            .next("tally reindex"),
-        ));
-    }
-    let log = verified
-        .logs
-        .first()
-        .context("the policy found no log key")?;
-
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let tiles = ledger.export_tiles(size, out)?;
-    write_atomic(&out.join("members"), &roster.to_bytes(), 0o644)?;
-    let validators: String = policy.witnesses().map(|(_, k)| format!("{k}\n")).collect();
-    for (name, text) in [
-        ("log.vkey", format!("{log}\n")),
-        ("validators.vkeys", validators),
-        ("policy", policy.to_string()),
-        // Last, so that a folder with a checkpoint is whole.
-        ("checkpoint", note.to_string()),
-    ] {
-        write_atomic(&out.join(name), text.as_bytes(), 0o644)?;
-    }
-    let answer = json!({
-        "out": out,
-        "network_id": ledger.network().to_string(),
-        "tree_size": size,
-        "root": root.to_string(),
-        "tiles": tiles,
-        "cosignatures": verified.witnesses.len(),
-    });
+        exported.to_json(out)
+    };
     ctx.show(
         &answer,
         Some("serve the folder by any file server, or hand it to an auditor"),

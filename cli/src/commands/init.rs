@@ -136,7 +136,15 @@ fn config(args: &InitArgs) -> Result<Config> {
     config.consensus.advertise = public(0);
     config.swarm.listen = at(listen, 1);
     config.swarm.advertise = public(1);
-    config.http.listen = std::net::SocketAddr::new(listen, port(80)).to_string();
+    // An https address is that of a proxy, which needs nobody else's way in; this node speaks no TLS.
+    let tls = |url: &String| url.starts_with("https://");
+    let proxied = args.listen.is_none() && args.base_url.as_ref().is_some_and(tls);
+    let http = if proxied {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        listen
+    };
+    config.http.listen = std::net::SocketAddr::new(http, port(80)).to_string();
     config.http.base_url = args.base_url.clone().unwrap_or_else(|| {
         let host = match host {
             Some(IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -186,6 +194,13 @@ mod tests {
                 "/dns4/n.example/tcp/7001",
                 "0.0.0.0:7080",
                 "http://n.example:7080",
+            ),
+            (
+                "--host n.example --base-url https://id.example",
+                "/dns4/n.example/tcp/26600",
+                "/dns4/n.example/tcp/26601",
+                "127.0.0.1:26680",
+                "https://id.example",
             ),
             (
                 "--host ::1",

@@ -13,9 +13,34 @@ const MAX_RECORD_BYTES: usize = 65_535;
 /// The longest wait for a drop, in seconds: every block that goes is read once more.
 const PRUNE_TIMEOUT_S: u64 = 3_600;
 
+/// What people are shown of an entry, in this order; the bytes are for programs.
+const SHOWN: [&str; 13] = [
+    "type",
+    "record",
+    "kind",
+    "says",
+    "body",
+    "signers",
+    "network_id",
+    "height",
+    "time",
+    "records",
+    "state_root",
+    "index",
+    "valid_until",
+];
+
 pub(super) fn run(ctx: &Context, command: &LedgerCommand) -> Result<()> {
     let answer = match command {
-        LedgerCommand::Show { record } => ctx.ask("record_show", &json!({"record": record}))?,
+        LedgerCommand::Show { record } => {
+            let mut answer = ctx.ask("record_show", &json!({"record": record}))?;
+            if !ctx.common.json {
+                output::tell_moment(&mut answer, "valid_until_ms");
+                output::tell_moment(&mut answer, "time_ms");
+            }
+            ctx.show_keys(&answer, &SHOWN, None);
+            return Ok(());
+        }
         LedgerCommand::Head { at_height } => {
             let args = at_height.map_or_else(|| json!({}), |h| json!({"at_height": h}));
             ctx.ask("head", &args)?

@@ -31,7 +31,7 @@ const SHOWN: [&str; 23] = [
     "opened_by_record",
     "receipt_record",
     "started",
-    "took_ms",
+    "took",
 ];
 
 pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
@@ -46,7 +46,7 @@ pub(super) fn run(ctx: &Context, command: &MatchCommand) -> Result<()> {
             if let Some(out) = out {
                 asked.insert("out".into(), json!(absolute(out)?));
             }
-            ctx.show_keys(&ctx.ask("match_show", &Value::Object(asked))?, &SHOWN, None);
+            show(ctx, ctx.ask("match_show", &Value::Object(asked))?, None);
         }
         MatchCommand::Cancel { id } => {
             ctx.show(&ctx.ask("match_cancel", &json!({"match": id}))?, None);
@@ -96,6 +96,25 @@ fn request(ctx: &Context, args: &RequestArgs) -> Result<()> {
             ctx.config_option()
         )
     });
-    ctx.show_keys(&answer, &SHOWN, next.as_deref());
+    show(ctx, answer, next.as_deref());
     Ok(())
+}
+
+/// Prints a match; people get seconds, and sums as they are read.
+fn show(ctx: &Context, mut answer: Value, next: Option<&str>) {
+    if !ctx.common.json
+        && let Some(fields) = answer.as_object_mut()
+    {
+        if let Some(ms) = fields.get("took_ms").and_then(Value::as_u64) {
+            fields.insert(
+                "took".into(),
+                json!(format!("{}.{} s", ms / 1000, ms / 100 % 10)),
+            );
+        }
+        let sums = fields.get_mut("sums").and_then(Value::as_array_mut);
+        for sum in sums.into_iter().flatten().filter_map(Value::as_object_mut) {
+            sum.remove("sum_times_unit");
+        }
+    }
+    ctx.show_keys(&answer, &SHOWN, next);
 }

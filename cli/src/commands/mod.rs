@@ -35,7 +35,7 @@ use anyhow::Result;
 use serde_json::Value;
 use tally_contracts::GenesisFile;
 use tally_node::ceremony;
-use tally_node::config::{Config, ConfigError, DataDir};
+use tally_node::config::{CONFIG_FILE, Config, ConfigError, DataDir};
 use tally_node::passphrase::{Passphrase, Purpose, find_passphrase};
 
 use crate::admin_client::{AdminClient, is_running};
@@ -51,7 +51,12 @@ const MATCH_TIMEOUT_S: u64 = 900;
 
 /// Runs one command line.
 pub(crate) fn run(cli: Cli) -> Result<()> {
-    let ctx = Context { common: cli.common };
+    let mut common = cli.common;
+    // A node's folder is named as well as its file.
+    if common.config.is_dir() {
+        common.config.push(CONFIG_FILE);
+    }
+    let ctx = Context { common };
     if !matches!(cli.command, Command::Up(_)) {
         log_to_stderr();
     }
@@ -163,7 +168,7 @@ impl Context {
                     "genesis",
                     "this node belongs to no network yet",
                 )
-                .next("`tally join FILE`"),
+                .next("`tally join FILE --network ID`, with the genesis that every founder has signed"),
             )
         })
     }
@@ -228,6 +233,15 @@ impl Context {
             output::text(&format!("{none}\n"));
         } else {
             self.show(value, None);
+        }
+    }
+
+    /// As [`Self::list`]; people see these columns alone, in this order.
+    fn table(&self, value: &Value, columns: &[&str], none: &str) {
+        if self.common.json || value.as_array().is_none_or(Vec::is_empty) {
+            self.list(value, none);
+        } else {
+            output::text(&output::render_table(value, columns));
         }
     }
 

@@ -11,7 +11,15 @@ pub(super) fn run(ctx: &Context, command: &ProductCommand) -> Result<()> {
         gtin,
         description,
         brand,
-    } = command;
+    } = command
+    else {
+        ctx.table(
+            &ctx.ask("products", &json!({}))?,
+            &["gtin", "description", "brand", "owner", "record"],
+            "no products yet: `tally product add` registers one",
+        );
+        return Ok(());
+    };
     let answer = ctx.ask(
         "product_add",
         &json!({"gtin": gtin, "description": description, "brand": brand}),

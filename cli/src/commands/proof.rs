@@ -119,7 +119,8 @@ fn write(mut answer: Value, files: &ProofFiles) -> Result<Value> {
         let text = text.as_ref().and_then(Value::as_str);
         let text = text.with_context(|| format!("the node's answer has no {field}"))?;
         if let Some(file) = file {
-            write_atomic(file, text.as_bytes(), 0o644)?;
+            write_atomic(file, text.as_bytes(), 0o644)
+                .with_context(|| format!("{} was not written", file.display()))?;
             fields.insert(format!("{field}_file"), json!(file));
         }
         Ok(())

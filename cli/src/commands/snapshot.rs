@@ -44,7 +44,7 @@ pub(super) fn run(ctx: &Context, command: &SnapshotCommand) -> Result<()> {
             let bytes = files
                 .fetch(MANIFEST, MAX_FILE_BYTES)
                 .map_err(|why| anyhow!(why).context(refused("there is no snapshot")))?;
-            ctx.show(&shown(&Manifest::from_bytes(&bytes)?), None);
+            show(ctx, &Manifest::from_bytes(&bytes)?, None);
             Ok(())
         }
         SnapshotCommand::Restore(args) => bring(ctx, args),
@@ -108,8 +108,16 @@ fn bring(ctx: &Context, args: &SnapshotRestoreArgs) -> Result<()> {
         ));
     }
     let next = format!("tally up{}", ctx.config_option());
-    ctx.show(&shown(&manifest), Some(&next));
+    show(ctx, &manifest, Some(&next));
     Ok(())
+}
+
+fn show(ctx: &Context, manifest: &Manifest, next: Option<&str>) {
+    let mut value = shown(manifest);
+    if !ctx.common.json {
+        output::tell_moment(&mut value, "time_ms");
+    }
+    ctx.show(&value, next);
 }
 
 fn refused(what: &str) -> Failure {

@@ -1,5 +1,6 @@
 //! `tally up`
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -7,8 +8,10 @@ use tally_node::config::{Config, LogFormat};
 use tally_node::runtime::{Ended, Start, asked_to_stop, run_until};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use super::Context;
+use crate::admin_client::is_running;
 use crate::args::UpArgs;
 use crate::exit::{Exit, Failure};
 
@@ -17,7 +20,13 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 
 pub(super) fn run(ctx: &Context, args: &UpArgs) -> Result<()> {
     let (config, dir) = ctx.config()?;
-    ctx.stopped(&dir)?;
+    if is_running(dir.root()) {
+        let what = format!("the node of {} runs already", ctx.config_path().display());
+        let next = format!("`tally status{}` says how it is", ctx.config_option());
+        return Err(Failure::new(Exit::Failed, "running", what)
+            .next(next)
+            .into());
+    }
     Context::genesis(&dir)?;
     let passphrase = ctx.passphrase(args.passphrase_file.as_deref(), &config)?;
     start_log(&config)?;
@@ -71,12 +80,27 @@ async fn stdin_closed() {
     let _ = heard.await;
 }
 
+/// What the engine tells of every vote, and its network of every dial that fails, is for whoever looks into the engine. The node itself
+/// tells what of it an operator has to know: connections, quorum, halts.
+const ENGINE_QUIET: &str =
+    "arc_malachitebft=warn,arc_malachitebft_network=off,arc_malachitebft_discovery=off,libp2p=warn";
+
+/// The filter that `log.level` asks for. `debug` and `trace` alone show everything; what a filter says of the engine's modules holds.
+fn filter(level: &str) -> Result<EnvFilter, ParseError> {
+    match level.trim().to_ascii_lowercase().as_str() {
+        "debug" | "trace" => EnvFilter::try_new(level),
+        _ => EnvFilter::try_new(format!("{ENGINE_QUIET},{level}")),
+    }
+}
+
 /// The log of the process, on standard error, as the configuration says.
 fn start_log(config: &Config) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.log.level)
+    let filter = filter(&config.log.level)
         .with_context(|| format!("log.level = {:?} is no filter", config.log.level))?;
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // Colours are for eyes, not for files and journals.
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         // Told on standard error too, by a macro that panics if that fails: a log on a full disk must not end the node.
         .log_internal_errors(false)
         .with_env_filter(filter);
@@ -85,4 +109,24 @@ fn start_log(config: &Config) -> Result<()> {
         LogFormat::Json => log.json().try_init(),
     }
     .map_err(|e| anyhow!(e).context("the log cannot be set up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_quiet_unless_it_is_asked() {
+        let shown = |level: &str| filter(level).unwrap().to_string();
+        for level in ["info", "warn", "info,tally_node::chain=debug"] {
+            let shown = shown(level);
+            assert!(shown.contains("arc_malachitebft_network=off"), "{shown}");
+            assert!(shown.contains("arc_malachitebft=warn"), "{shown}");
+        }
+        assert!(!shown("debug").contains("malachite"));
+        let asked = shown("info,arc_malachitebft_network=debug");
+        assert!(asked.contains("arc_malachitebft_network=debug"), "{asked}");
+        assert!(!asked.contains("arc_malachitebft_network=off"), "{asked}");
+        assert!(filter("tally_node=loud").is_err());
+    }
 }

@@ -8,7 +8,7 @@ mod proof;
 mod report;
 mod scans;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -139,7 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report.seconds = begin.elapsed().as_secs_f64();
     report.print(args.json);
     if !args.exit {
-        serve_until_interrupted(&runtime)?;
+        serve_until_interrupted(&runtime, &network.brand().config, batches.sold()?)?;
     }
     drop(network);
     if report.ok() {
@@ -257,8 +257,15 @@ fn check_digit(digits: &str) -> u32 {
     (10 - sum % 10) % 10
 }
 
-fn serve_until_interrupted(runtime: &tokio::runtime::Runtime) -> Result<()> {
-    eprintln!("\nThe nodes keep running. Ctrl-C stops them.");
+fn serve_until_interrupted(
+    runtime: &tokio::runtime::Runtime,
+    config: &Path,
+    link: &str,
+) -> Result<()> {
+    eprintln!(
+        "\nThe nodes keep running. Ctrl-C stops them.\n  in another terminal  tally status --config {}\n  in a browser here    {link}",
+        config.display()
+    );
     runtime.block_on(tokio::signal::ctrl_c())?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use tally_contracts::state::{self, AgreementState, AgreementStatus, keys};
 
 use super::AdminError;
 use super::audiences::parse_profile;
-use super::ops::{DEADLINE, internal, usage};
+use super::ops::{AGREEMENTS, DEADLINE, internal, not_an_id, usage};
 use crate::chain::now_ms;
 use crate::matching::{plan_noise, plan_region_noise};
 use crate::runtime::Node;
@@ -142,7 +142,7 @@ pub(super) struct OneArgs {
 
 impl OneArgs {
     fn id(&self) -> Result<AgreementId, AdminError> {
-        self.agreement.parse().map_err(usage)
+        self.agreement.parse().map_err(not_an_id(AGREEMENTS))
     }
 }
 
@@ -343,6 +343,7 @@ async fn signed(
         "agreement": id.to_string(),
         "status": status(&found, &node.chain.ledger().head().time_ms),
         "waits_for": waits_for(node, &found),
+        "party": found.terms.parties.contains(&node.chain.member()),
         "record": record.to_string(),
         "height": place.height,
     }))

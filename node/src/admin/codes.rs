@@ -16,7 +16,7 @@ use super::ops::{DEADLINE, committed, internal, usage};
 use super::printing::RowArgs;
 use super::{AdminError, Progress, trade};
 use crate::chain::SubmitError;
-use crate::gateway::parse_link_url;
+use crate::gateway::read_code;
 use crate::issuer::{BatchMeta, Expiry, IssuerError, NewBatch, PrintOrder};
 use crate::runtime::Node;
 
@@ -93,6 +93,12 @@ impl From<IssuerError> for AdminError {
             )
         } else if matches!(error, IssuerError::SameFile { .. }) {
             usage(error)
+        } else if matches!(error, IssuerError::FileIsThere { .. }) {
+            Self::new(
+                "file",
+                error.to_string(),
+                "name another file: that one may hold the codes of another batch (`tally codes list`)",
+            )
         } else if matches!(error, IssuerError::NoBatch { .. }) {
             Self::new(
                 "not_found",
@@ -106,7 +112,7 @@ impl From<IssuerError> for AdminError {
 }
 
 /// What went wrong and why, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
     causes
         .map(ToString::to_string)
@@ -324,7 +330,7 @@ fn said_again(node: &Arc<Node>, meta: &BatchMeta, order: &PrintOrder) -> Result<
 
 /// What is known of a code, without a scan.
 pub(super) async fn verify(node: &Arc<Node>, a: VerifyArgs) -> Result<Value, AdminError> {
-    let code = parse_link_url(&a.code).map_err(usage)?;
+    let code = read_code(&a.code).map_err(usage)?;
     let known = node.scans.look(&code).await.map_err(internal)?;
     let claim = a.claim.map(|claim| {
         let outcome = node.issuer.verify(code.gtin(), code.serial(), Some(&claim));

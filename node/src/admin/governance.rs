@@ -9,7 +9,7 @@ use tally_contracts::{Canonical, MemberEntry, NodeEntry, members_after};
 
 use super::AdminError;
 use super::agreements::{date, member_id, name_of};
-use super::ops::{DEADLINE, internal, usage};
+use super::ops::{CHANGES, DEADLINE, internal, not_an_id, usage};
 use crate::card::MemberCard;
 use crate::chain::{SubmitError, now_ms};
 use crate::keys::{KeyStore, is_same_node, key_of};
@@ -134,7 +134,7 @@ pub(super) async fn propose(node: &Node, a: ProposeArgs) -> Result<Value, AdminE
 
 /// Votes for the own member.
 pub(super) async fn vote(node: &Node, a: VoteArgs) -> Result<Value, AdminError> {
-    let change: ChangeId = a.change.parse().map_err(usage)?;
+    let change: ChangeId = a.change.parse().map_err(not_an_id(CHANGES))?;
     let found = find(node, &change)?;
     if a.approve && !a.force && found.status == ChangeStatus::Open {
         check(node, &found.terms)?;
@@ -610,7 +610,7 @@ fn words(node: &Node, change: &Change) -> String {
 }
 
 pub(super) fn show(node: &Node, a: &OneArgs) -> Result<Value, AdminError> {
-    let id: ChangeId = a.change.parse().map_err(usage)?;
+    let id: ChangeId = a.change.parse().map_err(not_an_id(CHANGES))?;
     Ok(describe(node, &id, &find(node, &id)?))
 }
 

@@ -15,7 +15,7 @@ use tally_measure::{IdType, Identifier};
 use tokio::sync::oneshot;
 
 use super::agreements::{date, member_id, name_of, parse_computation};
-use super::ops::{internal, usage};
+use super::ops::{AGREEMENTS, internal, not_an_id, usage};
 use super::{AdminError, Progress, overlaps};
 use crate::matching::{
     Answer, LedgerError, MatchError, MatchId, MatchRequest, MatchView, NoiseView, OverlapRequest,
@@ -26,7 +26,7 @@ use crate::runtime::Node;
 /// How often a waiting client hears how far its match is.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// The least characters of an ID that may stand for it.
-const MIN_PREFIX: usize = 6;
+const MIN_PREFIX: usize = 4;
 
 /// Arguments of `match_request`.
 #[derive(Deserialize)]
@@ -146,7 +146,7 @@ pub(super) async fn request(
             ));
         }
         let request = OverlapRequest {
-            agreement: a.agreement.parse().map_err(usage)?,
+            agreement: a.agreement.parse().map_err(not_an_id(AGREEMENTS))?,
             audience: a.audience,
             named: overlaps::named(node, &a.party_audiences)?,
         };
@@ -156,7 +156,7 @@ pub(super) async fn request(
         return Err(usage("audiences of several parties are for overlap_n"));
     }
     let request = MatchRequest {
-        agreement: a.agreement.parse().map_err(usage)?,
+        agreement: a.agreement.parse().map_err(not_an_id(AGREEMENTS))?,
         computation,
         audience: a.audience,
         peer: match &a.peer {

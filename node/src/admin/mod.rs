@@ -9,6 +9,7 @@ mod matches;
 mod ops;
 mod overlaps;
 mod printing;
+mod products;
 mod proofs;
 mod records;
 mod scans;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tally_contracts::ids::MemberId;
+use tally_contracts::state;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -159,14 +162,68 @@ async fn connection(stream: UnixStream, node: Arc<Node>) -> io::Result<()> {
     };
     let last = match last {
         Ok(value) => json!({"ok": value}),
-        Err(e) => json!({"error": {"code": e.code, "message": e.message, "next": e.next}}),
+        Err(e) => {
+            let name = |id: &MemberId| {
+                let member = state::member(node.chain.ledger().state(), id)
+                    .ok()
+                    .flatten();
+                member.map(|m| m.name)
+            };
+            json!({"error": {"code": e.code, "message": named(&e.message, name), "next": e.next}})
+        }
     };
     send(&mut write, &last).await?;
     write.shutdown().await
+}
+
+/// A message with the names of members in the place of their IDs, which the contracts speak in.
+fn named(message: &str, name: impl Fn(&MemberId) -> Option<String>) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c: char| !c.is_ascii_alphanumeric());
+        let (word, after) = from.split_at(end.unwrap_or(from.len()));
+        out.push_str(before);
+        match word.parse().ok().and_then(|id| name(&id)) {
+            Some(name) => out.push_str(&name),
+            None => out.push_str(word),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, value: &Value) -> io::Result<()> {
     let mut bytes = value.to_string().into_bytes();
     bytes.push(b'\n');
     write.write_all(&bytes).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_told_by_name() {
+        let id = MemberId([0xab; 16]);
+        let name = |found: &MemberId| (*found == id).then(|| "acme".to_owned());
+        let other = MemberId([0xcd; 16]);
+        for (message, expected) in [
+            (
+                format!("GTIN 09521234543213 is registered by member {id} (gtin_taken)"),
+                "GTIN 09521234543213 is registered by member acme (gtin_taken)".to_owned(),
+            ),
+            (
+                format!("{id}, not {other}: \u{e9}{id}"),
+                format!("acme, not {other}: \u{e9}acme"),
+            ),
+            // Part of something longer is no member.
+            (format!("record {id}{id}"), format!("record {id}{id}")),
+            (String::new(), String::new()),
+        ] {
+            assert_eq!(named(&message, name), expected);
+        }
+    }
 }

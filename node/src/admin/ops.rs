@@ -9,22 +9,31 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tally_contracts::block::{BlockInfo, ENTRY_BLOCK_INFO, ENTRY_RECORD};
 use tally_contracts::ids::{BatchId, MemberId, RecordId};
-use tally_contracts::records::{ActivateBatch, Body, Gtin, RecallBatch, RegisterProduct};
+use tally_contracts::records::{ActivateBatch, Body, RecallBatch};
 use tally_contracts::state::{self, BatchState, keys};
 use tally_contracts::{Canonical, Record};
 use tally_ledger::RecordPlace;
+use tally_merkle::Note;
 
+use super::codes::with_causes;
 use super::{
-    AdminError, Progress, agreements, audiences, codes, governance, matches, printing, proofs,
-    records, scans, trade,
+    AdminError, Progress, agreements, audiences, codes, governance, matches, printing, products,
+    proofs, records, scans, trade,
 };
 use crate::chain::{SubmitError, Submitter};
 use crate::runtime::Node;
 use crate::snapshots;
 use crate::status::status;
+use crate::tile_export::{ExportError, export_tiles};
 
 /// How long a record may wait for its block.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+/// The command that shows this member's batches.
+pub(super) const BATCHES: &str = "tally codes list";
+/// The command that shows the agreements.
+pub(super) const AGREEMENTS: &str = "tally agreement list";
+/// The command that shows the proposals.
+pub(super) const CHANGES: &str = "tally change list";
 
 fn args<T: DeserializeOwned>(args: Value) -> Result<T, AdminError> {
     let args = if args.is_null() { json!({}) } else { args };
@@ -37,8 +46,32 @@ fn args<T: DeserializeOwned>(args: Value) -> Result<T, AdminError> {
     })
 }
 
+/// What was given is not what an operation takes. The message says what was expected, so nothing else is to be tried.
 pub(super) fn usage(message: impl std::fmt::Display) -> AdminError {
-    AdminError::new("usage", message.to_string(), "see the command's --help")
+    AdminError::new("usage", message.to_string(), "")
+}
+
+/// As [`usage`], of an ID: the command that shows those there are.
+pub(super) fn not_an_id<E: std::fmt::Display>(command: &'static str) -> impl Fn(E) -> AdminError {
+    move |e| AdminError::new("usage", e.to_string(), format!("`{command}` shows them"))
+}
+
+/// What an operator does about a record that the contracts refuse.
+fn after_refusal(code: &str) -> &'static str {
+    match code {
+        "gtin_taken" => "`tally product list` says what is registered, and by whom",
+        "unknown_product" => "register it: `tally product add`",
+        "batch_status" | "unknown_batch" => {
+            "`tally codes list` shows the batches and how they stand"
+        }
+        "unknown_agreement" | "already_accepted" | "agreement_status" | "agreement_expired" => {
+            "`tally agreement list` shows the agreements and how they stand"
+        }
+        "unknown_change" | "change_status" | "change_expired" | "already_voted" => {
+            "`tally change list` shows the proposals and how they stand"
+        }
+        _ => "every member's node would refuse this record; change it",
+    }
 }
 
 pub(super) fn internal(message: impl std::fmt::Display) -> AdminError {
@@ -49,11 +82,9 @@ impl From<SubmitError> for AdminError {
     fn from(error: SubmitError) -> Self {
         let message = error.to_string();
         match error {
-            SubmitError::Refused(_) => Self::new(
-                "refused",
-                message,
-                "every member's node would refuse this record; change it",
-            ),
+            SubmitError::Refused(notice) => {
+                Self::new("refused", message, after_refusal(&notice.code))
+            }
             SubmitError::Pool(_) => Self::new("busy", message, "try again in a few seconds"),
             SubmitError::ReadOnly(_) => Self::new(
                 "read_only",
@@ -79,18 +110,14 @@ pub(super) async fn carry_out(
         "status" => Ok(status(node)),
         "head" => head(node, &args(given)?),
         "checkpoint" => {
-            let (size, note) = node.chain.checkpoint().ok_or_else(|| {
-                AdminError::new(
-                    "not_yet",
-                    "no checkpoint has a quorum of cosignatures yet",
-                    "try again in a few seconds",
-                )
-            })?;
+            let (size, note) = node.chain.checkpoint().ok_or_else(no_checkpoint)?;
             Ok(json!({"size": size, "note": note}))
         }
+        "tiles_export" => tiles_export(node, args(given)?).await,
         "snapshot_save" => snapshot_save(node, args(given)?).await,
         "ledger_prune" => ledger_prune(node, args(given)?).await,
-        "product_add" => product_add(node, args(given)?).await,
+        "product_add" => products::add(node, args(given)?).await,
+        "products" => products::list(node),
         "codes_issue" => codes::issue(node, args(given)?, progress).await,
         "codes_verify" => codes::verify(node, args(given)?).await,
         "codes_export" => printing::export(node, args(given)?, progress).await,
@@ -106,7 +133,7 @@ pub(super) async fn carry_out(
         "dealers" => trade::dealers(node).await,
         "batch_recall" => {
             let a: BatchArgs = args(given)?;
-            let batch = a.batch.parse::<BatchId>().map_err(usage)?;
+            let batch = a.batch.parse::<BatchId>().map_err(not_an_id(BATCHES))?;
             submit(
                 &node.records,
                 RecallBatch {
@@ -155,11 +182,19 @@ pub(super) async fn carry_out(
     }
 }
 
+fn no_checkpoint() -> AdminError {
+    AdminError::new(
+        "not_yet",
+        "no checkpoint has a quorum of cosignatures yet",
+        "try again in a few seconds",
+    )
+}
+
 pub(super) fn committed(id: &RecordId, place: RecordPlace) -> Value {
     json!({"record": id.to_string(), "height": place.height, "index": place.index})
 }
 
-async fn submit(submitter: &Submitter, body: Body) -> Result<Value, AdminError> {
+pub(super) async fn submit(submitter: &Submitter, body: Body) -> Result<Value, AdminError> {
     let (id, place) = submitter.submit(&body, DEADLINE).await?;
     Ok(committed(&id, place))
 }
@@ -228,6 +263,38 @@ async fn snapshot_save(node: &Arc<Node>, a: SnapshotArgs) -> Result<Value, Admin
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct TilesArgs {
+    out: PathBuf,
+}
+
+/// Writes the ledger's tiles up to the newest checkpoint into a folder of the operator's.
+async fn tiles_export(node: &Arc<Node>, a: TilesArgs) -> Result<Value, AdminError> {
+    let chain = node.chain.clone();
+    let (_, note) = chain.checkpoint().ok_or_else(no_checkpoint)?;
+    let note = Note::parse(&note).map_err(internal)?;
+    let exported = tokio::task::spawn_blocking(move || {
+        // Old bundles are not dropped meanwhile.
+        let Some(_one) = chain.saving() else {
+            let next = "try again when the snapshot is done";
+            return Err(AdminError::new("busy", "a snapshot is being made", next));
+        };
+        export_tiles(chain.ledger(), &note, &a.out)
+            .map(|exported| (exported, a.out))
+            .map_err(AdminError::from)
+    });
+    let (exported, out) = exported.await.map_err(internal)??;
+    Ok(exported.to_json(&out))
+}
+
+impl From<ExportError> for AdminError {
+    fn from(error: ExportError) -> Self {
+        let next = error.next();
+        Self::new("export", with_causes(&error), next)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PruneArgs {
     #[serde(default)]
     retain_days: Option<u64>,
@@ -267,30 +334,6 @@ async fn ledger_prune(node: &Arc<Node>, a: PruneArgs) -> Result<Value, AdminErro
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ProductArgs {
-    gtin: String,
-    description: String,
-    #[serde(default)]
-    brand: String,
-}
-
-async fn product_add(node: &Node, a: ProductArgs) -> Result<Value, AdminError> {
-    let gtin: Gtin = a.gtin.parse().map_err(usage)?;
-    let brand = if a.brand.is_empty() {
-        node.member_name.clone()
-    } else {
-        a.brand
-    };
-    let body = RegisterProduct {
-        gtin,
-        description: a.description,
-        brand,
-    };
-    submit(&node.records, body.into()).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ActivateArgs {
     batch: String,
     /// Where it is meant to be sold, said before it is released.
@@ -299,7 +342,7 @@ struct ActivateArgs {
 }
 
 async fn activate(node: &Arc<Node>, a: ActivateArgs) -> Result<Value, AdminError> {
-    let batch: BatchId = a.batch.parse().map_err(usage)?;
+    let batch: BatchId = a.batch.parse().map_err(not_an_id(BATCHES))?;
     if let Some(areas) = a.territory {
         trade::set(node, batch, trade::territory(&areas)?).await?;
     }
@@ -347,6 +390,7 @@ fn batches(node: &Node) -> Result<Value, AdminError> {
             "territory": territory,
             "expires": batch.expires.map(|date| date.to_calendar()),
             "record": batch.record.to_string(),
+            "owner": agreements::name_of(node, &batch.owner),
             "own": batch.owner == node.chain.member(),
         }));
     }
@@ -388,16 +432,16 @@ fn record_show(node: &Node, a: &RecordArgs) -> Result<Value, AdminError> {
     let mut shown = match kind {
         ENTRY_RECORD => {
             let record = Record::from_bytes(&entry).map_err(internal)?;
-            let signers: Vec<Value> = record
-                .signers()
-                .iter()
-                .map(|s| json!({"member": s.member.to_string(), "key": s.key.to_string(), "nonce": s.nonce}))
-                .collect();
-            let body = record.body().map_err(internal)?;
             let name = |id: &MemberId| {
                 let member = state::member(ledger.state(), id).ok().flatten();
                 member.map(|m| m.name)
             };
+            let signers: Vec<Value> = record
+                .signers()
+                .iter()
+                .map(|s| json!({"name": name(&s.member), "member": s.member.to_string(), "key": s.key.to_string(), "nonce": s.nonce}))
+                .collect();
+            let body = record.body().map_err(internal)?;
             let (says, fields) = crate::proofs::json::body(&body, &name);
             json!({
                 "type": "record",

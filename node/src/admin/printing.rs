@@ -16,7 +16,7 @@ use tally_contracts::records::{Body, MAX_REVOKED_PARTS, RevokeCodes};
 use tally_contracts::state;
 
 use super::codes::must_issue;
-use super::ops::{DEADLINE, committed, internal, usage};
+use super::ops::{BATCHES, DEADLINE, committed, internal, not_an_id, usage};
 use super::{AdminError, Progress};
 use crate::issuer::{ClaimsOrder, ExportOrder, IssuerError, Recipients, VoidError};
 use crate::runtime::Node;
@@ -72,7 +72,7 @@ pub(super) async fn export(
     a: ExportArgs,
     progress: Progress,
 ) -> Result<Value, AdminError> {
-    let id: BatchId = a.batch.parse().map_err(usage)?;
+    let id: BatchId = a.batch.parse().map_err(not_an_id(BATCHES))?;
     let order = ExportOrder {
         base: UrlBase::parse(&node.config.http.base_url).map_err(usage)?,
         format: a.rows.format()?,
@@ -146,7 +146,7 @@ pub(super) async fn void(
     a: VoidArgs,
     progress: Progress,
 ) -> Result<Value, AdminError> {
-    let batch: BatchId = a.batch.parse().map_err(usage)?;
+    let batch: BatchId = a.batch.parse().map_err(not_an_id(BATCHES))?;
     let (issuer, list) = (node.issuer.clone(), a.list);
     let list = tokio::task::spawn_blocking(move || {
         let file = File::open(&list)?;

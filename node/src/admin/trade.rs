@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::AdminError;
-use super::ops::{DEADLINE, committed, internal, usage};
+use super::ops::{BATCHES, DEADLINE, committed, internal, not_an_id, usage};
 use crate::dealers::DealerError;
 use crate::runtime::Node;
 
@@ -87,7 +87,7 @@ pub(super) async fn set(
 
 /// The same, asked for by itself.
 pub(super) async fn set_territory(node: &Arc<Node>, a: TerritoryArgs) -> Result<Value, AdminError> {
-    let batch: BatchId = a.batch.parse().map_err(usage)?;
+    let batch: BatchId = a.batch.parse().map_err(not_an_id(BATCHES))?;
     set(node, batch, territory(&a.areas)?).await
 }
 

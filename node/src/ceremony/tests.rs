@@ -344,3 +344,20 @@ fn missing_doubled_and_altered_members_are_refused() {
     assert_eq!(genuine.missing(), ["acme"]);
     assert!(sign(&mut genuine, &a.made.card, &c.admin, None).is_err());
 }
+
+#[test]
+fn times_are_told_in_words() {
+    for (ms, expected) in [
+        (604_800_000, "7 days"),
+        (86_400_000, "1 day"),
+        (90_000_000, "25 hours"),
+        (60_000, "1 minute"),
+        (10_000, "10 s"),
+        (1_500, "1500 ms"),
+        (0, "0 ms"),
+    ] {
+        assert_eq!(duration(ms), expected);
+    }
+    assert_eq!(utc(1_795_696_742_450), "2026-11-26T12:39:02.45Z");
+    assert_eq!(utc(u64::MAX), format!("{} ms POSIX", u64::MAX));
+}

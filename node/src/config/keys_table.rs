@@ -350,7 +350,7 @@ pub(super) fn render(config: &Config) -> String {
     comment(
         &mut out,
         "The configuration of one tally node. Every key is here; one that is left out has its default; one that is not known \
-         is an error. `tally config check` prints what is in force.",
+         is an error. `tally config show` prints what is in force.",
     );
     for section in SECTIONS {
         out.push('\n');

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{PlaceBody, is_json, media_type, read_body};
 use super::router::Gateway;
-use super::{Problem, parse_link_url};
-use crate::scans::{EventKind, EventOutcome, EventRequest, ScanError, ScannedCode};
+use super::{Problem, read_code};
+use crate::scans::{EventKind, EventOutcome, EventRequest, ScanError};
 
 /// The most codes of one request: a pallet's worth; more come in several.
 const MAX_CODES: usize = 500;
@@ -96,7 +96,7 @@ pub(super) async fn post(
     }
     let _turn = gateway.enter_dealer(&dealer).await?;
     let results = futures::future::join_all(body.codes.into_iter().map(|text| async {
-        let Some(code) = read_code(&text) else {
+        let Ok(code) = read_code(&text) else {
             return Ok(ResultView::new(text, "not_a_code", None));
         };
         let outcome = gateway.service.event(EventRequest {
@@ -131,15 +131,6 @@ pub(super) async fn post(
         results,
     };
     Ok(Json(view).into_response())
-}
-
-/// A link, or GTIN/SERIAL.
-fn read_code(text: &str) -> Option<ScannedCode> {
-    if text.contains("://") {
-        return parse_link_url(text).ok();
-    }
-    let (gtin, serial) = text.split_once('/')?;
-    ScannedCode::new(gtin, serial).ok()
 }
 
 impl ResultView {

@@ -34,6 +34,18 @@ pub fn parse_link_url(uri: &str) -> Result<ScannedCode, LinkError> {
     Ok(ScannedCode::new(gtin.as_str(), serial)?)
 }
 
+/// Reads the link of a code, or `GTIN/SERIAL`, as programs and operators give it.
+///
+/// # Errors
+/// [`LinkError`].
+pub fn read_code(text: &str) -> Result<ScannedCode, LinkError> {
+    if text.contains("://") {
+        return parse_link_url(text);
+    }
+    let (gtin, serial) = text.split_once('/').ok_or(LinkError::NoSerial)?;
+    Ok(ScannedCode::new(gtin, serial)?)
+}
+
 /// Reads the path and the query of a URI, still percent-encoded, with the leading `/`. What [`parse_link_url`] refuses is refused
 /// here too, so that no page is shown for a link that a scanner cannot read.
 ///

@@ -33,7 +33,7 @@ mod whereabouts;
 
 pub use backoff::BackoffConfig;
 pub use config::{GatewayConfig, OperatorToken, is_contact};
-pub use link::{LinkError, parse_link_path, parse_link_url};
+pub use link::{LinkError, parse_link_path, parse_link_url, read_code};
 pub use metrics::Metrics;
 pub use ops::NodeStatus;
 pub use problem::Problem;

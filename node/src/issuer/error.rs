@@ -30,6 +30,12 @@ pub enum IssuerError {
         /// It.
         path: PathBuf,
     },
+    /// A new batch would take the place of a file.
+    #[error("{path} is there already, and no batch was made")]
+    FileIsThere {
+        /// It.
+        path: PathBuf,
+    },
     /// The rows for the printer cannot be written; no batch was made.
     #[error("cannot write the rows for the printer")]
     Rows(#[source] io::Error),

@@ -56,7 +56,7 @@ impl Job {
         (keys, epoch): (BatchKeys, KeyEpoch),
     ) -> Result<Self, IssuerError> {
         create_private_dir(folder)?;
-        let dir = folder.join(format!("{:09x}", new.first_index));
+        let dir = place(folder, new.first_index);
         if let Some(job) = Self::read(&dir, key, owner)? {
             if job.is_for(new, order) {
                 return Ok(job);
@@ -93,6 +93,17 @@ impl Job {
         sync_dir(&job.dir)?;
         sync_dir(folder)?;
         Ok(job)
+    }
+
+    /// Whether a job for `new` is there to go on with.
+    pub(super) fn is_begun(
+        folder: &Path,
+        key: &StorageKey,
+        owner: &MemberId,
+        (new, order): (&NewBatch, &PrintOrder),
+    ) -> Result<bool, IssuerError> {
+        let job = Self::read(&place(folder, new.first_index), key, owner)?;
+        Ok(job.is_some_and(|job| job.is_for(new, order)))
     }
 
     /// All jobs in the folder.
@@ -244,6 +255,10 @@ fn read_order(r: &mut Reader<'_>) -> Result<PrintOrder, String> {
         format: format.parse::<RowFormat>().map_err(|e| e.to_string())?,
         claims,
     })
+}
+
+fn place(folder: &Path, first_index: u64) -> PathBuf {
+    folder.join(format!("{first_index:09x}"))
 }
 
 fn purpose(first_index: u64) -> String {

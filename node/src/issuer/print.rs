@@ -71,7 +71,8 @@ impl IssuerStore {
     /// On an error the files are not there, and the next call begins anew.
     ///
     /// # Errors
-    /// As [`Self::prepare_batch`], and [`IssuerError::PrinterFile`].
+    /// As [`Self::prepare_batch`], [`IssuerError::PrinterFile`], and [`IssuerError::FileIsThere`] if a file of a name is there and the call does
+    /// not go on with what an earlier one began.
     pub fn print_batch(
         &self,
         new: &NewBatch,
@@ -84,13 +85,20 @@ impl IssuerStore {
                 path: order.out.clone(),
             });
         }
+        // Claim codes first: a file of outer codes says that all is done.
+        let files: Vec<&Path> = claims.into_iter().chain([order.out.as_path()]).collect();
+        if !Job::is_begun(&self.jobs(), &self.key, &self.owner, (new, order))?
+            && let Some(there) = files.iter().find(|file| file.symlink_metadata().is_ok())
+        {
+            return Err(IssuerError::FileIsThere {
+                path: there.to_path_buf(),
+            });
+        }
         let fresh = (
             BatchKeys::generate(&mut OsRng),
             self.loadout().issuer.current(),
         );
         let job = Job::open_or_begin(&self.jobs(), &self.key, &self.owner, (new, order), fresh)?;
-        // Claim codes first: a file of outer codes says that all is done.
-        let files: Vec<&Path> = claims.into_iter().chain([order.out.as_path()]).collect();
         let made = self.print(job, order, progress).and_then(|meta| {
             rename_all(&files)?;
             Ok(meta)

@@ -184,6 +184,9 @@ impl Inner {
                 agreement: request.agreement,
             },
         )?;
+        if !agreement.terms.parties.contains(&own) {
+            return Err(Refusal::NotAParty { member: own }.into());
+        }
         let others: Vec<_> = agreement
             .terms
             .parties

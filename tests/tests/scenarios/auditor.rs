@@ -208,9 +208,19 @@ fn what_an_auditor_takes_home_from_a_running_network() {
         let told = other.ok(&["audit", "diff", &url(&brand), &url(&other)])?;
         ensure!(told["parted"] == false, "{told}");
 
-        // The same from a folder, which may then be compared with a node that runs.
-        network[2].stop()?;
+        // The same from folders, which may then be compared with a node that runs: of one that runs itself, and of one that is stopped.
         let third = network[2].client();
+        let running = dir.join("log-of-a-running-node");
+        let running_text = running.to_str().context("UTF-8")?;
+        let written = third.ok(&["export", "tiles", "--out", running_text])?;
+        let told = other.ok(&["audit", "replay", "--from", running_text])?;
+        ensure!(
+            told["replayed"] == true && told["entries"] == written["tree_size"],
+            "{told}"
+        );
+        let again = third.run(&["export", "tiles", "--out", running_text])?;
+        ensure!(again.refusal()?.1 == "export");
+        network[2].stop()?;
         let log = dir.join("log");
         let log_text = log.to_str().context("UTF-8")?;
         third.ok(&["export", "tiles", "--out", log_text])?;

@@ -31,6 +31,9 @@ fn stats(ctx: &Context, args: &StatsArgs) -> Result<()> {
         output::value(&answer);
     } else {
         output::text(&words(&answer));
+        if let Some(path) = &args.svg {
+            output::text(&format!("\ndrawn in {}\n", path.display()));
+        }
     }
     Ok(())
 }
@@ -62,6 +65,15 @@ fn place(row: &Value) -> String {
     }
 }
 
+/// A probability as it is read: small ones by their power of ten.
+fn probability(p: f64) -> String {
+    match p {
+        1.0.. => "1".to_owned(),
+        0.001.. => format!("{p:.3}"),
+        _ => format!("{p:.1e}"),
+    }
+}
+
 /// What is told of a batch or place, in the order of its columns.
 fn cells(name: String, row: &Value) -> Vec<String> {
     let count = |key| output::grouped(&number(row, key).to_string());
@@ -73,7 +85,7 @@ fn cells(name: String, row: &Value) -> Vec<String> {
         count("units"),
         count("scanned_twice"),
         count("suspect"),
-        chance.map_or_else(|| "-".to_owned(), |p| format!("{p:.1e}")),
+        chance.map_or_else(|| "-".to_owned(), probability),
         if stands_out { "stands out" } else { "" }.to_owned(),
     ]
 }

@@ -328,3 +328,37 @@ fn links_have_the_expiry_date_where_it_is_wanted() {
         assert_eq!(meta.to_record().expires, Some(date));
     }
 }
+
+#[test]
+fn a_new_batch_takes_the_place_of_no_file() {
+    let w = World::new();
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("codes.csv");
+    let printer = age::x25519::Identity::generate();
+    let order = order(&out, RowFormat::Csv, Some(&printer));
+    let claims = out.with_extension("claims.age");
+    let print = |first| {
+        w.store
+            .print_batch(&new_batch(first, 300), &order, &mut |_, _| {})
+    };
+    for file in [&out, &claims] {
+        fs::write(file, "of another batch").unwrap();
+        assert!(
+            matches!(print(0), Err(IssuerError::FileIsThere { path }) if path == *file),
+            "{}",
+            file.display()
+        );
+        assert_eq!(fs::read_to_string(file).unwrap(), "of another batch");
+        fs::remove_file(file).unwrap();
+    }
+    let meta = print(0).unwrap();
+    let rows = fs::read(&out).unwrap();
+    // Its job is not ended yet: the same call goes on with the batch, and with the file.
+    assert_eq!(print(0).unwrap(), meta);
+    assert!(fs::read(&out).unwrap() == rows);
+    // Once it is, the call would make another batch.
+    w.store.announced(0).unwrap();
+    w.ledger.anchor(&meta, BatchStatus::Active);
+    assert!(matches!(print(300), Err(IssuerError::FileIsThere { path }) if path == claims));
+    assert!(fs::read(&out).unwrap() == rows);
+}
