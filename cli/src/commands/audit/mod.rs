@@ -213,7 +213,7 @@ mod tests {
         for part in [
             "with member-3 as helper, is released",
             "active, for \"people whom all have reached\"",
-            "member-2 at most 4,096 people",
+            "member-2 at most 4096 people",
             "on the count epsilon 0.500000, at most 64 either way; against the helper epsilon 0.400000, at most 120 either way",
             "rho 0.125000 (delta 1024 of 2^60) of each party for the count, rho 0.080000 (delta 1024 of 2^60) for what the helper saw",
             "signed by    member-3 (records key ",
