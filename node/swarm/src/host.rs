@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,9 +56,16 @@ impl Host {
     /// Starts a host with an empty list of peers: until [`Self::set_peers`], everybody is a stranger. Must be called inside
     /// a tokio runtime.
     ///
+    /// Boxed, and so built here: the transport would else be built again in every program that starts a host.
+    ///
     /// # Errors
     /// [`Error::Limit`], [`Error::Address`], [`Error::Listen`] (the port is taken, say).
-    pub async fn start(config: HostConfig) -> Result<Self, Error> {
+    #[inline(never)]
+    pub fn start(config: HostConfig) -> Pin<Box<dyn Future<Output = Result<Self, Error>> + Send>> {
+        Box::pin(Self::open(config))
+    }
+
+    async fn open(config: HostConfig) -> Result<Self, Error> {
         let HostConfig {
             secret,
             listen,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
@@ -128,11 +129,22 @@ pub(crate) fn transport(config: &EngineConfig) -> Result<Keypair, Error> {
 }
 
 /// Starts the engine over its own swarm; the prevotes that it verifies are noted in `polkas`.
-pub(crate) async fn spawn(
-    config: &EngineConfig,
-    keys: &Keys,
-    polkas: &Polkas,
-) -> Result<(Channels<TallyContext>, Engine), Error> {
+///
+/// Boxed here, and so built here: what an `async fn` awaits is else built again in every program that starts an engine, and this takes
+/// a minute of a processor.
+#[inline(never)]
+pub(crate) fn spawn<'a>(
+    config: &'a EngineConfig,
+    keys: &'a Keys,
+    polkas: &'a Polkas,
+) -> Pin<Box<dyn Future<Output = Spawned> + Send + 'a>> {
+    Box::pin(start(config, keys, polkas))
+}
+
+/// What the engine is spoken to by, and itself.
+type Spawned = Result<(Channels<TallyContext>, Engine), Error>;
+
+async fn start(config: &EngineConfig, keys: &Keys, polkas: &Polkas) -> Spawned {
     let settings = settings(config, keys)?;
     let keypair = transport(config)?;
     let proof = keys.validator_proof(keypair.public().to_peer_id().to_bytes());

@@ -1,11 +1,9 @@
 //! Connections that one end, or neither, knows to be dead, as after a cut of the network that closed nothing.
 
-mod common;
-
 use std::time::Duration;
 
-use common::links::Links;
-use common::{TestNetwork, public};
+use crate::common::links::Links;
+use crate::common::{TestNetwork, public};
 use tally_consensus::peer_id;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,10 +1,8 @@
 //! Garbage at the port: dropped, counted, and the members do not notice.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{SOON, host_at, pair_with, peer, port};
+use crate::common::{SOON, host_at, pair_with, peer, port};
 use tally_swarm::{Limits, ServeLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -95,7 +93,7 @@ async fn garbage_half_open_and_slow_are_dropped_and_members_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_silent_sockets_passes_and_a_member_gets_in() {
     let b = host_at(2, "/ip4/127.0.0.1/tcp/0", limits()).await;
-    let a = common::host(1).await;
+    let a = crate::common::host(1).await;
     b.set_peers(vec![peer(&a, "a")]).unwrap();
     let mut held = Vec::new();
     for _ in 0..300 {

@@ -1,11 +1,9 @@
 //! Requests, notifications and streams: what goes wrong is typed, and nothing else is disturbed.
 
-mod common;
-
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::{SOON, host, pair, pair_with, peer, until};
+use crate::common::{SOON, host, pair, pair_with, peer, until};
 use tally_swarm::{Error, Limits, Refusal, ServeLimits, read_frame, write_frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -225,7 +223,7 @@ async fn notifications_reach_all_and_survive_a_reconnect() {
     c.shutdown().await;
     until(|| !a.is_connected(&c.key())).await;
     assert_eq!(a.notify_all(P, vec![1]), 1);
-    let c = common::host_at(3, &addr, Limits::default()).await;
+    let c = crate::common::host_at(3, &addr, Limits::default()).await;
     c.set_peers(vec![peer(&a, "a")]).unwrap();
     let mut at_c = c.notifications(P, 16).unwrap();
     a.wait_connected(&c.key(), SOON).await.unwrap();

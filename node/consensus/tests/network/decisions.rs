@@ -1,11 +1,9 @@
 //! Scenarios over real engines on loopback TCP. Each is bounded well under 20 s.
 
-mod common;
-
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::TestNetwork;
+use crate::common::TestNetwork;
 use tally_consensus::Error;
 
 const HOUR: Duration = Duration::from_secs(3600);

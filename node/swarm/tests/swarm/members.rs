@@ -1,10 +1,8 @@
 //! Who may talk to whom: the list decides, at connection and at every change.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{SOON, host, host_at, pair, peer, until};
+use crate::common::{SOON, host, host_at, pair, peer, until};
 use tally_swarm::{Error, Limits, Peer, ServeLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -155,7 +153,7 @@ async fn a_restarted_peer_is_back_within_a_second() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_resolved() {
     let (a, b) = (host(1).await, host(2).await);
-    let addr = format!("/dns4/localhost/tcp/{}", common::port(&b));
+    let addr = format!("/dns4/localhost/tcp/{}", crate::common::port(&b));
     a.set_peers(vec![Peer {
         addr,
         ..peer(&b, "b")

@@ -1,12 +1,10 @@
 //! A block on which validators are locked is decided with the vote of one that saw it too late to judge its time.
 
-mod common;
-
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::TestNetwork;
-use common::links::Links;
+use crate::common::TestNetwork;
+use crate::common::links::Links;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// It proposes the block and votes for it, and hears nothing.
