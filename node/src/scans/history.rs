@@ -3,7 +3,7 @@
 use super::{Channel, ClaimCheck, EventKind, Place, Reach, Reasons, Verdict};
 
 /// The longest history of a code, in bytes.
-pub const MAX_HISTORY: usize = 512;
+pub const MAX_HISTORY: usize = 600;
 
 /// What a detector is told of one scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Where codes with 100 copies over 20 to 50 cities are missed at their third scan, on the tuning seeds: by which packs the three
-//! scans were of (`AAB`: the first pack twice, then another), by how many pseudonyms, and by how the places lie to the first.
+//! scans were of (`AAB`: the first pack twice, then another), by how many pseudonyms, and by how the places lie to the first. And what
+//! other thresholds would do.
 //!
 //! `cargo run --release -p tally-trace --example misses`
 
@@ -9,6 +10,7 @@ use tally_trace::geo::distance_m;
 use tally_trace::history::History;
 use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
 use tally_trace::sim::params::{FROZEN, SCAN_RATES, TUNING_SEEDS};
+use tally_trace::sim::run::honest_score;
 use tally_trace::sim::{Campaign, SimScan, World};
 
 const RUNS: u64 = 400;
@@ -55,11 +57,46 @@ fn ways(scans: &[SimScan]) -> String {
     words.join(", ")
 }
 
+/// Thresholds that are tried, milli-nats.
+const THRESHOLDS: [u32; 7] = [5_600, 5_800, 6_000, 6_200, 6_400, 6_600, 6_800];
+/// Honest units of each seed.
+const HONEST: u64 = 500_000;
+
+/// What other thresholds would do.
+fn thresholds(world: &World, third: &[u32]) {
+    let honest: Vec<u32> = std::thread::scope(|scope| {
+        let parts = TUNING_SEEDS.map(|seed| {
+            scope.spawn(move || {
+                (0..HONEST)
+                    .map(|unit| honest_score(world, seed, unit))
+                    .filter(|score| *score > 0)
+                    .collect::<Vec<_>>()
+            })
+        });
+        parts
+            .into_iter()
+            .flat_map(|p| p.join().unwrap_or_default())
+            .collect()
+    });
+    let units = HONEST * TUNING_SEEDS.len() as u64;
+    println!("\n| threshold | called of 10,000 honest | noticed at the third scan |");
+    println!("| --- | --- | --- |");
+    for threshold in THRESHOLDS {
+        let reach = |scores: &[u32]| scores.iter().filter(|s| **s >= threshold).count() as f64;
+        println!(
+            "| {threshold} | {:.2} | {:.1}% |",
+            reach(&honest) * 10_000.0 / units as f64,
+            100.0 * reach(third) / third.len().max(1) as f64
+        );
+    }
+}
+
 fn main() {
     let world = World::new(FROZEN);
     let mut shapes: BTreeMap<String, (u32, u32)> = BTreeMap::new();
     let mut missed: BTreeMap<String, u32> = BTreeMap::new();
     let mut of = 0_u32;
+    let mut third = Vec::new();
     for (cities, scan_rate) in [20, 30, 50]
         .into_iter()
         .flat_map(|cities| SCAN_RATES.map(|rate| (cities, rate)))
@@ -80,6 +117,7 @@ fn main() {
                     history.observe(&scan.observation());
                 }
                 of += 1;
+                third.push(history.assess().score_mnat);
                 let entry = shapes.entry(shape(three)).or_default();
                 entry.0 += 1;
                 if !history.assess().is_suspect(DEFAULT_THRESHOLD_MNAT) {
@@ -105,4 +143,5 @@ fn main() {
     for (what, n) in missed.iter().take(20) {
         println!("missed {:.2}%: {what}", percent(*n, of));
     }
+    thresholds(&world, &third);
 }

@@ -5,14 +5,14 @@
 
 use tally_trace::score::DEFAULT_THRESHOLD_MNAT;
 use tally_trace::sim::World;
-use tally_trace::sim::params::{FROZEN, Honest, Params, TUNING_SEEDS};
+use tally_trace::sim::params::{FROZEN, Honest, Params, Phones, TUNING_SEEDS};
 use tally_trace::sim::run::honest_score;
 
 /// Honest units of each seed.
 const HONEST: u64 = 500_000;
 
-fn called(honest: Honest) -> u64 {
-    let world = World::new(Params { honest, ..FROZEN });
+fn called(params: Params) -> u64 {
+    let world = World::new(params);
     std::thread::scope(|scope| {
         let world = &world;
         let parts = TUNING_SEEDS.map(|seed| {
@@ -74,13 +74,24 @@ fn main() {
             },
         ),
     ];
+    let phones = |vpn, vpn_on| Phones {
+        vpn,
+        vpn_on,
+        ..FROZEN.phones
+    };
+    let with_phones = [
+        ("five times as many phones on VPNs", phones(0.1, 0.5)),
+        ("one phone in five on a VPN, always", phones(0.2, 1.0)),
+    ];
+    let worlds = worlds.map(|(name, honest)| (name, Params { honest, ..FROZEN }));
+    let with_phones = with_phones.map(|(name, phones)| (name, Params { phones, ..FROZEN }));
     println!("| world | called of 10,000 honest scanned units |");
     println!("| --- | --- |");
-    for (name, honest) in worlds {
+    for (name, params) in worlds.into_iter().chain(with_phones) {
         let units = HONEST * TUNING_SEEDS.len() as u64;
         println!(
             "| {name} | {:.2} |",
-            called(honest) as f64 * 10_000.0 / units as f64
+            called(params) as f64 * 10_000.0 / units as f64
         );
     }
 }

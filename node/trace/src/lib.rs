@@ -34,6 +34,7 @@
 //! # }
 //! ```
 
+mod burst;
 pub mod cell;
 mod error;
 pub mod geo;

@@ -17,6 +17,7 @@
 //!
 //! A history keeps the highest score that it had, so no scan lowers one.
 
+use crate::burst::MIN_PLACES;
 use crate::history::{Counts, History};
 use crate::ratio::log_ratio_mnat;
 
@@ -192,8 +193,28 @@ const fn two_steps(count: u8, one: u32, more: u32) -> u32 {
     }
 }
 
+/// The weight of far places at once. Four may be three phones on VPNs, and who sells copies does not mind many.
+const fn at_once_mnat(places: u8) -> u32 {
+    match places {
+        0..MIN_PLACES => 0,
+        MIN_PLACES => 7_500,
+        5 => 9_000,
+        _ => MOST_PATTERN_MNAT,
+    }
+}
+
 /// The weight of visits, places and contradictions of networks, which depend on each other.
 const fn pattern(c: &Counts) -> u32 {
+    let (gathered, at_once) = (gathered_mnat(c), at_once_mnat(c.at_once));
+    if gathered > at_once {
+        gathered
+    } else {
+        at_once
+    }
+}
+
+/// The weight of visits and their places.
+const fn gathered_mnat(c: &Counts) -> u32 {
     let base = match (c.visits, c.places, c.network_jumps) {
         (0 | 1, ..) => 0,
         // Two visits in two places are a gift or a journey.
@@ -231,6 +252,9 @@ const MOST_PATTERN_MNAT: u32 = 10_700;
 const MOST_IN_ONE_PLACE_MNAT: u32 = 3_300;
 /// Nor is what one person can make in one visit.
 const MOST_IN_ONE_VISIT_MNAT: u32 = 6_000;
+
+/// Within this time, milliseconds, all scans may be those of one family, of which two phones are on a VPN.
+const SITTING_MS: u64 = 6 * 3_600_000;
 
 impl Counts {
     /// What the unit's stages add, of which the likelihood ratio of the first scans knows nothing, milli-nats.
@@ -280,7 +304,8 @@ impl Counts {
             }
         };
         add(ReasonKind::Visits, self.visits, speaks && self.visits > 1);
-        add(ReasonKind::Places, self.places, speaks && self.places > 1);
+        let places = self.places.max(self.at_once);
+        add(ReasonKind::Places, places, speaks && places > 1);
         add(ReasonKind::Speed, self.device_jumps, true);
         add(ReasonKind::NetworkSpeed, self.network_jumps, speaks);
         add(ReasonKind::ClaimAgain, self.claim_again, true);
@@ -317,17 +342,21 @@ impl History {
         let third =
             self.is_long() || seen.len() > 2 || (seen.len() == 2 && seen.iter().any(|s| s.again));
         let c = self.counts();
+        let jumps = c.network_jumps > 0 || c.device_jumps > 0;
+        // Phones on VPNs at one table, or at home whenever it is. Who enters claim codes of other packs has other packs.
+        let table = self.burst().is_family_with_vpns() && self.is_within(SITTING_MS);
+        let home = c.places < 2 && jumps && c.claim_again < 2;
+        let family = (table || home) && c.at_once == 0 && c.device_jumps == 0 && c.claim_wrong == 0;
         if self.is_long() || !third {
             let counted = c.assess().score_mnat;
             let besides = c.besides_mnat();
-            return if third {
+            return if third && !family {
                 counted
             } else {
                 besides + (counted - besides).min(MOST_IN_ONE_VISIT_MNAT)
             };
         }
         let ratio = u32::try_from(log_ratio_mnat(&seen)).unwrap_or(0);
-        let jumps = c.network_jumps > 0 || c.device_jumps > 0;
         let most = if c.places > 1 || jumps || c.claim_again > 1 {
             MOST_PATTERN_MNAT
         } else if c.claim_wrong == 0 {
@@ -339,12 +368,12 @@ impl History {
         };
         // Wrong claim codes are in the ratio; with them, guessing is the same person's doing.
         let guessing = two_steps(c.guessing, 2_500, 4_000);
-        let made = if c.visits < 2 && !jumps {
+        let made = if family || (c.visits < 2 && !jumps) {
             (ratio.min(most) + guessing).min(MOST_IN_ONE_VISIT_MNAT)
         } else {
             ratio.min(most) + guessing
         };
-        made + c.besides_mnat()
+        made.max(at_once_mnat(c.at_once)) + c.besides_mnat()
     }
 }
 
@@ -368,7 +397,7 @@ mod tests {
             for unplaced in 0..2 {
                 c.unplaced = unplaced;
                 let before = c.assess().score_mnat;
-                for field in 0..15 {
+                for field in 0..16 {
                     let mut more = c;
                     if let Some(count) = more.fields().into_iter().nth(field) {
                         *count += 1;

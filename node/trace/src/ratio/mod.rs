@@ -67,13 +67,17 @@ const RIGHT_ANYHOW: f64 = 0.02;
 const HOME_INSIDE: f64 = 0.95;
 const COPY_INSIDE: f64 = 0.18;
 const INSIDE_AFTER_OUTSIDE: f64 = 0.15;
-/// Scans a day by further packs, with the chance of each.
-const RATES: [(f64, f64); 5] = [
+/// Scans a day by further packs, with the chance of each: copies are sold over weeks, and a picture of a code is passed on within
+/// a day or an hour.
+const RATES: [(f64, f64); 8] = [
     (0.03, 0.15),
-    (0.08, 0.28),
-    (0.17, 0.27),
-    (0.5, 0.25),
+    (0.08, 0.27),
+    (0.17, 0.26),
+    (0.5, 0.24),
     (2.0, 0.05),
+    (12.0, 0.01),
+    (100.0, 0.01),
+    (1_000.0, 0.01),
 ];
 
 /// What one pseudonym did first.

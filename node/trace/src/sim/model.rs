@@ -215,6 +215,39 @@ impl World {
         scans
     }
 
+    /// The scans of one genuine unit that is shown to many in one place, in a window or on a stage: each of `people` scans it once within
+    /// `span_ms`. Oldest first. It is no part of the frozen world, and no published figure but its own rests on it.
+    #[must_use]
+    pub fn shown_unit(&self, seed: u64, unit: u64, people: u32, span_ms: f64) -> Vec<SimScan> {
+        let dice = &mut Dice::new(seed, unit);
+        let city = dice.weighted(&self.people);
+        let pack = Pack {
+            number: 0,
+            territory: self.territory(dice, city),
+            claim_works: true,
+            testers: false,
+        };
+        let begin_ms = EPOCH_MS + dice.between(30.0, 60.0) * DAY_MS;
+        let centre = CITIES.get(city).map_or((0.0, 0.0), City::at);
+        let stands = dice.near(centre, 15_000.0);
+        let gps_radius_m = self.params.phones.gps_radius_m;
+        let mut scans: Vec<SimScan> = (0..people)
+            .map(|_| {
+                let mut person = self.person(dice, city);
+                // Everybody stands before it.
+                if let Some(place) = &mut person.place
+                    && place.radius_m <= gps_radius_m
+                {
+                    (place.lat, place.lon) = dice.near(stands, gps_radius_m);
+                }
+                let at = begin_ms + dice.between(0.0, span_ms);
+                self.scan(dice, &pack, &person, at)
+            })
+            .collect();
+        scans.sort_by_key(|s| s.time_ms);
+        scans
+    }
+
     /// The scans of each copied code of a campaign, oldest first; a code that nobody scanned has none.
     ///
     /// A buyer of a copy behaves as any honest person does.
