@@ -193,7 +193,7 @@ const fn two_steps(count: u8, one: u32, more: u32) -> u32 {
     }
 }
 
-/// The weight of far places at once. Four may be three phones on VPNs, and who sells copies does not mind many.
+/// The weight of far places at once. Four weigh least: they may still be a home and three phones on VPNs.
 const fn at_once_mnat(places: u8) -> u32 {
     match places {
         0..MIN_PLACES => 0,
