@@ -239,7 +239,7 @@ pub fn drop_old(chain: &Chain, days: u64, entries: u64) -> Result<Option<u64>, E
         },
         &|record: &Record| {
             record.signers().iter().any(|s| s.member == member)
-                || ends_overlap_of(chain.ledger(), &member, record)
+                || ends_session_of(chain.ledger(), &member, record)
         },
     )?;
     if dropped.is_some() {
@@ -249,9 +249,15 @@ pub fn drop_old(chain: &Chain, days: u64, entries: u64) -> Result<Option<u64>, E
     Ok(dropped)
 }
 
-/// Whether it is the helper's or another party's record at the end of an overlap in which a member took part.
-pub(crate) fn ends_overlap_of(ledger: &Ledger, member: &MemberId, record: &Record) -> bool {
+/// Whether it is the record of another at the end of a match or an overlap in which a member took part.
+pub(crate) fn ends_session_of(ledger: &Ledger, member: &MemberId, record: &Record) -> bool {
     let session = match record.body() {
+        // Where the state cannot be read, it stays.
+        Ok(Body::CloseMatch(b)) => {
+            return state::match_state(ledger.state(), &b.session).map_or(true, |found| {
+                found.is_some_and(|m| m.initiator == *member || m.responder == *member)
+            });
+        }
         Ok(Body::CloseOverlap(b)) => b.session,
         Ok(Body::ConfirmOverlap(b)) => b.session,
         _ => return false,

@@ -85,10 +85,11 @@ async fn stdin_closed() {
 const ENGINE_QUIET: &str =
     "arc_malachitebft=warn,arc_malachitebft_network=off,arc_malachitebft_discovery=off,libp2p=warn";
 
-/// The filter that `log.level` asks for. `debug` and `trace` alone show everything; what a filter says of the engine's modules holds.
+/// The filter that `log.level` asks for. `debug` and `trace` alone show everything, `error` and `off` no more than they say; what a filter
+/// says of the engine's modules holds.
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     match level.trim().to_ascii_lowercase().as_str() {
-        "debug" | "trace" => EnvFilter::try_new(level),
+        "debug" | "trace" | "error" | "off" => EnvFilter::try_new(level),
         _ => EnvFilter::try_new(format!("{ENGINE_QUIET},{level}")),
     }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use fjall::Readable as _;
 use fjall::config::{PartitioningPolicy, PinningPolicy};
 
-use crate::error::Error;
+use crate::error::{Error, IoContext as _};
 use crate::files::make_dir;
 
 /// A key with its value.
@@ -26,7 +28,7 @@ pub trait Kv: Send + Sync {
     /// Carries out a batch atomically, also across a crash; not durable before [`Kv::flush`]. A later write of a key stands.
     ///
     /// # Errors
-    /// [`Error::Store`]; nothing of the batch is then visible after the next start.
+    /// [`Error::Store`]; after the next start the batch is there as a whole or not at all.
     fn write(&self, batch: Batch) -> Result<(), Error>;
 
     /// Every pair whose key starts with `prefix`, ascending.
@@ -48,8 +50,12 @@ pub trait Kv: Send + Sync {
     fn flush(&self) -> Result<(), Error>;
 }
 
-/// The file of a database, below the folder of the state.
+/// The database, below the folder of the state.
 const DATABASE: &str = "rows";
+/// The file by which the library knows its own.
+const MARK: &str = "version";
+/// A file of the store that nodes of early builds had there.
+const FORMER: &str = "db";
 /// All rows are of one space.
 const SPACE: &str = "ledger";
 /// Open files that are kept for later, of some thirty at ten million records.
@@ -58,13 +64,30 @@ const OPEN_FILES: usize = 64;
 const JOURNAL_BYTES: u64 = 64 << 20;
 /// The least for rows that are not in a file yet.
 const LEAST_NEW_BYTES: u64 = 1 << 20;
+/// What a row takes in memory beside its bytes.
+const ROW_BYTES: usize = 64;
+/// Heaps of new rows that wait to be written, and files that wait to be merged, past which a write waits. The library waits too, at 4 and 20, but
+/// would not hear there that its thread has failed.
+const WAITING: usize = 3;
+const WAITING_FILES: usize = 16;
+/// After a loss of power at most so much is carried out again from the blocks.
+const SYNC_EVERY: Duration = Duration::from_millis(500);
 
 /// [`Kv`] in a fjall database: new rows in memory and in a journal, older ones in sorted files that are merged by one thread. A batch is
-/// with the system when [`Kv::write`] returns, so the end of the process loses nothing.
+/// with the system when [`Kv::write`] returns, so the end of the process loses nothing; it is durable half a second later.
 pub struct FjallKv {
     // Before the database: what is dropped first lets go of it.
     rows: fjall::Keyspace,
     db: fjall::Database,
+    /// Bytes of new rows past which they are written to a file.
+    heap_bytes: u64,
+    written: Mutex<Written>,
+}
+
+struct Written {
+    /// Bytes of rows since the last file was begun.
+    new_bytes: u64,
+    synced: Instant,
 }
 
 impl FjallKv {
@@ -72,10 +95,20 @@ impl FjallKv {
     /// are written, and a quarter for what was read last.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`]; [`Error::Damaged`] if it cannot be read, or is of an early build.
     pub fn open(dir: &Path, memory_bytes: u64) -> Result<Self, Error> {
         make_dir(dir)?;
+        if dir.join(FORMER).exists() {
+            return Err(Error::damaged_index(
+                dir,
+                "it is in the form of an earlier version",
+            ));
+        }
         let path = dir.join(DATABASE);
+        // Killed while it was made: there is nothing in it, and the library would take it neither for new nor for its own.
+        if path.exists() && std::fs::metadata(path.join(MARK)).map_or(0, |m| m.len()) == 0 {
+            std::fs::remove_dir_all(&path).on("empty", &path)?;
+        }
         let quarter = memory_bytes / 4;
         // A database that was closed a moment ago keeps its lock until its thread has ended.
         let mut tries = 40;
@@ -89,26 +122,56 @@ impl FjallKv {
             match opened {
                 Err(fjall::Error::Locked) if tries > 0 => {
                     tries -= 1;
-                    std::thread::sleep(std::time::Duration::from_millis(25));
+                    std::thread::sleep(Duration::from_millis(25));
                 }
-                opened => break opened?,
+                Err(e @ (fjall::Error::Locked | fjall::Error::Io(_))) => return Err(e.into()),
+                // A journal with a hole, say, as a loss of power can leave it.
+                Err(e) => return Err(Error::damaged_index(&path, e.to_string())),
+                Ok(db) => break db,
             }
         };
         // Filters and indexes of the files stay in memory, about 3 bytes a row: most reads are of rows that are not there, and a filter that
-        // fell out of the cache would be read and checked as a whole for each.
+        // fell out of the cache would be read and checked as a whole for each. When new rows go to a file is for `write` to say: the library
+        // keeps that size with the database, and its thread, which would begin the file, does not while it merges.
         let rows = db.keyspace(SPACE, || {
             fjall::KeyspaceCreateOptions::default()
-                .max_memtable_size(quarter.max(LEAST_NEW_BYTES))
+                .max_memtable_size(u64::MAX)
                 .filter_block_pinning_policy(PinningPolicy::all(true))
                 .filter_block_partitioning_policy(PartitioningPolicy::all(false))
                 .index_block_pinning_policy(PinningPolicy::all(true))
                 .index_block_partitioning_policy(PartitioningPolicy::all(false))
         })?;
-        Ok(Self { rows, db })
+        Ok(Self {
+            rows,
+            db,
+            heap_bytes: quarter.max(LEAST_NEW_BYTES),
+            written: Mutex::new(Written {
+                new_bytes: 0,
+                synced: Instant::now(),
+            }),
+        })
     }
 
-    fn pairs<'a>(&self, found: fjall::Iter) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {
-        Box::new(found.map(pair))
+    /// Begins a file with the new rows, if they are many, when there are not too many that wait already; and syncs, if it is time.
+    fn settle(&self, bytes: u64) -> Result<(), Error> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.new_bytes = written.new_bytes.saturating_add(bytes);
+        if written.new_bytes >= self.heap_bytes {
+            while self.rows.sealed_memtable_count() >= WAITING
+                || self.rows.l0_table_count() >= WAITING_FILES
+            {
+                std::thread::sleep(Duration::from_millis(5));
+                // Fails if the thread that should see to them did.
+                self.db.persist(fjall::PersistMode::Buffer)?;
+            }
+            self.rows.rotate_memtable()?;
+            written.new_bytes = 0;
+        }
+        if written.synced.elapsed() >= SYNC_EVERY {
+            self.db.persist(fjall::PersistMode::SyncData)?;
+            written.synced = Instant::now();
+        }
+        Ok(())
     }
 }
 
@@ -117,37 +180,43 @@ fn pair(found: fjall::Guard) -> Result<Pair, Error> {
     Ok((key.to_vec(), value.to_vec()))
 }
 
+// Reads are of a snapshot: without one they see a batch while it is carried out.
 impl Kv for FjallKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.rows.get(key)?.map(|v| v.to_vec()))
+        let found = self.db.snapshot().get(&self.rows, key)?;
+        Ok(found.map(|v| v.to_vec()))
     }
 
     fn write(&self, batch: Batch) -> Result<(), Error> {
         // Rows of a batch have one number there, so of two with one key it would not be said which stands.
         let last: BTreeMap<Vec<u8>, Option<Vec<u8>>> = batch.into_iter().collect();
         let mut writes = self.db.batch();
+        let mut bytes = 0;
         for (key, value) in last {
+            bytes += ROW_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => writes.insert(&self.rows, key, value),
                 None => writes.remove(&self.rows, key),
             }
         }
-        Ok(writes.commit()?)
+        writes.commit()?;
+        self.settle(bytes as u64)
     }
 
     fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {
-        self.pairs(self.rows.prefix(prefix))
+        Box::new(self.db.snapshot().prefix(&self.rows, prefix).map(pair))
     }
 
     fn from<'a>(&'a self, key: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {
-        self.pairs(self.rows.range(key..))
+        Box::new(self.db.snapshot().range(&self.rows, key..).map(pair))
     }
 
     fn last_between(&self, from: &[u8], to: &[u8]) -> Result<Option<Pair>, Error> {
         if from > to {
             return Ok(None);
         }
-        self.rows.range(from..=to).next_back().map(pair).transpose()
+        let mut found = self.db.snapshot().range(&self.rows, from..=to);
+        found.next_back().map(pair).transpose()
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -291,13 +360,78 @@ mod tests {
                 plain.write(batch.clone()).unwrap();
                 kv.write(batch).unwrap();
             }
-            assert!(kv.rows.table_count() > 1, "no file was written");
             assert!(all(&kv) == all(&plain));
+            let until = Instant::now() + Duration::from_secs(20);
+            while kv.rows.table_count() == 0 {
+                assert!(Instant::now() < until, "no file was written");
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
         let kv = FjallKv::open(dir.path(), 4 << 20).unwrap();
         assert!(all(&kv) == all(&plain));
         for n in (0..100_000).step_by(77) {
             assert_eq!(kv.get(&key(n)).unwrap(), plain.get(&key(n)).unwrap());
         }
+    }
+
+    /// A writer that is faster than the files are written waits; what is new in memory stays bounded.
+    #[test]
+    fn new_rows_do_not_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let kv = FjallKv::open(dir.path(), 4 << 20).unwrap();
+        for n in 0..400u32 {
+            let key = |i: u32| {
+                (n * 1_000 + i)
+                    .wrapping_mul(2_654_435_761)
+                    .to_be_bytes()
+                    .to_vec()
+            };
+            let batch = (0..1_000).map(|i| (key(i), Some(vec![1; 100]))).collect();
+            kv.write(batch).unwrap();
+            assert!(kv.rows.sealed_memtable_count() <= WAITING);
+            assert!(kv.written.lock().unwrap().new_bytes < 2 * kv.heap_bytes);
+        }
+    }
+
+    #[test]
+    fn a_database_that_was_being_made_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(DATABASE);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("0.jnl"), []).unwrap();
+        let kv = FjallKv::open(dir.path(), 4 << 20).unwrap();
+        kv.write(vec![(b"k".to_vec(), Some(b"v".to_vec()))])
+            .unwrap();
+        drop(kv);
+        let kv = FjallKv::open(dir.path(), 4 << 20).unwrap();
+        assert_eq!(kv.get(b"k").unwrap(), Some(b"v".to_vec()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FORMER), []).unwrap();
+        let said = |dir: &Path| FjallKv::open(dir, 4 << 20).err().unwrap().to_string();
+        assert!(said(dir.path()).contains("earlier version; run `tally reindex`"));
+
+        // A value in the middle of the journal that does not fit its batch's checksum.
+        let dir = tempfile::tempdir().unwrap();
+        let kv = FjallKv::open(dir.path(), 4 << 20).unwrap();
+        for n in 0..3u8 {
+            kv.write(vec![(vec![n], Some(vec![0x5a; 1_000]))]).unwrap();
+        }
+        kv.flush().unwrap();
+        drop(kv);
+        let path = dir.path().join(DATABASE);
+        let journal = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path());
+        let journal = journal.filter(|p| p.extension().is_some_and(|e| e == "jnl"));
+        for journal in journal {
+            let mut bytes = std::fs::read(&journal).unwrap();
+            let at = bytes.windows(8).position(|w| w == [0x5a; 8]).unwrap();
+            bytes[at + 100] ^= 1;
+            std::fs::write(&journal, bytes).unwrap();
+        }
+        let said = said(dir.path());
+        assert!(said.contains("run `tally reindex`"), "{said}");
     }
 }

@@ -19,7 +19,7 @@ use super::matches::{self, Found};
 use super::ops::{DEADLINE, internal, usage};
 use crate::issuer::IssuerError;
 use crate::proofs::{
-    self, AtHead, CodeEvidence, EndTaken, Kit, ProofError, StateTaken, place, record_kit,
+    self, AtHead, CodeEvidence, EndSearch, Kit, ProofError, StateTaken, place, record_kit,
     scan_proof, sealed, size_with,
 };
 use crate::runtime::Node;
@@ -194,10 +194,8 @@ pub(super) async fn matched(node: &Arc<Node>, a: &MatchArgs) -> Result<Value, Ad
         (Err(error), Err(_)) => return Err(error),
     };
     let session = session.ok_or_else(not_closed)?;
-    let kit = taken(node, move |ledger| {
-        EndTaken::take(ledger, &session, from.as_ref())
-    })
-    .await?;
+    let search = EndSearch::new(session, from);
+    let kit = taken(node, move |ledger| search.take(ledger)).await?;
     let mut answer = answer(&kit);
     answer["match"] = json!(id.map(|id| id.to_string()));
     Ok(answer)

@@ -303,13 +303,13 @@ impl<I: Iterator<Item = String>> std::io::Read for Lines<I> {
 }
 
 #[test]
-fn eight_times_the_people_take_no_more_memory() {
+fn four_times_the_people_take_no_more_memory() {
     let peak_kb = |people: u64| {
         let test = "audiences::tests::importing_process";
         peak::kilobytes(test, IMPORTER, &people.to_string())
     };
-    let (few, many) = (peak_kb(50_000), peak_kb(400_000));
-    println!("50,000 people: {few} kB, 400,000: {many} kB");
-    // In memory each person takes over 60 bytes: 21 MB more.
-    assert!(many < few + 10_000, "{few} kB, {many} kB");
+    let (few, many) = (peak_kb(200_000), peak_kb(800_000));
+    println!("200,000 people: {few} kB, 800,000: {many} kB");
+    // In memory each person takes over 60 bytes: 36 MB more. Buffers of open pages fill up, 8 MB of them.
+    assert!(many < few + 18_000, "{few} kB, {many} kB");
 }

@@ -97,7 +97,10 @@ fn best<'a>(targets: &'a [Target], uri: &Uri, headers: &HeaderMap) -> Option<&'a
         return Some(only);
     }
     let fitting = |tag: &str| -> Vec<&'a Target> {
-        let fits = |target: &&Target| target.langs.iter().any(|lang| is_same(lang, tag));
+        // One that names no language is for all.
+        let fits = |target: &&Target| {
+            target.langs.is_empty() || target.langs.iter().any(|lang| is_same(lang, tag))
+        };
         targets.iter().filter(fits).collect()
     };
     let wanted = chosen_tag(uri).into_iter().chain(ranked(headers));

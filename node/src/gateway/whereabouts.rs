@@ -40,7 +40,9 @@ fn parse(value: &str, cell_length: usize) -> Option<Place> {
     if value.len() > MAX_VALUE {
         return None;
     }
-    let mut words = value.split_ascii_whitespace().peekable();
+    // `-` is a country and a subdivision that the proxy does not know; glued to a latitude it would be a sign.
+    let words = value.split_ascii_whitespace().filter(|word| *word != "-");
+    let mut words = words.peekable();
     let country = words.next_if(|word| is_country(word));
     // `51.5, -0.1` is one position.
     let position: String = words.collect();
@@ -122,7 +124,9 @@ mod tests {
             ("cn-bj wx4g0bm9", "CN bj wx4g0"),
             ("CN-51 wm6", "CN 51 wm6"),
             ("WX4G0BM9", "ZZ  wx4g0"),
-            // Variables that were empty.
+            // Variables that were empty; a hyphen alone is no sign.
+            ("- 39.904,116.407,20", "ZZ  wx4g0"),
+            ("CN - 39.904,116.407", "CN  wx4g0"),
             ("CN- 39.904,116.407,", "CN  wx4g0"),
             ("CN- ,,", "CN  "),
             ("CN ,", "CN  "),

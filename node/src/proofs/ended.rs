@@ -1,10 +1,13 @@
 //! How a match or an overlap ended, at one head. Which of the two a session is, which record closed it and which ones confirmed it
 //! follow from the ledger alone, so that any member's node can prove it.
 
-use tally_contracts::ids::{MemberId, RecordId, SessionId};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tally_contracts::ids::{AgreementId, MemberId, RecordId, SessionId};
 use tally_contracts::records::Body;
 use tally_contracts::state::{self, MatchState, MatchStatus, OverlapState, keys};
-use tally_contracts::{Canonical, Record};
+use tally_contracts::{Canonical, Record, StateRead as _};
 use tally_evidence::{Extra, HeadInclusion, MatchExtra, OverlapExtra, PlacedRecord, StateValue};
 use tally_ledger::{Error as LedgerError, Ledger, StateEvidence};
 use tally_merkle::Note;
@@ -38,115 +41,171 @@ struct EndRecords {
     confirmed: Vec<u64>,
 }
 
-impl EndTaken {
-    /// Takes what the state says at the ledger's head of the match or overlap of a session, and finds the records that ended it. They
-    /// are looked for from the record `from` on, or from the one that opened it; so one that ran for long is found faster with a later
-    /// one.
+/// A match or an overlap of which proofs are taken, head after head, with what was found of it: records that ended it stay where they are, so
+/// that each entry is read once.
+#[derive(Debug)]
+pub struct EndSearch {
+    session: SessionId,
+    from: Option<RecordId>,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Up to which entry was looked; `None` before the first.
+    until: Option<u64>,
+    closed: Option<u64>,
+    confirmed: BTreeMap<MemberId, u64>,
+    dropped: Option<LedgerError>,
+}
+
+/// What the state says of a session.
+struct Said {
+    of: Of,
+    key: Vec<u8>,
+    agreement: AgreementId,
+    opened: RecordId,
+}
+
+impl EndSearch {
+    /// The records are looked for from the record `from` on, or from the one that opened the session; so one that ran for long is found
+    /// faster with a later one.
+    #[must_use]
+    pub fn new(session: SessionId, from: Option<RecordId>) -> Self {
+        Self {
+            session,
+            from,
+            found: Mutex::default(),
+        }
+    }
+
+    /// Takes what the state says at the ledger's head, and finds the records that ended it.
     ///
     /// # Errors
     /// [`ProofError::NoSession`], [`ProofError::NotClosed`], [`ProofError::NoRecord`], and [`ProofError::Ledger`], also where entries
     /// that it needs were dropped.
-    pub fn take(
-        ledger: &Ledger,
-        session: &SessionId,
-        from: Option<&RecordId>,
-    ) -> Result<Self, ProofError> {
-        let known = ledger.state();
-        let of_two = state::match_state(known, session).map_err(LedgerError::from)?;
-        let of_several = state::overlap(known, session).map_err(LedgerError::from)?;
-        // What does not change any more: of which kind it is, who opened it, and under which agreement.
-        let (of, key, agreement, opened) = match (of_two, of_several) {
-            (Some(m), _) => (
-                Of::Match,
-                keys::match_session(session),
-                m.agreement,
-                m.record,
-            ),
-            (None, Some(o)) => (
-                Of::Overlap,
-                keys::overlap_session(session),
-                o.agreement,
-                o.record,
-            ),
-            (None, None) => return Err(ProofError::NoSession { session: *session }),
-        };
-        let [ended, agreement] = ledger.state_evidences([&key, &keys::agreement(&agreement)])?;
-        let value = ended
-            .value
-            .as_deref()
-            .ok_or(ProofError::Internal("a session that left the state"))?;
-        let (is_closed, parties) = match of {
+    pub fn take(&self, ledger: &Ledger) -> Result<EndTaken, ProofError> {
+        let said = self.said(ledger)?;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.until.is_none() {
+            let from = self.from.as_ref().unwrap_or(&said.opened);
+            found.until = Some(place(ledger, from)?.index);
+        }
+        // Most is read before the head is taken: that of a ledger which is written meanwhile would be too old for the newest checkpoint.
+        let head = ledger.head().tree_size;
+        let value = ledger.state().get(&said.key).map_err(LedgerError::from)?;
+        found.look(ledger, &self.session, &self.confirmed(&said, value)?, head)?;
+        let [ended, agreement] =
+            ledger.state_evidences([&said.key, &keys::agreement(&said.agreement)])?;
+        let parties = self.confirmed(&said, ended.value.clone())?;
+        found.look(ledger, &self.session, &parties, ended.head.tree_size)?;
+        Ok(EndTaken {
+            records: found.records(&parties)?,
+            of: said.of,
+            ended,
+            agreement,
+        })
+    }
+
+    /// What does not change any more: of which kind it is, who opened it, and under which agreement.
+    fn said(&self, ledger: &Ledger) -> Result<Said, ProofError> {
+        let (known, session) = (ledger.state(), &self.session);
+        if let Some(m) = state::match_state(known, session).map_err(LedgerError::from)? {
+            return Ok(Said {
+                of: Of::Match,
+                key: keys::match_session(session),
+                agreement: m.agreement,
+                opened: m.record,
+            });
+        }
+        match state::overlap(known, session).map_err(LedgerError::from)? {
+            Some(o) => Ok(Said {
+                of: Of::Overlap,
+                key: keys::overlap_session(session),
+                agreement: o.agreement,
+                opened: o.record,
+            }),
+            None => Err(ProofError::NoSession { session: *session }),
+        }
+    }
+
+    /// Who has confirmed the receipt by what the state says, in the order of the agreement; nobody of a match.
+    fn confirmed(&self, said: &Said, value: Option<Vec<u8>>) -> Result<Vec<MemberId>, ProofError> {
+        let value = value.ok_or(ProofError::Internal("a session that left the state"))?;
+        let (is_open, parties) = match said.of {
             Of::Match => {
-                let status = MatchState::from_bytes(value)?.status;
+                let status = MatchState::from_bytes(&value)?.status;
                 let open = matches!(status, MatchStatus::Open | MatchStatus::Released);
-                (!open, Vec::new())
+                (open, Vec::new())
             }
             Of::Overlap => {
-                let state = OverlapState::from_bytes(value)?;
+                let state = OverlapState::from_bytes(&value)?;
                 let open = match state.status {
                     MatchStatus::Open => true,
                     MatchStatus::Released => !state.has_receipt(),
                     _ => false,
                 };
                 let confirmed = state.parties.iter().filter(|p| p.confirmed);
-                (!open, confirmed.map(|p| p.member).collect())
+                (open, confirmed.map(|p| p.member).collect())
             }
         };
-        if !is_closed {
-            return Err(ProofError::NotClosed { session: *session });
+        if is_open {
+            return Err(ProofError::NotClosed {
+                session: self.session,
+            });
         }
-        let from = place(ledger, from.unwrap_or(&opened))?.index;
-        Ok(Self {
-            records: EndRecords::find(ledger, session, &parties, from..ended.head.tree_size)?,
-            of,
-            ended,
-            agreement,
-        })
+        Ok(parties)
     }
 }
 
-impl EndRecords {
-    /// Finds the record that closed a session, and the confirmations by these parties, among some entries.
-    fn find(
+impl Found {
+    /// Looks on, up to an index, for the record that closed a session and the confirmations by these parties.
+    fn look(
+        &mut self,
         ledger: &Ledger,
         session: &SessionId,
         parties: &[MemberId],
-        entries: std::ops::Range<u64>,
-    ) -> Result<Self, ProofError> {
-        let mut closed = None;
-        let mut confirmed = vec![None; parties.len()];
-        let mut dropped = None;
-        let mut at = entries.start;
-        while at < entries.end && (closed.is_none() || confirmed.contains(&None)) {
-            let (some, missing) = read_some(ledger, at, entries.end)?;
-            dropped = dropped.or(missing);
+        end: u64,
+    ) -> Result<(), ProofError> {
+        let mut at = self.until.unwrap_or_default();
+        while at < end && !self.has_all(parties) {
+            let (some, missing) = read_some(ledger, at, end)?;
+            self.dropped = self.dropped.take().or(missing);
             for (index, entry) in (at..).zip(&some) {
                 // The genesis and BlockInfos are none.
                 let Ok(record) = Record::from_bytes(entry) else {
                     continue;
                 };
                 match record.body() {
-                    Ok(Body::CloseMatch(b)) if b.session == *session => closed = Some(index),
-                    Ok(Body::CloseOverlap(b)) if b.session == *session => closed = Some(index),
+                    Ok(Body::CloseMatch(b)) if b.session == *session => self.closed = Some(index),
+                    Ok(Body::CloseOverlap(b)) if b.session == *session => {
+                        self.closed = Some(index);
+                    }
                     Ok(Body::ConfirmOverlap(b)) if b.session == *session => {
                         let signer = record.signers().first().map(|s| s.member);
-                        let of = parties.iter().position(|p| signer == Some(*p));
-                        if let Some(slot) = of.and_then(|i| confirmed.get_mut(i)) {
-                            *slot = Some(index);
-                        }
+                        self.confirmed.extend(signer.map(|member| (member, index)));
                     }
                     _ => {}
                 }
             }
             at += (some.len() as u64).max(1);
+            self.until = Some(at);
         }
-        let confirmed: Option<Vec<u64>> = confirmed.into_iter().collect();
-        match (closed, confirmed, dropped) {
-            (Some(closed), Some(confirmed), _) => Ok(Self { closed, confirmed }),
-            (.., Some(dropped)) => Err(dropped.into()),
-            _ => Err(ProofError::Internal(
-                "a session that the state has as closed by no record",
-            )),
+        Ok(())
+    }
+
+    fn has_all(&self, parties: &[MemberId]) -> bool {
+        self.closed.is_some() && parties.iter().all(|p| self.confirmed.contains_key(p))
+    }
+
+    fn records(&mut self, parties: &[MemberId]) -> Result<EndRecords, ProofError> {
+        let confirmed = parties.iter().map(|p| self.confirmed.get(p).copied());
+        match (self.closed, confirmed.collect()) {
+            (Some(closed), Some(confirmed)) => Ok(EndRecords { closed, confirmed }),
+            _ => Err(match self.dropped.take() {
+                Some(dropped) => dropped.into(),
+                None => ProofError::Internal("a session that the state has as closed by no record"),
+            }),
         }
     }
 }

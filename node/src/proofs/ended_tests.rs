@@ -168,7 +168,7 @@ fn overlap_of(report: &Report) -> &OverlapReport {
 fn an_overlap_is_proven_with_its_receipt_and_who_confirmed_it() {
     let (mut w, ..) = world();
     let agreement = agreed(&mut w);
-    let take = |w: &World| EndTaken::take(&w.ledger, &SESSION, None).map(|_| ());
+    let take = |w: &World| EndSearch::new(SESSION, None).take(&w.ledger).map(|_| ());
     assert!(matches!(take(&w), Err(ProofError::NoSession { .. })));
     join(&mut w, agreement, SESSION);
     assert!(matches!(take(&w), Err(ProofError::NotClosed { .. })));
@@ -239,7 +239,7 @@ fn an_overlap_is_proven_with_its_receipt_and_who_confirmed_it() {
     // From any of its records on, and in the same words.
     let overlap = state::overlap(w.ledger.state(), &SESSION).unwrap().unwrap();
     for from in [overlap.record, closed] {
-        let taken = EndTaken::take(&w.ledger, &SESSION, Some(&from)).unwrap();
+        let taken = EndSearch::new(SESSION, Some(from)).take(&w.ledger).unwrap();
         let note = w.checkpoint(&[0, 1, 2, 3]);
         assert_eq!(taken.seal(&w.ledger, &note).unwrap().proof, kit.proof);
     }
@@ -461,11 +461,11 @@ fn an_old_overlap_is_proven_by_a_node_that_took_part_and_dropped_old_blocks() {
         };
         let dropped = w.ledger.drop_old(&|_| true, &|record| {
             record.signers().iter().any(|s| s.member == own)
-                || crate::snapshots::ends_overlap_of(&w.ledger, &own, record)
+                || crate::snapshots::ends_session_of(&w.ledger, &own, record)
         });
         let first = dropped.unwrap().expect("nothing was dropped");
         assert!(first > before.report.tree_size, "too little was dropped");
-        let taken = EndTaken::take(&w.ledger, &SESSION, None);
+        let taken = EndSearch::new(SESSION, None).take(&w.ledger);
         if !takes_part {
             assert!(
                 matches!(

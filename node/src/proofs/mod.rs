@@ -29,7 +29,7 @@ use tally_evidence::{
 use tally_ledger::{Ledger, RecordPlace, StateEvidence};
 use tally_merkle::{Checkpoint, Note, TlogProof};
 
-pub use ended::EndTaken;
+pub use ended::{EndSearch, EndTaken};
 pub use follow::from_genesis;
 pub use http::router;
 pub(crate) use http::scan_proof;

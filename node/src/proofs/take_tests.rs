@@ -319,7 +319,8 @@ async fn parts_of_other_scans_and_anchors_do_not_fit() {
 }
 
 pub(super) fn end_kit(w: &World, session: &SessionId) -> Kit {
-    EndTaken::take(&w.ledger, session, None)
+    EndSearch::new(*session, None)
+        .take(&w.ledger)
         .unwrap()
         .seal(&w.ledger, &w.checkpoint(&[0, 1, 2, 3]))
         .unwrap()
@@ -545,7 +546,9 @@ fn a_match_and_what_is_left_of_the_budget_are_proven() {
     let (agreement, closed) = matched(&mut w, session);
     let note = w.checkpoint(&[0, 1, 2, 3]);
     let kit = end_kit(&w, &session);
-    let from = EndTaken::take(&w.ledger, &session, Some(&closed)).unwrap();
+    let from = EndSearch::new(session, Some(closed))
+        .take(&w.ledger)
+        .unwrap();
     assert_eq!(from.seal(&w.ledger, &note).unwrap().proof, kit.proof);
     bless("match", &kit);
     let report = w.verify(&kit.proof, None).unwrap();

@@ -106,16 +106,16 @@ fn write(file: &std::path::Path, rows: impl Iterator<Item = String>) {
 }
 
 #[test]
-fn eight_times_the_people_take_no_more_memory() {
+fn four_times_the_people_take_no_more_memory() {
     let peak_kb = |people: u64, in_memory: usize| {
         let test = "matching::tests::overlap_memory::sending_process";
         peak::kilobytes(test, PARTY, &format!("{people}|{in_memory}"))
     };
-    let (few, many) = (peak_kb(50_000, 20_000), peak_kb(400_000, 20_000));
-    let held = peak_kb(400_000, 1 << 20);
-    println!("50,000 people: {few} kB, 400,000: {many} kB, all of them in memory: {held} kB");
-    // In memory each person takes over 60 bytes, as an item and as a row: 21 MB more.
-    assert!(many < few + 10_000, "{few} kB, {many} kB");
+    let (few, many) = (peak_kb(200_000, 20_000), peak_kb(800_000, 20_000));
+    let held = peak_kb(800_000, 1 << 20);
+    println!("200,000 people: {few} kB, 800,000: {many} kB, all of them in memory: {held} kB");
+    // In memory each person takes over 60 bytes, as an item and as a row: 36 MB more. Buffers of open pages fill up, 9 MB of them.
+    assert!(many < few + 18_000, "{few} kB, {many} kB");
     // And that would be seen here.
-    assert!(held > few + 15_000, "{few} kB, {held} kB");
+    assert!(held > few + 30_000, "{few} kB, {held} kB");
 }
