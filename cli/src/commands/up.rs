@@ -80,10 +80,10 @@ async fn stdin_closed() {
     let _ = heard.await;
 }
 
-/// What the engine tells of every vote, and its network of every dial that fails, is for whoever looks into the engine. The node itself
-/// tells what of it an operator has to know: connections, quorum, halts.
-const ENGINE_QUIET: &str =
-    "arc_malachitebft=warn,arc_malachitebft_network=off,arc_malachitebft_discovery=off,libp2p=warn";
+/// What the engine tells of every vote, its network of every dial that fails, and the store of its files, is for whoever looks into
+/// these. The node itself tells what of it an operator has to know: connections, quorum, halts.
+const ENGINE_QUIET: &str = "arc_malachitebft=warn,arc_malachitebft_network=off,arc_malachitebft_discovery=off,\
+                            libp2p=warn,fjall=warn,lsm_tree=warn";
 
 /// The filter that `log.level` asks for. `debug` and `trace` alone show everything, `error` and `off` no more than they say; what a filter
 /// says of the engine's modules holds.

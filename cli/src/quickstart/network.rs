@@ -1,14 +1,15 @@
 //! Founds a network of four members on this machine, by the steps of a real founding, and runs their nodes as processes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
-use rand::RngCore;
+use anyhow::{Context, Result, bail, ensure};
 use rand::rngs::OsRng;
+use rand::{Rng as _, RngCore};
 use serde_json::{Value, json};
 use tally_contracts::genesis::{NetworkKind, Roles, Rules};
 use tally_node::ceremony;
@@ -288,14 +289,19 @@ impl Drop for Network {
     }
 }
 
-/// Ports that were free a moment ago, all different.
+/// Ports that were free a moment ago, all different, outside the range that the system gives to outgoing connections: there one of the network's
+/// own nodes might take it before it is listened on.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()
-        .context("free ports")?;
-    listeners
-        .iter()
-        .map(|l| Ok(l.local_addr()?.port()))
-        .collect()
+    let mut ports = BTreeSet::new();
+    for _ in 0..1_000 {
+        if ports.len() == count {
+            break;
+        }
+        let port = rand::thread_rng().gen_range(10_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.insert(port);
+        }
+    }
+    ensure!(ports.len() == count, "no {count} free ports");
+    Ok(ports.into_iter().collect())
 }
