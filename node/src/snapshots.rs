@@ -217,8 +217,8 @@ async fn minimum(State(chain): State<Chain>) -> Response {
 }
 
 /// Drops blocks that are older than so many days and not among the last so many entries, up to the newest checkpoint with a quorum;
-/// nothing if both are 0. The own member's records stay with their BlockInfo, and those of others that end an overlap in which it took part:
-/// its codes, anchors and matches are proven by them.
+/// nothing if both are 0. The own member's records stay with their BlockInfo, and those of others that end a match or an overlap in
+/// which it took part: its codes, anchors and matches are proven by them.
 /// Gives the index of the first entry that is left, if it is another one now.
 ///
 /// # Errors

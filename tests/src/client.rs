@@ -91,6 +91,32 @@ impl Client {
             .with_context(|| format!("{}: tally {}", self.name, args.join(" ")))
     }
 
+    /// What `tally audit verify` says of a proof under a policy, both files, run by this member; `more` are further arguments.
+    ///
+    /// # Errors
+    /// If the program cannot be run, or a path is not UTF-8.
+    pub fn judge(
+        &self,
+        network: &str,
+        policy: impl AsRef<Path>,
+        proof: impl AsRef<Path>,
+        more: &[&str],
+    ) -> Result<Outcome> {
+        let text = |path: &Path| path.to_str().map(str::to_owned).context("a path in UTF-8");
+        let (policy, proof) = (text(policy.as_ref())?, text(proof.as_ref())?);
+        let args = [
+            "audit",
+            "verify",
+            "--network",
+            network,
+            "--policy",
+            &policy,
+            "--proof",
+            &proof,
+        ];
+        self.run(&[&args[..], more].concat())
+    }
+
     /// Scans a code over HTTP.
     ///
     /// # Errors

@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use tally_psi::Suite;
 
 use super::processes::{cpu_s, rss_mb};
 use crate::admin_client::AdminClient;
-use crate::quickstart::network::{Member, Network};
+use crate::quickstart::network::{Member, Network, free_ports};
 
 /// The worker key: of a bench alone, and always the same, so that the database can be used again.
 const KEY: &str = "62656e6368206f6620776f726b65727300000000000000000000000000000000";
@@ -209,8 +208,8 @@ fn configure(config: &Path, options: &Options, root: Option<&Path>) -> Result<()
     let mut set = Config::load(config)?;
     set.matches.bucket_items = options.bucket_items;
     if let Some(root) = root {
-        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        set.workers.listen = free.to_string();
+        let port = free_ports(1)?.into_iter().next().context("a port")?;
+        set.workers.listen = format!("127.0.0.1:{port}");
         set.workers.database.clone_from(&options.database);
         set.workers.database_password_file = options.password_file.clone().unwrap_or_default();
         set.workers.key_file = root.join("worker.key");

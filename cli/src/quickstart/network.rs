@@ -291,7 +291,7 @@ impl Drop for Network {
 
 /// Ports that were free a moment ago, all different, outside the range that the system gives to outgoing connections: there one of the network's
 /// own nodes might take it before it is listened on.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
     let mut ports = BTreeSet::new();
     for _ in 0..1_000 {
         if ports.len() == count {

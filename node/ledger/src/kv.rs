@@ -153,7 +153,7 @@ impl FjallKv {
     }
 
     /// Begins a file with the new rows, if they are many, when there are not too many that wait already; and syncs, if it is time.
-    fn settle(&self, bytes: u64) -> Result<(), Error> {
+    fn after_write(&self, bytes: u64) -> Result<(), Error> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.new_bytes = written.new_bytes.saturating_add(bytes);
         if written.new_bytes >= self.heap_bytes {
@@ -200,7 +200,7 @@ impl Kv for FjallKv {
             }
         }
         writes.commit()?;
-        self.settle(bytes as u64)
+        self.after_write(bytes as u64)
     }
 
     fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = Result<Pair, Error>> + 'a> {

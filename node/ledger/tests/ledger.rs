@@ -270,6 +270,14 @@ fn reopening_and_rebuilding_give_the_same_ledger() {
     assert_eq!(tile_files(&dir.path().join("tiles")), files);
     drop(ledger);
 
+    // One of an early build is not opened, and made anew by the same command.
+    fs::write(dir.path().join("state/db"), []).unwrap();
+    let judged = Ledger::open(dir.path(), &chain.genesis, OPTIONS);
+    let judged = judged.err().unwrap().to_string();
+    assert!(judged.contains("tally reindex"), "{judged}");
+    let again = Ledger::reindex(dir.path(), &chain.genesis, OPTIONS, &mut |_, _| {});
+    assert_eq!(again.unwrap().head(), head);
+
     // Without its index folder a ledger rebuilds it by itself; without its tiles it says what to do.
     fs::remove_dir_all(dir.path().join("state")).unwrap();
     let ledger = chain.open(dir.path());

@@ -19,19 +19,9 @@ fn verified(
     proof: &str,
     more: &[&str],
 ) -> Result<Value> {
-    let (policy, proof) = (dir.join("policy"), dir.join(proof));
-    let mut args = vec![
-        "audit",
-        "verify",
-        "--network",
-        network,
-        "--policy",
-        policy.to_str().context("UTF-8")?,
-        "--proof",
-        proof.to_str().context("UTF-8")?,
-    ];
-    args.extend(more);
-    client.ok(&args)
+    client
+        .judge(network, dir.join("policy"), dir.join(proof), more)?
+        .ok()
 }
 
 fn text(value: &Value) -> Result<String> {
@@ -103,18 +93,9 @@ fn what_an_auditor_takes_home_from_a_running_network() {
                 ensure!(told["member"] == json!(client.name), "{told}");
             }
             // Another code than the one that was scanned.
-            let wrong = other.run(&[
-                "audit",
-                "verify",
-                "--network",
-                &network_id,
-                "--policy",
-                dir.join("policy").to_str().context("UTF-8")?,
-                "--proof",
-                out.to_str().context("UTF-8")?,
-                "--code",
-                &sold.codes[5].0,
-            ])?;
+            let policy = dir.join("policy");
+            let wrong = ["--code", &sold.codes[5].0];
+            let wrong = other.judge(&network_id, policy, &out, &wrong)?;
             ensure!(wrong.refusal()?.1 == "other_code");
             let none = get(
                 &client.http,
@@ -153,16 +134,8 @@ fn what_an_auditor_takes_home_from_a_running_network() {
             (["agreement", &"09".repeat(32)], "absent"),
         ] {
             state(&args, "bad.tlog-proof")?;
-            let refused = brand.run(&[
-                "audit",
-                "verify",
-                "--network",
-                &network_id,
-                "--policy",
-                dir.join("policy").to_str().context("UTF-8")?,
-                "--proof",
-                dir.join("bad.tlog-proof").to_str().context("UTF-8")?,
-            ])?;
+            let (policy, bad) = (dir.join("policy"), dir.join("bad.tlog-proof"));
+            let refused = brand.judge(&network_id, policy, bad, &[])?;
             let (exit, code, _) = refused.refusal()?;
             ensure!((exit, code.as_str()) == (4, reason), "{exit} {code}");
         }

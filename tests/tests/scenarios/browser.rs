@@ -282,17 +282,7 @@ fn judged_proof(network: &Network, name: &str, code: &str) -> Result<(i32, Strin
     let in_node = |name: &str| network[0].dir.join(name).display().to_string();
     let (file, policy) = (in_node(&format!("{name}.proof")), in_node("policy"));
     brand.ok(&["proof", code, "--out", &file, "--policy-out", &policy])?;
-    let args = [
-        "audit",
-        "verify",
-        "--network",
-        &network.id,
-        "--policy",
-        &policy,
-        "--proof",
-        &file,
-    ];
-    let judged = brand.run(&args)?;
+    let judged = brand.judge(&network.id, policy, file, &[])?;
     let reason = judged.json.pointer("/error/code").and_then(|c| c.as_str());
     Ok((judged.exit, reason.unwrap_or_default().to_owned()))
 }

@@ -119,8 +119,7 @@ fn prove(by: &Client, from: &Client, record: &str, network: &str) -> Result<()> 
         "--policy-out",
         &given,
     ])?;
-    let verify = ["audit", "verify", "--network", network, "--proof", &proof];
-    let blind = by.run(&[&verify[..], &["--policy", &given]].concat())?;
+    let blind = by.judge(network, &given, &proof, &[])?;
     ensure!(blind.refusal()?.1 == "policy_differs", "{blind:?}");
     let (members, policy) = (path("members")?, path("followed.policy")?);
     let url = format!("http://{}", from.http);
@@ -140,12 +139,13 @@ fn prove(by: &Client, from: &Client, record: &str, network: &str) -> Result<()> 
         std::fs::read(&policy)? == std::fs::read(&given)?,
         "the replay gives another policy than the node"
     );
-    let verified = by.ok(&[&verify[..], &["--policy", &policy, "--members", &members]].concat())?;
+    let known = ["--members", members.as_str()];
+    let verified = by.judge(network, &policy, &proof, &known)?.ok()?;
     ensure!(verified["record"] == record, "{verified}");
     by.ok(&[
         "ledger", "proof", record, "--from", "genesis", "--out", &proof,
     ])?;
-    let verified = by.ok(&[&verify[..], &["--policy", &policy]].concat())?;
+    let verified = by.judge(network, &policy, &proof, &[])?.ok()?;
     ensure!(verified["record"] == record, "{verified}");
     Ok(())
 }

@@ -152,16 +152,9 @@ fn proven(network: &Network, dir: &Path, id: &str) -> Result<()> {
             network[member].name
         );
         let verify = |network_id: &str, file: &str| {
-            network[AUDITOR].run(&[
-                "audit",
-                "verify",
-                "--network",
-                network_id,
-                "--policy",
-                policy,
-                "--proof",
-                file,
-            ])
+            network[AUDITOR]
+                .client()
+                .judge(network_id, policy, file, &[])
         };
         let told = verify(&network.id, file)?.ok()?;
         ensure!(

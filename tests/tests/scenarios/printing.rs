@@ -376,16 +376,7 @@ fn waste(
             "--policy-out",
             "code.policy",
         ])?;
-        let judged = brand.run(&[
-            "audit",
-            "verify",
-            "--network",
-            id,
-            "--policy",
-            "code.policy",
-            "--proof",
-            "code.tlog-proof",
-        ])?;
+        let judged = brand.judge(id, "code.policy", "code.tlog-proof", &[])?;
         ensure!(judged.exit == exit, "{judged:?}");
         if exit == 0 {
             ensure!(judged.json["revoked"] == false, "{judged:?}");

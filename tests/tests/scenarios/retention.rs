@@ -106,8 +106,7 @@ fn a_node_that_is_killed_while_it_drops_has_what_it_says_it_has() {
         );
         let files = ["--out", proof, "--policy-out", policy];
         brand.ok(&[&["ledger", "proof", &own][..], &files].concat())?;
-        let verify = ["audit", "verify", "--network", &network.id];
-        let verified = other.ok(&[&verify[..], &["--policy", policy, "--proof", proof]].concat())?;
+        let verified = other.judge(&network.id, policy, proof, &[])?.ok()?;
         ensure!(verified["record"] == own, "{verified}");
         let gone = brand.run(&["ledger", "proof", &others, "--out", proof])?;
         ensure!(gone.refusal()?.2.contains("not on this node"), "{gone:?}");

@@ -61,21 +61,9 @@ fn code_proofs(scenario: &Scenario, network: &Network) -> Result<()> {
         Ok(fs::write(dir.join(name), &file.body)?)
     };
     let verify = |code: &str, name: &str| {
-        let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
-        let (policy, proof) = (path("policy"), path(name));
         // By the auditor's own command, of another member, with no word from a node.
-        other.run(&[
-            "audit",
-            "verify",
-            "--network",
-            &network.id,
-            "--policy",
-            &policy,
-            "--proof",
-            &proof,
-            "--code",
-            code,
-        ])
+        let (policy, proof) = (dir.join("policy"), dir.join(name));
+        other.judge(&network.id, policy, proof, &["--code", code])
     };
     let (code, next) = (&sold.codes[0].0, &sold.codes[1].0);
     take(code, "code.tlog-proof")?;

@@ -4,10 +4,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tally_contracts::Canonical as _;
 use tally_evidence::{Extra, MatchExtra, OverlapExtra};
 use tally_merkle::TlogProof;
-use tally_tests::{Scenario, skip};
 
-use crate::verifier_page::{Golden, page, page_says_of};
-use crate::webdriver::{DESKTOP, Driver};
+use crate::verifier_page::{Golden, on_page, page_says_of};
 
 /// What a proof of an overlap may have in the place of its own, how both must judge it, and the change.
 type OtherOverlap = (&'static str, &'static str, fn(&mut OverlapExtra));
@@ -37,16 +35,8 @@ const OTHER_OVERLAPS: [OtherOverlap; 8] = [
 #[test]
 fn the_page_judges_other_overlaps_as_the_command_does() {
     let name = "the_page_judges_other_overlaps_as_the_command_does";
-    if let Some(reason) = crate::webdriver::missing() {
-        skip(name, &reason);
-        return;
-    }
-    Scenario::run(name, |scenario| {
+    on_page(name, |_, session| {
         let golden = Golden::read()?;
-        let file = page(scenario.dir())?;
-        let driver = Driver::start(scenario.dir())?;
-        let session = driver.session(DESKTOP, "en")?;
-        session.open(&format!("file://{}", file.display()))?;
         let parts = |name: &str| -> Result<(TlogProof, OverlapExtra)> {
             let text: TlogProof = std::str::from_utf8(&Golden::proof(name)?)?.parse()?;
             match Extra::from_bytes(text.extra.as_deref().context("an extra")?)? {
@@ -100,7 +90,7 @@ fn the_page_judges_other_overlaps_as_the_command_does() {
             };
             let bent = bent.to_string().into_bytes();
             let expected = golden.judge(&golden.policy, &bent, None)?;
-            let said = page_says_of(&session, &golden.network, &golden.policy, &[bent])?;
+            let said = page_says_of(session, &golden.network, &golden.policy, &[bent])?;
             ensure!(
                 said == [expected] && expected == reason,
                 "{what}: the page says {said:?}, the command {expected}"

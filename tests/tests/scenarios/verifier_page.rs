@@ -81,7 +81,7 @@ impl Golden {
 }
 
 /// The path of the command's page, written anew.
-pub(crate) fn page(dir: &Path) -> Result<PathBuf> {
+fn page(dir: &Path) -> Result<PathBuf> {
     let file = dir.join("verifier.html");
     let out = Command::new(tally())
         .args(["export", "verifier", "--json", "--out"])
@@ -99,6 +99,31 @@ pub(crate) fn page(dir: &Path) -> Result<PathBuf> {
         ensure!(!text.contains(host), "the page has {host}");
     }
     Ok(file)
+}
+
+/// The codes of the answers that a script lists.
+fn codes(session: &Session, script: &str) -> Result<Vec<String>> {
+    let said = session.execute(script)?;
+    let said = said.as_array().context("a list")?;
+    Ok(said
+        .iter()
+        .map(|v| v.as_str().unwrap_or_default().to_owned())
+        .collect())
+}
+
+/// Runs a scenario on the command's page, opened from disk as its user does; skipped where there is no browser.
+pub(crate) fn on_page(name: &str, body: impl FnOnce(&Scenario, &Session) -> Result<()>) {
+    if let Some(reason) = crate::webdriver::missing() {
+        skip(name, &reason);
+        return;
+    }
+    Scenario::run(name, |scenario| {
+        let file = page(scenario.dir())?;
+        let driver = Driver::start(scenario.dir())?;
+        let session = driver.session(DESKTOP, "en")?;
+        session.open(&format!("file://{}", file.display()))?;
+        body(scenario, &session)
+    });
 }
 
 /// What the page says of bent files: those bytes of `what` are flipped by `flip`.
@@ -127,12 +152,7 @@ fn page_says(
         STANDARD.encode(&golden.policy),
         golden.network,
     );
-    let said = session.execute(&script)?;
-    let said = said.as_array().context("a list")?;
-    Ok(said
-        .iter()
-        .map(|v| v.as_str().unwrap_or_default().to_owned())
-        .collect())
+    codes(session, &script)
 }
 
 /// What the page says of each of these proofs, without a members file.
@@ -156,12 +176,7 @@ pub(crate) fn page_says_of(
         proofs.join(", "),
         STANDARD.encode(policy),
     );
-    let said = session.execute(&script)?;
-    let said = said.as_array().context("a list")?;
-    Ok(said
-        .iter()
-        .map(|v| v.as_str().unwrap_or_default().to_owned())
-        .collect())
+    codes(session, &script)
 }
 
 /// The page has one word for what is wrong with a policy.
@@ -230,17 +245,8 @@ fn fill(
 
 #[test]
 fn the_page_and_the_command_agree() {
-    let name = "the_page_and_the_command_agree";
-    if let Some(reason) = crate::webdriver::missing() {
-        skip(name, &reason);
-        return;
-    }
-    Scenario::run(name, |scenario| {
+    on_page("the_page_and_the_command_agree", |scenario, session| {
         let golden = Golden::read()?;
-        let file = page(scenario.dir())?;
-        let driver = Driver::start(scenario.dir())?;
-        let session = driver.session(DESKTOP, "en")?;
-        session.open(&format!("file://{}", file.display()))?;
         ensure!(session.execute("return isSecureContext && !!crypto.subtle")? == true);
         for kind in KINDS {
             let proof = Golden::proof(kind)?;
@@ -265,13 +271,13 @@ fn the_page_and_the_command_agree() {
             ensure!(golden.judge(&golden.policy, &proof, None)? == refused);
         }
         // A whole proof byte by byte, the others in steps that no length of a field divides.
-        let mut count = agree(&session, &golden, "code", "policy", 1)?;
+        let mut count = agree(session, &golden, "code", "policy", 1)?;
         for kind in KINDS {
             let step = if kind == "scan" { 1 } else { 17 };
-            count += agree(&session, &golden, kind, "proof", step)?;
+            count += agree(session, &golden, kind, "proof", step)?;
         }
         for kind in ["void", "expired"] {
-            count += agree(&session, &golden, kind, "proof", 17)?;
+            count += agree(session, &golden, kind, "proof", 17)?;
         }
         println!("{count} bent files, one verdict of both for each");
 
@@ -291,7 +297,7 @@ fn the_page_and_the_command_agree() {
                 .output()?;
             ensure!(out.status.code() == Some(4), "byte {at}");
             let told: Value = serde_json::from_slice(&out.stdout)?;
-            let said = page_says(&session, &golden, &proof, "proof", &[at], 1)?;
+            let said = page_says(session, &golden, &proof, "proof", &[at], 1)?;
             ensure!(
                 told["error"]["code"] == said[0],
                 "byte {at}: {told} {said:?}"
@@ -445,91 +451,80 @@ impl Changed {
             text(&self.policy),
             text(proof)
         );
-        let said = session.execute(&script)?;
-        let said = said.as_array().context("a list")?;
-        Ok(said
-            .iter()
-            .map(|v| v.as_str().unwrap_or_default().to_owned())
-            .collect())
+        codes(session, &script)
     }
 }
 
 #[test]
 fn the_page_follows_changed_members_as_the_command_does() {
-    let name = "the_page_follows_changed_members_as_the_command_does";
-    if let Some(reason) = crate::webdriver::missing() {
-        skip(name, &reason);
-        return;
-    }
-    Scenario::run(name, |scenario| {
-        let changed = Changed::new(&scenario.dir().join("ledger"))?;
-        let file = page(scenario.dir())?;
-        let driver = Driver::start(scenario.dir())?;
-        let session = driver.session(DESKTOP, "en")?;
-        session.open(&format!("file://{}", file.display()))?;
-        let mut count = 0;
-        for (name, proof, code) in &changed.proofs {
-            let with = Some(changed.members.clone());
-            let said = changed.page_says(&session, proof, &[with, None])?;
-            let expected = [
-                changed.judge(proof, Some(&changed.members))?,
-                changed.judge(proof, None)?,
-            ];
-            // By the founders alone the policy is another one.
-            ensure!(
-                said == expected && expected == [*code, "policy_differs"],
-                "{name}: the page says {said:?}, the command {expected:?}"
-            );
-            // Every seventh byte of the members file bent, and the file cut there.
-            let bent: Vec<Option<Vec<u8>>> = (0..changed.members.len())
-                .step_by(7)
-                .flat_map(|at| {
-                    let mut bent = changed.members.clone();
-                    bent[at] ^= 1 << (at % 8);
-                    [Some(bent), Some(changed.members[..at].to_vec())]
-                })
-                .collect();
-            for some in bent.chunks(AT_ONCE) {
-                let said = changed.page_says(&session, proof, some)?;
-                for (members, said) in some.iter().zip(said) {
-                    let expected = changed.judge(proof, members.as_deref())?;
-                    let policy = is_one_word(&said, expected);
-                    ensure!(
-                        said == expected || policy,
-                        "{name}: the page says {said}, the command {expected} with {}",
-                        members.as_deref().map_or_else(String::new, hex::encode)
-                    );
-                    count += 1;
+    on_page(
+        "the_page_follows_changed_members_as_the_command_does",
+        |scenario, session| {
+            let changed = Changed::new(&scenario.dir().join("ledger"))?;
+            let mut count = 0;
+            for (name, proof, code) in &changed.proofs {
+                let with = Some(changed.members.clone());
+                let said = changed.page_says(session, proof, &[with, None])?;
+                let expected = [
+                    changed.judge(proof, Some(&changed.members))?,
+                    changed.judge(proof, None)?,
+                ];
+                // By the founders alone the policy is another one.
+                ensure!(
+                    said == expected && expected == [*code, "policy_differs"],
+                    "{name}: the page says {said:?}, the command {expected:?}"
+                );
+                // Every seventh byte of the members file bent, and the file cut there.
+                let bent: Vec<Option<Vec<u8>>> = (0..changed.members.len())
+                    .step_by(7)
+                    .flat_map(|at| {
+                        let mut bent = changed.members.clone();
+                        bent[at] ^= 1 << (at % 8);
+                        [Some(bent), Some(changed.members[..at].to_vec())]
+                    })
+                    .collect();
+                for some in bent.chunks(AT_ONCE) {
+                    let said = changed.page_says(session, proof, some)?;
+                    for (members, said) in some.iter().zip(said) {
+                        let expected = changed.judge(proof, members.as_deref())?;
+                        let policy = is_one_word(&said, expected);
+                        ensure!(
+                            said == expected || policy,
+                            "{name}: the page says {said}, the command {expected} with {}",
+                            members.as_deref().map_or_else(String::new, hex::encode)
+                        );
+                        count += 1;
+                    }
                 }
             }
-        }
-        println!("{count} bent members files, one verdict of both for each");
-        // And by hand, with files.
-        let (_, proof, _) = &changed.proofs[0];
-        let at = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
-            let path = scenario.dir().join(name);
-            fs::write(&path, bytes)?;
-            Ok(path)
-        };
-        let proof = at("early.tlog-proof", proof)?;
-        let members = at("members", &changed.members)?;
-        session.reload()?;
-        session.fill("#network", &changed.network)?;
-        session.choose("#proof", &proof)?;
-        session.choose("#members", &members)?;
-        session.click("button[type=submit]")?;
-        let said = until("the answer", PATIENCE, || {
-            session.text("#out h2")?;
-            session.text("#out")
-        })?;
-        for part in [
-            "3 of 4 validators",
-            "as of height 3, by a file with the SHA-256",
-        ] {
-            ensure!(said.contains(part), "{part:?} is not in {said}");
-        }
-        Ok(())
-    });
+            println!("{count} bent members files, one verdict of both for each");
+            // And by hand, with files.
+            let (_, proof, _) = &changed.proofs[0];
+            let at = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
+                let path = scenario.dir().join(name);
+                fs::write(&path, bytes)?;
+                Ok(path)
+            };
+            let proof = at("early.tlog-proof", proof)?;
+            let members = at("members", &changed.members)?;
+            session.reload()?;
+            session.fill("#network", &changed.network)?;
+            session.choose("#proof", &proof)?;
+            session.choose("#members", &members)?;
+            session.click("button[type=submit]")?;
+            let said = until("the answer", PATIENCE, || {
+                session.text("#out h2")?;
+                session.text("#out")
+            })?;
+            for part in [
+                "3 of 4 validators",
+                "as of height 3, by a file with the SHA-256",
+            ] {
+                ensure!(said.contains(part), "{part:?} is not in {said}");
+            }
+            Ok(())
+        },
+    );
 }
 
 /// What a way from the genesis may lack, how both must judge it, and the change.
@@ -564,92 +559,87 @@ const OTHER_WAYS: [OtherWay; 9] = [
 /// A proof that carries its way from the genesis needs no members file. Bent copies are judged alike, and a bent way is refused.
 #[test]
 fn the_page_follows_from_the_genesis_as_the_command_does() {
-    let name = "the_page_follows_from_the_genesis_as_the_command_does";
-    if let Some(reason) = crate::webdriver::missing() {
-        skip(name, &reason);
-        return;
-    }
-    Scenario::run(name, |scenario| {
-        let changed = Changed::new(&scenario.dir().join("ledger"))?;
-        let file = page(scenario.dir())?;
-        let driver = Driver::start(scenario.dir())?;
-        let session = driver.session(DESKTOP, "en")?;
-        session.open(&format!("file://{}", file.display()))?;
-        if std::env::var_os("TALLY_BLESS").is_some() && !golden("followed.tlog-proof").exists() {
-            let (_, proof, _) = changed.led.first().context("a proof")?;
-            fs::write(golden("followed.tlog-proof"), proof)?;
-            fs::write(golden("followed_policy"), &changed.policy)?;
-            fs::write(
-                golden("followed_network_id"),
-                format!("{}\n", changed.network),
-            )?;
-        }
-        let (mut count, mut not_followed) = (0, 0);
-        for (number, (name, proof, code)) in changed.led.iter().enumerate() {
-            let said = changed.page_judges(&session, std::slice::from_ref(proof))?;
-            let expected = changed.judge(proof, None)?;
-            ensure!(
-                said == [expected] && expected == *code,
-                "{name}: the page says {said:?}, the command {expected}"
-            );
-            // The extra is bent as bytes, so that most copies get past the form of the text. Each proof begins at another byte.
-            let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
-            let extra = text.extra.clone().context("an extra")?;
-            let bent: Vec<Vec<u8>> = (number..extra.len())
-                .step_by(if number == 0 { 10 } else { 31 })
-                .map(|at| {
-                    let mut bytes = extra.clone();
-                    bytes[at] ^= 1 << (at % 8);
-                    let bent = TlogProof {
-                        extra: Some(bytes),
-                        ..text.clone()
-                    };
-                    bent.to_string().into_bytes()
-                })
-                .collect();
-            for some in bent.chunks(AT_ONCE / 4) {
-                let said = changed.page_judges(&session, some)?;
-                for (proof, said) in some.iter().zip(said) {
-                    let expected = changed.judge(proof, None)?;
-                    let policy = is_one_word(&said, expected);
-                    ensure!(
-                        expected != "verified" && (said == expected || policy),
-                        "{name}: the page says {said}, the command {expected} of {}",
-                        String::from_utf8_lossy(proof)
-                    );
-                    count += 1;
-                    not_followed += usize::from(said == "following");
+    on_page(
+        "the_page_follows_from_the_genesis_as_the_command_does",
+        |scenario, session| {
+            let changed = Changed::new(&scenario.dir().join("ledger"))?;
+            if std::env::var_os("TALLY_BLESS").is_some() && !golden("followed.tlog-proof").exists()
+            {
+                let (_, proof, _) = changed.led.first().context("a proof")?;
+                fs::write(golden("followed.tlog-proof"), proof)?;
+                fs::write(golden("followed_policy"), &changed.policy)?;
+                fs::write(
+                    golden("followed_network_id"),
+                    format!("{}\n", changed.network),
+                )?;
+            }
+            let (mut count, mut not_followed) = (0, 0);
+            for (number, (name, proof, code)) in changed.led.iter().enumerate() {
+                let said = changed.page_judges(session, std::slice::from_ref(proof))?;
+                let expected = changed.judge(proof, None)?;
+                ensure!(
+                    said == [expected] && expected == *code,
+                    "{name}: the page says {said:?}, the command {expected}"
+                );
+                // The extra is bent as bytes, so that most copies get past the form of the text. Each proof begins at another byte.
+                let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
+                let extra = text.extra.clone().context("an extra")?;
+                let bent: Vec<Vec<u8>> = (number..extra.len())
+                    .step_by(if number == 0 { 10 } else { 31 })
+                    .map(|at| {
+                        let mut bytes = extra.clone();
+                        bytes[at] ^= 1 << (at % 8);
+                        let bent = TlogProof {
+                            extra: Some(bytes),
+                            ..text.clone()
+                        };
+                        bent.to_string().into_bytes()
+                    })
+                    .collect();
+                for some in bent.chunks(AT_ONCE / 4) {
+                    let said = changed.page_judges(session, some)?;
+                    for (proof, said) in some.iter().zip(said) {
+                        let expected = changed.judge(proof, None)?;
+                        let policy = is_one_word(&said, expected);
+                        ensure!(
+                            expected != "verified" && (said == expected || policy),
+                            "{name}: the page says {said}, the command {expected} of {}",
+                            String::from_utf8_lossy(proof)
+                        );
+                        count += 1;
+                        not_followed += usize::from(said == "following");
+                    }
                 }
             }
-        }
-        // Ways that are whole in form, each changed in one thing.
-        let (_, proof, _) = changed.led.first().context("a proof")?;
-        let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
-        let extra = Extra::from_bytes(text.extra.as_deref().context("an extra")?)?;
-        let Extra::Followed(way, of) = extra else {
-            bail!("the proof does not begin at the genesis");
-        };
-        for (what, reason, change) in OTHER_WAYS {
-            let mut way = way.clone();
-            change(&mut way);
-            let bent = TlogProof {
-                extra: Some(Extra::Followed(way, of.clone()).to_bytes()),
-                ..text.clone()
+            // Ways that are whole in form, each changed in one thing.
+            let (_, proof, _) = changed.led.first().context("a proof")?;
+            let text: TlogProof = std::str::from_utf8(proof)?.parse()?;
+            let extra = Extra::from_bytes(text.extra.as_deref().context("an extra")?)?;
+            let Extra::Followed(way, of) = extra else {
+                bail!("the proof does not begin at the genesis");
             };
-            let bent = bent.to_string().into_bytes();
-            let expected = changed.judge(&bent, None)?;
-            let said = changed.page_judges(&session, &[bent])?;
-            ensure!(
-                said == [expected] && expected == reason,
-                "{what}: the page says {said:?}, the command {expected}"
+            for (what, reason, change) in OTHER_WAYS {
+                let mut way = way.clone();
+                change(&mut way);
+                let bent = TlogProof {
+                    extra: Some(Extra::Followed(way, of.clone()).to_bytes()),
+                    ..text.clone()
+                };
+                let bent = bent.to_string().into_bytes();
+                let expected = changed.judge(&bent, None)?;
+                let said = changed.page_judges(session, &[bent])?;
+                ensure!(
+                    said == [expected] && expected == reason,
+                    "{what}: the page says {said:?}, the command {expected}"
+                );
+            }
+            println!(
+                "{count} bent proofs, one verdict of both for each; {not_followed} do not follow from the genesis"
             );
-        }
-        println!(
-            "{count} bent proofs, one verdict of both for each; {not_followed} do not follow from the genesis"
-        );
-        ensure!(not_followed > 100, "only {not_followed} bent ways");
-        Ok(())
-    });
+            ensure!(not_followed > 100, "only {not_followed} bent ways");
+            Ok(())
+        },
+    );
 }
 
 #[test]
